@@ -1,0 +1,1 @@
+"""Token stores: where the tokens of a connection live, one module a store."""

@@ -1,0 +1,136 @@
+"""From the ``store`` of a connection to the store itself."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
+from airflow_oauth_provider.stores import timed_claim
+from airflow_oauth_provider.stores.adopting import AdoptingStore
+from airflow_oauth_provider.stores.base import FallbackStore, TokenStore
+from airflow_oauth_provider.stores.variable import VariableStore
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+#: The values of ``store`` that this module knows.
+KINDS = ("auto", "connection", "variable", "vault")
+
+#: Seconds for which a process remembers whether the connection with the API's credentials exists.
+_REMEMBER = 60.0
+_api_defined: dict[str, tuple[bool, float]] = {}
+
+
+def open_store(
+    conn_id: str,
+    *,
+    kind: str,
+    connection: Connection | None,
+    api_conn_id: str = "airflow_api",
+    vault_conn_id: str | None = None,
+    vault_path: str | None = None,
+    vault_mount_point: str | None = None,
+) -> TokenStore:
+    """Return the store of the tokens of ``conn_id``.
+
+    :param conn_id: the connection.
+    :param kind: its ``store``, one of :data:`KINDS`.
+    :param connection: the connection as just read (by :func:`compat.get_connection`), so that it need not be
+        read again; None where it has not been read.
+    :param api_conn_id: the Airflow connection with the credentials for the API server.
+    :param vault_conn_id: the Airflow connection of type ``vault``.
+    :param vault_path: path of the secret in Vault.
+    :param vault_mount_point: mount point of the secrets engine; None for the Vault connection's own.
+    :raises ConfigurationError: ``kind`` is unknown, or what it needs is not given.
+    :raises StoreUnavailable: ``auto`` cannot tell now which store it stands for.
+    """
+    if kind == "auto":
+        kind = _choose(conn_id, connection, api_conn_id)
+    if kind == "variable":
+        return _variable_store(conn_id)
+    if kind == "connection":
+        return AdoptingStore(_connection_store(conn_id, connection, api_conn_id), _variable_store(conn_id))
+    if kind == "vault":
+        from airflow_oauth_provider.stores.vault import VaultStore
+
+        if not vault_conn_id or not vault_path:
+            missing = "vault_conn_id" if not vault_conn_id else "vault_path"
+            raise ConfigurationError(
+                f"The connection {conn_id!r} has the store 'vault' but no {missing!r} in its extra."
+            )
+        return VaultStore(conn_id, vault_conn_id, vault_path, vault_mount_point)
+    raise ConfigurationError(
+        f"The connection {conn_id!r} has store={kind!r} in its extra. Known are: {', '.join(KINDS)}."
+    )
+
+
+def open_fallback(conn_id: str) -> FallbackStore:
+    """Return where the tokens of ``conn_id`` go while their store is away."""
+    from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback, VariableFallback
+
+    return FallbackChain([VariableFallback(conn_id), PathFallback(conn_id)])
+
+
+def _variable_store(conn_id: str) -> VariableStore:
+    from airflow.providers.common.compat.sdk import conf
+
+    delay = conf.getfloat("oauth2", "claim_delay", fallback=timed_claim.DEFAULT_DELAY)
+    return VariableStore(conn_id, claim_delay=delay)
+
+
+def _connection_store(conn_id: str, connection: Connection | None, api_conn_id: str) -> TokenStore:
+    if compat.on_task_sdk():
+        from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
+
+        return ApiConnectionStore(conn_id, api_conn_id, first=connection)
+    from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
+
+    return OrmConnectionStore(conn_id, first=connection)
+
+
+def _choose(conn_id: str, connection: Connection | None, api_conn_id: str) -> str:
+    """Return the store that ``auto`` stands for: the same one in every worker, or an error."""
+    if compat.on_task_sdk():
+        if compat.shadow_of_connection(conn_id) is not None:
+            return "variable"
+        return "connection" if _is_api_defined(api_conn_id, conn_id) else "variable"
+    if getattr(connection, "id", None) is not None:
+        return "connection"  # it was read from its row, and Airflow looks there last: nothing hides the row
+    from airflow_oauth_provider.stores import metadata
+
+    if compat.shadow_of_connection(conn_id) is None and metadata.row_exists(conn_id):
+        return "connection"
+    return "variable"
+
+
+def _is_api_defined(api_conn_id: str, conn_id: str) -> bool:
+    """Tell whether the connection with the API's credentials exists.
+
+    A wrong "no" would put the tokens of this worker into another store than everybody else's. The API server
+    says "not found" also while its database fails, so its word counts only between two answers that the
+    database is there: the connection ``conn_id`` itself is found, before (it has been read) and after.
+
+    :raises StoreUnavailable: it cannot be told.
+    """
+    known, until = _api_defined.get(api_conn_id, (False, 0.0))
+    if time.monotonic() < until:
+        return known
+    defined = _is_defined(api_conn_id)
+    if not defined:
+        if not _is_defined(conn_id):
+            raise StoreUnavailable(
+                f"Airflow does not find the connection {conn_id!r} that it found a moment ago."
+            )
+        defined = _is_defined(api_conn_id)
+    _api_defined[api_conn_id] = (defined, time.monotonic() + _REMEMBER)
+    return defined
+
+
+def _is_defined(conn_id: str) -> bool:
+    try:
+        compat.get_connection(conn_id)
+    except compat.AirflowNotFoundException:
+        return False
+    return True

@@ -1,0 +1,40 @@
+"""From the text that a store holds to a record, with its tokens masked before anybody can log them."""
+
+from __future__ import annotations
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.exceptions import StoreNotWritable
+from airflow_oauth_provider.stores.base import StoredRecord
+from airflow_oauth_provider.stores.metadata import version_of
+from airflow_oauth_provider.stores.record import Record
+
+
+def parse_record(text: str, where: str) -> Record:
+    """Return the record that ``text`` holds.
+
+    :param text: what the store holds.
+    :param where: the place, for the error.
+    :raises StoreNotWritable: it is no record. Nobody but a person can tell what else to do with it.
+    """
+    try:
+        record = Record.from_json(text)
+    except ValueError as error:
+        raise StoreNotWritable(
+            f"{where} does not hold a token record of this version ({error}). If nothing else uses it, "
+            "remove it and enter a new refresh token in the connection."
+        ) from None
+    mask_record(record)
+    return record
+
+
+def mask_record(record: Record) -> None:
+    """Hide the tokens of ``record`` in logs."""
+    compat.mask_secret(record.access_token)
+    compat.mask_secret(record.refresh_token)
+
+
+def stored(text: str | None, where: str) -> StoredRecord:
+    """Return the record in ``text`` and its version; both None where there is no text."""
+    if text is None:
+        return StoredRecord(record=None, version=None)
+    return StoredRecord(record=parse_record(text, where), version=version_of(text))
