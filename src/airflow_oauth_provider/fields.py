@@ -7,8 +7,9 @@ Two rules for a row:
 
 * A key holds the letters ``token``, ``secret`` or ``password`` only if its value is a secret. Airflow
   decides by the key what to show as ``***``, and stars that value in every log from then on.
-* Every key has a default that works, or may be left empty. A form stores all of its fields, so whoever
-  reads a connection takes ``null``, ``""`` and :data:`MASK` for "not set".
+* Every key has a default that works, or may be left empty. A form stores all of its fields, the empty ones
+  as ``null``, so whoever reads a connection takes ``null``, ``""`` and :data:`MASK` for "not set". Forms
+  show a default but do not fill it in: a default that was stored could not be told from a choice.
 
 Airflow reads this module each time it lists its providers: it imports nothing but the standard library.
 """
@@ -34,8 +35,8 @@ MASK = "***"
 RECORD_KEY = "token_record"
 """The key under which the ``connection`` store keeps the rotated tokens; see the last row of the table."""
 
-GRANT = "Grant"
 SERVER = "Authorization server"
+GRANT = "Grant and scope"
 TOKENS = "First tokens"
 REFRESH = "When to refresh"
 STORE = "Where new tokens are kept"
@@ -48,16 +49,17 @@ class Field:
     """One key of the connection's ``extra``.
 
     :param key: the key in ``extra``.
-    :param title: its label in the form.
+    :param title: its label in the form; it must make sense without the section, which older forms do not show.
     :param section: the group of the form that it stands in.
     :param kind: what the value is.
     :param default: what holds when the connection does not say; ``None`` for nothing.
     :param choices: the values allowed, when they are few: a drop-down.
     :param secret: whether the value is to be hidden.
-    :param help: one or two plain sentences for a person who fills in the form.
+    :param help: one or two plain sentences for a person who fills in the form, without default and example.
+    :param unset: what an empty field means, in words, where ``default`` does not say it.
     :param minimum: the least number allowed.
     :param maximum: the greatest number allowed.
-    :param placeholder: an example, shown in the empty field where Airflow can.
+    :param placeholder: an example.
     :param in_form: whether the form has a field for it; other keys are set in the JSON of ``extra``.
     :param kept: whether the program writes it and no person does: part of the form, but out of sight.
     """
@@ -70,11 +72,29 @@ class Field:
     choices: tuple[str, ...] = ()
     secret: bool = False
     help: str = ""
+    unset: str = ""
     minimum: float | None = None
     maximum: float | None = None
     placeholder: str = ""
     in_form: bool = True
     kept: bool = False
+
+    @property
+    def default_text(self) -> str:
+        """The default as a person would type it, ``""`` where there is none."""
+        if self.default is None:
+            return ""
+        return str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
+
+    @property
+    def description(self) -> str:
+        """The whole help text: what it is, its default, an example."""
+        parts = [self.help]
+        if not self.kept and (default := self.default_text or self.unset):
+            parts.append(f"Default: {default}.")
+        if self.placeholder:
+            parts.append(f"Example: {self.placeholder}")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +116,7 @@ class StandardField:
 STANDARD_FIELDS: tuple[StandardField, ...] = (
     StandardField("host", "API base URL", "https://api.example.com"),
     StandardField("login", "Client ID", "from the page where you registered your app"),
-    StandardField("password", "Client secret", "empty if your app has none"),
+    StandardField("password", "Client secret", "from the same page; empty if your app has none"),
     # The base URL says scheme and port. A connection that has them anyway keeps them: hidden is not removed.
     StandardField("schema", hidden=True),
     StandardField("port", hidden=True),
@@ -109,8 +129,8 @@ FIELDS: tuple[Field, ...] = (
         SERVER,
         "string",
         placeholder="https://login.example.com/oauth/token",
-        help="The address that hands out tokens, often ending in /token. The vendor's documentation has it. "
-        "Fill in this field or Issuer.",
+        help="The address that hands out tokens, as the vendor's documentation gives it. "
+        "Fill in this field or the issuer.",
     ),
     Field(
         "issuer",
@@ -118,19 +138,17 @@ FIELDS: tuple[Field, ...] = (
         SERVER,
         "string",
         placeholder="https://login.example.com",
-        help="Only if you have no token URL: the address of the sign-in service. "
-        "The token URL is then looked up there.",
+        help="In place of the token URL: the address of the sign-in service. The token URL is looked up there.",
     ),
     Field(
         "auth_method",
-        "How the client signs in",
+        "Client authentication",
         SERVER,
         "string",
         default="client_secret_basic",
         choices=("client_secret_basic", "client_secret_post", "none"),
-        help="How client ID and secret are sent: client_secret_basic (default) in a header, client_secret_post "
-        "in the form body, none for an app without a secret. "
-        "If the server answers invalid_client, try the other one.",
+        help="How client ID and client secret are sent. client_secret_basic: in a header. client_secret_post: in "
+        "the body. none: for an app without a secret. If the server answers invalid_client, try another one.",
     ),
     Field(
         "grant_type",
@@ -139,31 +157,33 @@ FIELDS: tuple[Field, ...] = (
         "string",
         default="refresh_token",
         choices=("refresh_token", "client_credentials"),
-        help="refresh_token (default): a person signed in once, and the app got a refresh token. "
-        "client_credentials: the app signs in as itself, with client ID and secret only.",
+        help="refresh_token: a person signed in once, and the app got a refresh token. "
+        "client_credentials: the app signs in as itself, with client ID and client secret.",
     ),
     Field(
         "scope",
         "Scope",
         GRANT,
         "string",
-        placeholder="offline_access read",
-        help="What the token may do, names with spaces between them. "
-        "Leave empty (default) for what was granted at sign-in.",
+        placeholder="offline_access invoices.read",
+        unset="what was granted at sign-in",
+        help="What the token may do: names with spaces between them.",
     ),
     Field(
         "audience",
         "Audience",
         GRANT,
         "string",
-        help="Which API the token is for. Only if the vendor asks for it (Auth0 does). Default: not sent.",
+        unset="not sent",
+        help="Which API the token is for. Only for vendors that ask for it, such as Auth0.",
     ),
     Field(
         "resource",
         "Resource",
         GRANT,
         "string",
-        help="Which API the token is for, as a URL. Only if the vendor asks for it. Default: not sent.",
+        unset="not sent",
+        help="Which API the token is for, as a URL. Only for vendors that ask for it.",
     ),
     Field(
         "refresh_token",
@@ -171,8 +191,8 @@ FIELDS: tuple[Field, ...] = (
         TOKENS,
         "password",
         secret=True,
-        help="The refresh token that you got when you signed in. It is used once; after that its successors are "
-        "kept by Airflow. To sign in again later, enter the new one here. Not needed for client_credentials.",
+        help="What you got when you signed in. The program spends it once and keeps its successors; this field "
+        "stays as it is. To sign in anew, enter the new one. Not needed for client_credentials.",
     ),
     Field(
         "access_token",
@@ -180,35 +200,36 @@ FIELDS: tuple[Field, ...] = (
         TOKENS,
         "password",
         secret=True,
-        help="Optional: an access token that still works. Leave empty (default) to fetch one at first use.",
+        unset="one is fetched at first use",
+        help="An access token that still works, if you have one.",
     ),
     Field(
         "expires_at",
-        "Access token works until",
+        "Access token expires at",
         TOKENS,
         "string",
         placeholder="2030-01-31T12:00:00Z",
-        help="Optional, for the access token above: a date such as 2030-01-31T12:00:00Z, or seconds since 1970. "
-        "Default: unknown.",
+        unset="unknown",
+        help="When the access token above stops working: a date, or seconds since 1970.",
     ),
     Field(
         "refresh_when",
-        "Refresh",
+        "Refresh when",
         REFRESH,
         "string",
         default="expired",
         choices=("expired", "always", "unauthorized", "interval", "never"),
-        help="expired (default): shortly before the access token runs out, and when the API answers 401. "
+        help="expired: shortly before the access token runs out, and when the API answers 401. "
         "always: before each task's first request. unauthorized: only when the API answers 401. "
         "interval: at fixed times. never: use the access token as it is.",
     ),
     Field(
         "refresh_interval",
-        "Interval (seconds)",
+        "Refresh interval (seconds)",
         REFRESH,
         "number",
         minimum=1,
-        help="For Refresh = interval: how old an access token may get before it is replaced.",
+        help="For Refresh when = interval, and needed there: how old an access token may become.",
     ),
     Field(
         "leeway",
@@ -217,42 +238,43 @@ FIELDS: tuple[Field, ...] = (
         "number",
         default=60,
         minimum=0,
-        help="How long before its end an access token is replaced. Default: 60.",
+        help="How long before its end an access token is replaced.",
     ),
     Field(
         "min_refresh_interval",
-        "Not more often than (seconds)",
+        "Wait between refreshes (seconds)",
         REFRESH,
         "number",
         minimum=0,
-        help="For vendors that refuse a refresh too soon after the last one. Default: no limit.",
+        unset="no wait",
+        help="For vendors that refuse a refresh soon after the last one.",
     ),
     Field(
         "resend_lost_answer",
-        "Ask again if the answer is lost",
+        "Resend after a lost answer",
         REFRESH,
         "boolean",
         default=True,
-        help="When the connection breaks after the refresh token was sent, send the same one once more. "
-        "Default: yes. Turn off for servers that block an account when a refresh token is seen twice.",
+        help="If the answer to a refresh never arrives, send the same refresh token once more. Choose false for "
+        "servers that end the grant when they see a refresh token twice.",
     ),
     Field(
         "store",
-        "Store",
+        "Token store",
         STORE,
         "string",
         default="auto",
         choices=("auto", "connection", "variable", "vault"),
-        help="auto (default): in this connection if it can be written, else in an Airflow Variable. "
-        "connection, variable: that one. vault: in HashiCorp Vault or OpenBao.",
+        help="connection: in this connection. variable: in an Airflow Variable. vault: in HashiCorp Vault or "
+        "OpenBao. auto: in this connection if it can be written, else in a Variable.",
     ),
     Field(
         "vault_conn_id",
-        "Vault connection",
+        "Vault connection ID",
         STORE,
         "string",
         placeholder="vault_default",
-        help="For Store = vault: the ID of the Airflow connection of type Hashicorp Vault.",
+        help="For Token store = vault, and needed there: the Airflow connection of type Hashicorp Vault.",
     ),
     Field(
         "vault_path",
@@ -260,24 +282,25 @@ FIELDS: tuple[Field, ...] = (
         STORE,
         "string",
         placeholder="airflow/oauth2/xero",
-        help="For Store = vault: where in Vault the tokens are kept, without the mount point.",
+        help="For Token store = vault: where the tokens are kept, without the mount point.",
     ),
     Field(
         "vault_mount_point",
         "Vault mount point",
         STORE,
         "string",
-        placeholder="secret",
-        help="For Store = vault: the secrets engine. Default: the mount point of the Vault connection.",
+        placeholder="kv",
+        unset="the one of the Vault connection",
+        help="For Token store = vault: the secrets engine.",
     ),
     Field(
         "api_conn_id",
-        "Airflow API connection",
+        "Airflow API connection ID",
         STORE,
         "string",
         default="airflow_api",
-        help="For Store = connection on Airflow 3: the ID of an Airflow connection with which tasks reach "
-        "Airflow's own API server. Default: airflow_api.",
+        help="For Token store = connection on Airflow 3: the Airflow connection with which tasks reach "
+        "Airflow's own API server.",
     ),
     Field(
         "allowed_hosts",
@@ -285,16 +308,18 @@ FIELDS: tuple[Field, ...] = (
         API,
         "list",
         placeholder="https://files.example.com",
-        help="The access token is sent to the API base URL and nowhere else. Hosts that may get it too, "
-        "with commas between them. Default: none.",
+        unset="none",
+        help="The access token goes to the API base URL only. Other addresses that may get it, "
+        "with commas between them.",
     ),
     Field(
         "headers",
-        "Headers",
+        "API headers",
         API,
         "object",
         placeholder='{"Accept": "application/json"}',
-        help='Headers to send with every API call, as JSON: {"Accept": "application/json"}. Default: none.',
+        unset="none",
+        help="Headers for every API call, as a JSON object.",
     ),
     Field(
         "timeout",
@@ -303,17 +328,17 @@ FIELDS: tuple[Field, ...] = (
         "number",
         default=30,
         minimum=1,
-        help="How long to wait for a server before giving up. Default: 30.",
+        help="How long to wait for a server before giving up.",
     ),
     Field(
         "verify",
-        "Check TLS certificates",
+        "TLS verification",
         TRANSPORT,
         "string",
         default="true",
-        placeholder="true",
-        help="true (default), or the path of a file with your company's CA certificates. "
-        "false turns the check off: for tests only.",
+        placeholder="/etc/ssl/certs/company-ca.pem",
+        help="true, or the path of a file with your company's CA certificates. "
+        "false switches the check off: never in production.",
     ),
     # HttpHook's other extras. Few people need them, so they are no fields of the form but keys of extra.
     Field(
@@ -322,7 +347,9 @@ FIELDS: tuple[Field, ...] = (
         TRANSPORT,
         "string",
         in_form=False,
-        help="Path of a PEM file with a client certificate and its key, or a list of two paths. Default: none.",
+        placeholder="/etc/ssl/private/client.pem",
+        unset="none",
+        help="Path of a PEM file with a client certificate and its key, or a list of two paths.",
     ),
     Field(
         "proxies",
@@ -330,7 +357,9 @@ FIELDS: tuple[Field, ...] = (
         TRANSPORT,
         "object",
         in_form=False,
-        help='Proxies by scheme: {"https": "http://proxy.example.com:3128"}. Default: what the environment says.',
+        placeholder='{"https": "http://proxy.example.com:3128"}',
+        unset="what the environment says",
+        help="Proxies by scheme.",
     ),
     Field(
         "trust_env",
@@ -339,7 +368,7 @@ FIELDS: tuple[Field, ...] = (
         "boolean",
         default=True,
         in_form=False,
-        help="Whether environment variables such as HTTPS_PROXY count. Default: true.",
+        help="Whether environment variables such as HTTPS_PROXY count.",
     ),
     Field(
         "allow_redirects",
@@ -348,7 +377,7 @@ FIELDS: tuple[Field, ...] = (
         "boolean",
         default=True,
         in_form=False,
-        help="Whether redirects of the API are followed. Default: true.",
+        help="Whether redirects of the API are followed.",
     ),
     Field(
         "max_redirects",
@@ -358,7 +387,7 @@ FIELDS: tuple[Field, ...] = (
         default=30,
         minimum=0,
         in_form=False,
-        help="After how many redirects a request is given up. Default: 30.",
+        help="After how many redirects a request is given up.",
     ),
     Field(
         "check_response",
@@ -367,7 +396,7 @@ FIELDS: tuple[Field, ...] = (
         "boolean",
         default=True,
         in_form=False,
-        help="Whether an answer of 400 and above is an error. Default: true.",
+        help="Whether an answer of 400 and above is an error.",
     ),
     Field(
         "stream",
@@ -376,7 +405,7 @@ FIELDS: tuple[Field, ...] = (
         "boolean",
         default=False,
         in_form=False,
-        help="Whether the body of an answer is left to be read piece by piece. Default: false.",
+        help="Whether the body of an answer is left to be read piece by piece.",
     ),
     Field(
         "srv_lookup",
@@ -385,11 +414,11 @@ FIELDS: tuple[Field, ...] = (
         "boolean",
         default=False,
         in_form=False,
-        help="Whether the host names a DNS SRV record that says host and port. Default: false.",
+        help="Whether the host names a DNS SRV record that says host and port.",
     ),
     # A form replaces extra as a whole: what it does not send back is gone, and with it the tokens that a
     # worker wrote while the form was open. As a field of the form it is sent back as MASK, and for MASK
-    # Airflow keeps what stands in the database at that moment.
+    # Airflow keeps what stands in the database at that moment. (A new connection stores MASK itself.)
     Field(
         RECORD_KEY,
         "Kept by Airflow",
@@ -406,6 +435,12 @@ FIELDS_BY_KEY: Mapping[str, Field] = MappingProxyType({field.key: field for fiel
 """The table by key."""
 
 ALIASES: Mapping[str, str] = MappingProxyType(
-    {"token_url": "oauth_url", "token_endpoint": "oauth_url", "token_uri": "oauth_url"}
+    {
+        "token_url": "oauth_url",
+        "token_endpoint": "oauth_url",
+        "token_uri": "oauth_url",
+        "proxy": "proxies",  # as HttpHook reads these two
+        "verify_ssl": "verify",
+    }
 )
-"""Other names under which a key is read; never shown, because Airflow would hide their values."""
+"""Other names under which a key is read; never shown."""

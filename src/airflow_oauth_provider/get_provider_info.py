@@ -97,10 +97,12 @@ def _conn_field(field: Field) -> dict[str, Any]:
     """Give one row of the table the form of ``conn-fields``: a label, a help text and a JSON schema."""
     # "null" makes the field optional: without it the form cannot be saved while it is empty.
     schema: dict[str, Any] = {"type": [_JSON_TYPES[field.kind], "null"], "section": field.section}
-    if field.default is not None:
-        schema["default"] = field.default
-    if field.choices:
-        schema["enum"] = list(field.choices)
+    choices = ("true", "false") if field.kind == "boolean" else field.choices
+    if choices:
+        # Airflow's switch knows on and off, but not "as by default": hence a drop-down for booleans too.
+        schema["type"] = ["string", "null"]
+        schema["enum"] = [None, *choices]
+        schema["values_display"] = {"null": f"default ({field.default_text})"}
     if field.secret:
         schema["format"] = "password"
     if field.minimum is not None:
@@ -108,5 +110,6 @@ def _conn_field(field: Field) -> dict[str, Any]:
     if field.maximum is not None:
         schema["maximum"] = field.maximum
     if field.kept:
-        schema["const"] = field.default  # Airflow's form renders a constant as a hidden input
-    return {"label": field.title, "description": field.help, "schema": schema}
+        # Airflow's form renders a constant as a hidden input, and sends it.
+        schema["const"] = schema["default"] = field.default
+    return {"label": field.title, "description": field.description, "schema": schema}
