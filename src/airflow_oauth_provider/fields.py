@@ -408,6 +408,16 @@ FIELDS: tuple[Field, ...] = (
         help="Whether the body of an answer is left to be read piece by piece.",
     ),
     Field(
+        "allow_http",
+        "Allow an API without TLS",
+        API,
+        "boolean",
+        default=False,
+        in_form=False,
+        help="Whether the access token may be sent to an http address beyond this machine. "
+        "Only for a network that you trust.",
+    ),
+    Field(
         "srv_lookup",
         "Look up the host by SRV record",
         TRANSPORT,

@@ -1,0 +1,96 @@
+"""What a refresh needs to know of a connection, and where it learns it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.oauth2.grants import GrantOptions
+from airflow_oauth_provider.stores.base import TokenStore
+from airflow_oauth_provider.stores.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshPolicy:
+    """When to refresh.
+
+    :param when: ``expired``, ``always``, ``unauthorized``, ``interval`` or ``never``; see the connection's
+        ``refresh_when``.
+    :param leeway: seconds before expiry at which a token counts as stale; at most half its lifetime counts.
+    :param interval: seconds between refreshes, for ``interval``.
+    :param min_interval: seconds that the vendor wants between two refreshes.
+    :param resend_lost_answer: whether a refresh token is sent once more when the answer to it was lost.
+    """
+
+    when: str = "expired"
+    leeway: float = 60.0
+    interval: float = 0.0
+    min_interval: float = 0.0
+    resend_lost_answer: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The tokens as a person entered them.
+
+    :param refresh_token: None where none was entered.
+    :param access_token: None where none was entered.
+    :param expires_at: seconds since the epoch at which the access token ends; None where it was not said.
+    """
+
+    refresh_token: str | None = field(default=None, repr=False)
+    access_token: str | None = field(default=None, repr=False)
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One connection, as far as the token life cycle goes.
+
+    :param conn_id: its name, for messages.
+    :param client: the registered client.
+    :param grant_type: ``refresh_token`` or ``client_credentials``.
+    :param options: what goes with the grant.
+    :param entered: the tokens as first entered.
+    :param policy: when to refresh.
+    """
+
+    conn_id: str
+    client: Client
+    grant_type: str = "refresh_token"
+    options: GrantOptions = field(default_factory=GrantOptions)
+    entered: Entered = field(default_factory=Entered)
+    policy: RefreshPolicy = field(default_factory=RefreshPolicy)
+
+    @property
+    def rotates(self) -> bool:
+        """Whether a refresh spends a refresh token that must not be lost."""
+        return self.grant_type == "refresh_token"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A connection and its record, read together.
+
+    :param account: the connection as it stands now.
+    :param store: where its record is kept.
+    :param record: the stored record, None where there is none.
+    :param version: what the next write may replace.
+    """
+
+    account: Account
+    store: TokenStore
+    record: Record | None
+    version: str | None
+
+
+class AccountSource(Protocol):
+    """Where :class:`~airflow_oauth_provider.refresh.TokenManager` reads a connection, anew for each refresh."""
+
+    def load(self) -> Snapshot:
+        """Read the connection and its record.
+
+        :raises ConfigurationError: when the connection is wrong.
+        :raises StoreUnavailable: when it cannot be read for now.
+        """

@@ -1,0 +1,120 @@
+"""The sentences that people read when something is wrong: what happened, and what to do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow_oauth_provider import exceptions
+from airflow_oauth_provider.account import Account
+from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.stores.record import DeadGrant, Lease
+
+
+def _at(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def never_refreshed(conn_id: str) -> str:
+    """For ``refresh_when: never`` without a usable access token."""
+    return (
+        f"Connection {conn_id!r}: refresh_when is 'never', and there is no usable access token. "
+        "Enter an access token, or set refresh_when to 'expired'."
+    )
+
+
+def no_refresh_token(conn_id: str) -> str:
+    """For a connection that has nothing to refresh with."""
+    return (
+        f"Connection {conn_id!r}: grant_type is 'refresh_token', but there is no refresh token, neither in the "
+        "connection's 'refresh_token' nor in its store. Enter one, or set grant_type to 'client_credentials'."
+    )
+
+
+def dead_grant(conn_id: str, dead: DeadGrant, description: str = "") -> str:
+    """For a refresh token that the server has refused for good."""
+    said = f"{dead.error}: {description}" if description else dead.error
+    hint = f" {dead.hint}" if dead.hint else ""
+    return (
+        f"Connection {conn_id!r}: the authorization server refused the refresh token ({said}) at {_at(dead.at)}."
+        f"{hint} A person has to sign in again: enter the new refresh token in the connection's field 'refresh_token'. "
+        "Until then no task calls the server again."
+    )
+
+
+def holder_gone(lease: Lease) -> str:
+    """For a lease whose holder never came back."""
+    return (
+        f"The worker that began to refresh at {_at(lease.taken_at)} ended before it had written the result. If the "
+        "server had rotated the refresh token by then, and grants no grace period, the new one is lost."
+    )
+
+
+def answer_lost(at: float) -> str:
+    """For a token request that the server may have carried out."""
+    return (
+        f"The answer to the token request of {_at(at)} was lost on its way. If the server had rotated the refresh token "
+        "by then, and grants no grace period, the new one is lost."
+    )
+
+
+def lease_held_too_long(conn_id: str) -> str:
+    """For a caller that waited in vain."""
+    return f"Connection {conn_id!r}: other workers kept refreshing without a result for too long. A retry may succeed."
+
+
+def another_worker_refreshes(conn_id: str) -> str:
+    """For a caller whose token still works while another worker refreshes."""
+    return f"Connection {conn_id!r}: another worker is refreshing the token."
+
+
+def served_until_refresh_is_allowed(conn_id: str, wait: float) -> str:
+    """For a refresh that the vendor does not want yet."""
+    return f"Connection {conn_id!r}: the next refresh is allowed in {wait:.0f} s; the token in hand still works."
+
+
+def too_early(conn_id: str, wait: float) -> str:
+    """For a refresh that the vendor wants later than a task should wait for it."""
+    return (
+        f"Connection {conn_id!r}: no token works, and the next refresh is allowed in {wait:.0f} s (min_refresh_interval, "
+        "or the server's Retry-After). A retry after that will succeed."
+    )
+
+
+_OTHER_METHOD = {"client_secret_basic": "client_secret_post", "client_secret_post": "client_secret_basic"}
+
+
+def configuration_error(account: Account, refusal: errors.ErrorAnswer) -> exceptions.OAuth2Error:
+    """Return the error for a refusal that a change of the configuration mends, with a hint for its code."""
+    kinds: dict[type[errors.ErrorAnswer], type[exceptions.ConfigurationError]] = {
+        errors.InvalidClient: exceptions.InvalidClient,
+        errors.UnauthorizedClient: exceptions.UnauthorizedClient,
+        errors.UnsupportedGrantType: exceptions.UnsupportedGrantType,
+        errors.InvalidScope: exceptions.InvalidScope,
+    }
+    kind = kinds.get(type(refusal), exceptions.ConfigurationError)
+    return kind(f"Connection {account.conn_id!r}: {refusal}. {_hint(account, refusal)}")
+
+
+def _hint(account: Account, refusal: errors.ErrorAnswer) -> str:
+    method = account.client.auth_method
+    if isinstance(refusal, errors.InvalidClient):
+        other = _OTHER_METHOD.get(method)
+        if method == "none":
+            return (
+                "The client sent only its id (auth_method 'none'). If it was registered with a secret, enter it as the "
+                "connection's password and set auth_method to 'client_secret_basic'."
+            )
+        try_other = f", then try auth_method {other!r}" if other else ""
+        return f"The client authenticated with {method!r}. Check the client id and secret{try_other}."
+    if isinstance(refusal, errors.UnauthorizedClient):
+        return f"Allow the grant {account.grant_type!r} for this client at the authorization server."
+    if isinstance(refusal, errors.UnsupportedGrantType):
+        return f"The server does not offer the grant {account.grant_type!r}: check grant_type and oauth_url."
+    if isinstance(refusal, errors.InvalidScope):
+        return (
+            f"The connection asks for the scope {account.options.scope!r}: leave 'scope' empty to keep what was granted, "
+            "or ask for a part of it."
+        )
+    if isinstance(refusal, errors.InvalidTarget):
+        return "Check 'resource' and 'audience'."
+    return "Check the connection against the vendor's documentation."

@@ -1,0 +1,128 @@
+"""Authorization of ``requests`` by an access token that is kept fresh (RFC 6750 section 2.1)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Any
+
+import requests
+from requests.auth import AuthBase
+from requests.exceptions import UnrewindableBodyError
+from requests.utils import rewind_body
+
+from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
+from airflow_oauth_provider.manager import TokenManager
+from airflow_oauth_provider.oauth2.scrub import show_url
+from airflow_oauth_provider.origins import Origin, origin_of, show_origin
+
+log = logging.getLogger(__name__)
+
+_HEADER = "Authorization"
+_PREFIX = "Bearer "
+
+
+class OAuth2Auth(AuthBase):
+    """Puts a fresh token on each request; after a 401 refreshes once and sends the request again, once.
+
+    :param manager: hands out the token.
+    :param conn_id: the connection's name, for messages.
+    :param origins: where the token may be sent; an empty collection allows none.
+    :param refresh_when: the connection's ``refresh_when``; ``never`` leaves a 401 as it is.
+
+    One instance may serve many threads and sessions.
+    """
+
+    def __init__(
+        self, manager: TokenManager, conn_id: str, origins: Collection[Origin], refresh_when: str = "expired"
+    ) -> None:
+        self._manager = manager
+        self._conn_id = conn_id
+        self._origins = set(origins)
+        self._replays = refresh_when != "never"
+        # The token that the API turned down although it was brand-new: refreshing again would not help.
+        self._turned_down_fresh: str | None = None
+
+    def allow(self, url: str) -> None:
+        """Allow the origin of ``url`` as well."""
+        origin = origin_of(url)
+        if origin is not None:
+            self._origins.add(origin)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Authorize ``request``.
+
+        :raises ForeignOrigin: when it would leave for an origin that the connection does not list.
+        :raises OAuth2Error: when there is no token.
+        """
+        if not self._is_allowed(request):
+            origin = origin_of(request.url or "")
+            where = show_origin(origin) if origin else show_url(request.url or "")
+            raise ForeignOrigin(
+                f"Connection {self._conn_id!r} does not allow its token to be sent to {where}. If that host may have "
+                "it, add it to 'allowed_hosts' in the connection's extra; else use a session of your own."
+            )
+        self._put(request, self._manager.access_token())
+        request.register_hook("response", self._after_401)
+        return request
+
+    def follow_redirect(self, request: requests.PreparedRequest) -> None:
+        """Take the token off a redirected request, and put it on again only where it may go."""
+        request.headers.pop(_HEADER, None)
+        if self._is_allowed(request):
+            self._put(request, self._manager.access_token())
+        else:
+            log.info("Connection %r: following a redirect without the token", self._conn_id)
+
+    def _is_allowed(self, request: requests.PreparedRequest) -> bool:
+        return origin_of(request.url or "") in self._origins
+
+    @staticmethod
+    def _put(request: requests.PreparedRequest, token: str) -> None:
+        request.headers[_HEADER] = _PREFIX + token
+
+    def _after_401(self, response: requests.Response, **send_options: Any) -> requests.Response:
+        if response.status_code != 401 or not self._replays:
+            return response
+        sent = str(response.request.headers.get(_HEADER, ""))
+        token = sent.removeprefix(_PREFIX)
+        if token == sent or token == self._turned_down_fresh:
+            return response  # the request went out without our token, or a fresh one has been refused before
+        log.info("Connection %r: the API answered 401; refreshing the access token", self._conn_id)
+        fresh = self._manager.access_token(rejected=token)
+        again = self._replay(response, fresh, send_options)
+        if again.status_code == 401:
+            self._turned_down_fresh = fresh
+            log.warning(
+                "Connection %r: %s answers 401 to a brand-new token as well: the token lacks a permission, or the API "
+                "wants another one",
+                self._conn_id,
+                show_url(again.url),
+            )
+        return again
+
+    def _replay(self, response: requests.Response, token: str, send_options: dict[str, Any]) -> requests.Response:
+        request = response.request.copy()
+        _rewind(request, self._conn_id)
+        self._put(request, token)
+        # Read to its end and give the connection back, or the pool would open another one.
+        _ = response.content
+        response.close()
+        send: Callable[..., requests.Response] = response.connection.send  # type: ignore[attr-defined]
+        again = send(request, **send_options)
+        again.history.append(response)
+        again.request = request
+        return again
+
+
+def _rewind(request: requests.PreparedRequest, conn_id: str) -> None:
+    if request.body is None or isinstance(request.body, bytes | str):
+        return
+    try:
+        rewind_body(request)
+    except UnrewindableBodyError:
+        raise UnrewindableBody(
+            f"Connection {conn_id!r}: the API answered 401, and the request cannot be sent again, since its body is a "
+            "stream that was read already. The token is fresh now: run the request again with a new stream, or give "
+            "the body as bytes or as a file."
+        ) from None

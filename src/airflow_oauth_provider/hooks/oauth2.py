@@ -1,0 +1,237 @@
+"""``OAuth2Hook``: an HttpHook whose session stays authorized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.http.hooks.http import HttpHook
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.auth import OAuth2Auth
+from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
+from airflow_oauth_provider.fields import CONN_TYPE, HOOK_NAME
+from airflow_oauth_provider.manager import TokenManager
+from airflow_oauth_provider.outcome import Demand, TokenStatus
+from airflow_oauth_provider.session import OAuth2Session
+from airflow_oauth_provider.settings import Settings, read_settings
+from airflow_oauth_provider.source import ConnectionSource
+from airflow_oauth_provider.stores.factory import open_fallback
+
+if TYPE_CHECKING:
+    from requests.adapters import HTTPAdapter
+
+_SECRET_MARKS = ("token", "secret", "password", "assertion")
+
+
+class OAuth2Hook(HttpHook):
+    """Calls an API with an access token that is kept fresh.
+
+    :param oauth2_conn_id: connection of type ``oauth2``.
+    :param method: HTTP method of :meth:`run`.
+    :param auth_type: a subclass of :class:`~airflow_oauth_provider.auth.OAuth2Auth`; there is seldom need for one.
+    :param tcp_keep_alive: whether TCP keep-alive is on.
+    :param tcp_keep_alive_idle: seconds of silence before the first probe.
+    :param tcp_keep_alive_count: probes without an answer after which a connection is dead.
+    :param tcp_keep_alive_interval: seconds between probes.
+    :param adapter: a transport adapter to mount instead.
+    """
+
+    conn_name_attr = "oauth2_conn_id"
+    default_conn_name = "oauth2_default"
+    conn_type = CONN_TYPE
+    hook_name = HOOK_NAME
+
+    def __init__(
+        self,
+        oauth2_conn_id: str = default_conn_name,
+        method: str = "POST",
+        auth_type: Any = None,
+        tcp_keep_alive: bool = True,
+        tcp_keep_alive_idle: int = 120,
+        tcp_keep_alive_count: int = 20,
+        tcp_keep_alive_interval: int = 30,
+        adapter: HTTPAdapter | None = None,
+    ) -> None:
+        super().__init__(
+            method=method,
+            http_conn_id=oauth2_conn_id,
+            auth_type=auth_type,
+            tcp_keep_alive=tcp_keep_alive,
+            tcp_keep_alive_idle=tcp_keep_alive_idle,
+            tcp_keep_alive_count=tcp_keep_alive_count,
+            tcp_keep_alive_interval=tcp_keep_alive_interval,
+            adapter=adapter,
+        )
+        if auth_type is not None and not (isinstance(auth_type, type) and issubclass(auth_type, OAuth2Auth)):
+            raise ConfigurationError(
+                f"Connection {oauth2_conn_id!r} authorizes requests by itself: leave auth_type out, or give a subclass "
+                "of OAuth2Auth."
+            )
+        self.oauth2_conn_id = oauth2_conn_id
+        self._settings: Settings | None = None
+        self._manager: TokenManager | None = None
+        self._auth: OAuth2Auth | None = None
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's fields, for Airflow up to 3.1."""
+        from airflow_oauth_provider.hooks.form import connection_form_widgets
+
+        return connection_form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the form shows Airflow's own fields, for Airflow up to 3.1."""
+        from airflow_oauth_provider.hooks.form import ui_field_behaviour
+
+        return ui_field_behaviour()
+
+    # -- tokens --------------------------------------------------------------------------------------------------
+
+    def get_access_token(self, min_ttl: float = 0.0) -> str:
+        """Return an access token that works now.
+
+        :param min_ttl: seconds that it must still live; at most nine tenths of its lifetime can be had.
+        :raises ReauthorizationRequired: when a person has to sign in again.
+        :raises OAuth2Error: when there is none for another reason.
+        """
+        return self._token_manager().access_token(min_ttl=min_ttl)
+
+    def refresh(self, force: bool = True, *, min_ttl: float = 0.0, coalesce_within: float = 0.0) -> TokenStatus:
+        """Refresh the token and write what came back to the store.
+
+        :param force: refresh although the token is fresh.
+        :param min_ttl: seconds that the token must still live.
+        :param coalesce_within: seconds within which another worker's refresh counts as this one.
+        :return: what happened, with nothing secret in it.
+        :raises ReauthorizationRequired: when a person has to sign in again.
+        :raises OAuth2Error: when it failed for another reason and no token works.
+        """
+        demand = Demand(min_ttl=min_ttl, force=force, coalesce_within=coalesce_within)
+        return self._token_manager().obtain(demand).status
+
+    def get_token_response(self) -> dict[str, Any]:
+        """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""
+        record = self._token_manager().obtain(Demand()).record
+        public = {"token_type": record.token_type, "scope": record.scope, **record.response}
+        return {name: value for name, value in _without_secrets(public).items() if value is not None}
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def get_conn(
+        self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
+    ) -> OAuth2Session:
+        """Return a session that stays authorized; usable in a ``with`` statement, by one thread at a time.
+
+        :param headers: sent with every request of the session.
+        :param extra_options: HttpHook's options (``timeout`` in seconds, ``verify``, ``cert``, ``proxies``, …), which
+            win over those of the connection.
+        """
+        settings = self._read_settings()
+        self._set_base_url(settings)
+        options = _merged_options(settings, extra_options or {})
+        session = OAuth2Session(timeout=options["timeout"])
+        session.auth = self._oauth2_auth()
+        session.headers.update(settings.headers)
+        session.proxies = dict(options["proxies"])
+        session.stream = options["stream"]
+        session.verify = options["verify"]
+        session.cert = options["cert"]
+        session.max_redirects = options["max_redirects"]
+        session.trust_env = options["trust_env"]
+        self.merged_extra = options
+        self._configure_session_from_mount_adapters(session)
+        if headers:
+            session.headers.update(headers)
+        return session
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Check the connection without spending a refresh token: what a test rotates could not be saved."""
+        try:
+            settings = self._read_settings()
+            account = settings.account()
+            if account.rotates:
+                if not account.entered.refresh_token:
+                    return True, "The connection is complete but for a refresh token, which has to be in its store."
+                return True, (
+                    "The connection is complete. A test does not refresh, since a refresh token can be spent only once: "
+                    "the first task will."
+                )
+            status = self._token_manager().obtain(Demand(force=True)).status
+        except OAuth2Error as error:
+            return False, str(error)
+        return True, f"The authorization server granted a token (expires: {status.expires_at or 'unknown'})."
+
+    def _set_base_url(self, connection: Any) -> None:
+        """Take the base URL from the connection; HttpHook would take ``http`` for a host without a scheme."""
+        settings = connection if isinstance(connection, Settings) else self._read_settings()
+        if not settings.base_url:
+            raise ConfigurationError(
+                f"Connection {self.oauth2_conn_id!r}: enter the API's base URL in the field 'host'."
+            )
+        self.base_url = settings.base_url
+        self._base_url_initialized = True
+        if settings.http_options["srv_lookup"]:
+            scheme, _, rest = settings.base_url.partition("://")
+            self._srv_lookup_enabled = True
+            self._srv_scheme, self._srv_name = scheme, rest.partition("/")[0].partition(":")[0]
+
+    def _get_srv_base_urls(self) -> list[str]:
+        urls: list[str] = super()._get_srv_base_urls()
+        for url in urls:
+            self._oauth2_auth().allow(url)
+        return urls
+
+    # -- parts, made once ----------------------------------------------------------------------------------------
+
+    def _read_settings(self) -> Settings:
+        if self._settings is None:
+            connection = compat.get_connection(self.oauth2_conn_id)
+            self._settings = read_settings(self.oauth2_conn_id, connection)
+            self._first_connection = connection
+        return self._settings
+
+    def _token_manager(self) -> TokenManager:
+        if self._manager is None:
+            self._read_settings()
+            source = ConnectionSource(self.oauth2_conn_id, first=self._first_connection)
+            self._manager = TokenManager(source, open_fallback(self.oauth2_conn_id), mask=compat.mask_secret)
+        return self._manager
+
+    def _oauth2_auth(self) -> OAuth2Auth:
+        if self._auth is None:
+            settings = self._read_settings()
+            kind: type[OAuth2Auth] = self._auth_type or OAuth2Auth
+            self._auth = kind(
+                self._token_manager(), self.oauth2_conn_id, settings.allowed_origins, settings.refresh_when
+            )
+        return self._auth
+
+
+def _merged_options(settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return HttpHook's options: those of the call before those of the connection."""
+    transport = settings.transport
+    options: dict[str, Any] = {
+        "timeout": transport.timeout,
+        "verify": transport.verify,
+        "cert": transport.cert,
+        "proxies": transport.proxies,
+        "trust_env": transport.trust_env,
+        **{key: value for key, value in settings.http_options.items() if key != "srv_lookup"},
+    }
+    aliases = {"verify_ssl": "verify", "proxy": "proxies"}
+    options.update({aliases.get(key, key): value for key, value in given.items() if value is not None})
+    return options
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: _without_secrets(member)
+            for name, member in value.items()
+            if name == "token_type" or not any(mark in name.lower() for mark in _SECRET_MARKS)
+        }
+    return [_without_secrets(member) for member in value] if isinstance(value, list) else value
+
+

@@ -1,0 +1,54 @@
+"""Which refresh token counts: the one that a person entered, or the one that grew from it by rotation."""
+
+from __future__ import annotations
+
+from airflow_oauth_provider.account import Account
+from airflow_oauth_provider.stores.record import Record, fingerprint
+
+#: How many entered refresh tokens are remembered as replaced.
+MAX_SUPERSEDED = 50
+
+
+def current(account: Account, stored: Record | None) -> Record:
+    """Return the record to go on with.
+
+    A refresh token whose fingerprint is not the stored one was entered later and wins, unless it is known to have
+    been replaced: then it is the reader's copy of the connection that is old (a pod that still has last week's
+    environment, a worker that read the connection just before a person changed it).
+
+    :param account: the connection as just read.
+    :param stored: the record as just read.
+    """
+    entered = account.entered
+    mark = fingerprint(entered.refresh_token) if account.rotates else None
+    if stored is None:
+        return Record(
+            entered_fingerprint=mark,
+            refresh_token=entered.refresh_token if account.rotates else None,
+            access_token=entered.access_token,
+            expires_in=entered.expires_at,  # counted from issued_at, which is 0: the epoch
+        )
+    if mark is None or mark == stored.entered_fingerprint:
+        return stored
+    if mark in stored.superseded and stored.dead is None:
+        return stored
+    old_mark = stored.entered_fingerprint
+    superseded = [known for known in (*stored.superseded, old_mark) if known and known != mark]
+    return Record(
+        generation=stored.generation,
+        entered_fingerprint=mark,
+        refresh_token=entered.refresh_token,
+        superseded=tuple(superseded[-MAX_SUPERSEDED:]),
+        lease=stored.lease,
+    )
+
+
+def has_moved_on(base: Record, stored: Record) -> bool:
+    """Tell whether ``stored`` is newer than ``base``, so that what grew from ``base`` must not be written over it.
+
+    :param base: the record that a refresh began from.
+    :param stored: what the store holds now.
+    """
+    if stored.generation > base.generation:
+        return True
+    return base.entered_fingerprint is not None and base.entered_fingerprint in stored.superseded

@@ -1,0 +1,235 @@
+"""Keeps the access token of one connection fresh, together with everybody else who uses it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+
+from airflow_oauth_provider import advice, freshness, lineage
+from airflow_oauth_provider.account import Account, AccountSource, Snapshot
+from airflow_oauth_provider.clock import Clock, SystemClock
+from airflow_oauth_provider.exceptions import (
+    ConfigurationError,
+    ReauthorizationRequired,
+    RefreshTimeout,
+    RefreshTooEarly,
+    StoreUnavailable,
+    TokenRequestError,
+)
+from airflow_oauth_provider.in_hand import TokenInHand
+from airflow_oauth_provider.leases import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.oauth2.token_endpoint import request_token
+from airflow_oauth_provider.outcome import Demand, Outcome
+from airflow_oauth_provider.pauses import Pauses
+from airflow_oauth_provider.refresh import BeginAnew, Refresher, RequestToken
+from airflow_oauth_provider.safekeeping import Safekeeping
+from airflow_oauth_provider.stores.base import FallbackStore
+from airflow_oauth_provider.stores.record import Record, fingerprint
+from airflow_oauth_provider.uninterruptible import run_to_end
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds for which a caller whose token still works waits for another worker's refresh before it goes on with it.
+PATIENCE_WITH_A_WORKING_TOKEN = 2.0
+#: Seconds that one call waits at the most because the server or the vendor wants the refresh later.
+LONGEST_PAUSE = 60.0
+
+
+class TokenManager:
+    """Hands out the access token of one connection, and has it refreshed when that is due.
+
+    :param source: reads the connection and its record.
+    :param fallback: where rotated tokens go when the store stays away; None: nowhere.
+    :param request: sends one token request.
+    :param clock: wall clock, elapsed time and sleep.
+    :param mask: told of every secret before anything can log it.
+    :param budget: how the time of a lease is divided; None derives it from the connection's timeout.
+
+    One instance may be used by many threads.
+    """
+
+    def __init__(
+        self,
+        source: AccountSource,
+        fallback: FallbackStore | None = None,
+        *,
+        request: RequestToken = request_token,
+        clock: Clock | None = None,
+        mask: Callable[[str], None] = lambda _: None,
+        budget: LeaseBudget | None = None,
+    ) -> None:
+        self._source = source
+        self._clock = clock or SystemClock()
+        self._mask_secret = mask
+        self._masked: set[str | None] = set()
+        self._watch = LeaseWatch(self._clock)
+        self._keeping = Safekeeping(fallback, self._clock, self._watch)
+        self._refresher = Refresher(
+            source, request, self._keeping, self._watch, self._clock, self._mask, budget
+        )
+        self._in_hand = TokenInHand(self._clock)
+        self._refreshed_once = False
+        self._lock = threading.RLock()
+
+    def access_token(self, *, min_ttl: float = 0.0, rejected: str | None = None) -> str:
+        """Return an access token to send now; see :meth:`obtain`.
+
+        :param min_ttl: seconds that it must still live.
+        :param rejected: an access token that the API turned down.
+        """
+        token = self.obtain(Demand(min_ttl=min_ttl, rejected=rejected)).record.access_token
+        if token is None:
+            raise AssertionError("obtain() returned without an access token")
+        return token
+
+    def obtain(self, demand: Demand) -> Outcome:
+        """Return a record whose access token meets ``demand``, refreshed where need be.
+
+        A fresh token costs one read of the store, and nothing while this process has it in hand; a refresh costs one
+        read, two writes and one token request. When a refresh fails for a passing reason and the token at hand still
+        works, that one is returned, with a warning.
+
+        :param demand: what the caller wants.
+        :raises ReauthorizationRequired: when the refresh token is dead.
+        :raises ConfigurationError: when the connection is wrong.
+        :raises TokenRequestError: when the token endpoint fails.
+        :raises StoreUnavailable: when the store fails.
+        :raises RefreshTimeout: when other workers hold the lease for too long.
+        :raises RefreshTooEarly: when the vendor wants the refresh later than a task should wait.
+        """
+        with self._lock:
+            in_hand = self._in_hand.serve(demand)
+            if in_hand is not None:
+                return in_hand
+            try:
+                return self._until_served(demand)
+            except (TokenRequestError, StoreUnavailable, RefreshTimeout, RefreshTooEarly) as failure:
+                served = self._in_hand.serve_for_want_of_better(demand, str(failure))
+                if served is None:
+                    raise
+                log.warning("%s The token at hand still works and is served.", failure)
+                return served
+
+    def _until_served(self, demand: Demand) -> Outcome:
+        first_generation: int | None = None
+        gives_up_at = math.inf
+        pauses = Pauses(self._clock, first=0.02)
+        while True:
+            snapshot = self._retried(self._source.load)
+            account = snapshot.account
+            record = lineage.current(account, snapshot.record)
+            self._mask(record)
+            if first_generation is None:
+                first_generation = record.generation
+                gives_up_at = self._clock.elapsed() + 3 * self._refresher.budget_for(account).total + LONGEST_PAUSE
+            outcome = self._in_hand.take(Outcome(record, snapshot.store.name), account.policy)
+            if self._serves(account, record, demand, first_generation):
+                return outcome
+            self._check_refreshable(account, record)
+            if self._clock.elapsed() > gives_up_at:
+                raise RefreshTimeout(advice.lease_held_too_long(account.conn_id))
+            if self._may_not_yet(account, record, demand) or self._wait_for_lease(snapshot, record, demand):
+                continue
+            try:
+                refreshed = run_to_end(lambda now=snapshot, r=record: self._refresher.refresh(now, r))  # type: ignore[misc]
+            except BeginAnew:
+                pauses.wait()
+                continue
+            self._refreshed_once = True
+            return self._in_hand.take(refreshed, account.policy)
+
+    def _serves(self, account: Account, record: Record, demand: Demand, first_generation: int) -> bool:
+        """Tell whether the stored token does, without a refresh."""
+        if record.access_token in (None, demand.rejected):
+            return False
+        now = self._clock.now()
+        if record.generation > first_generation and freshness.remaining(record, now) > 0:
+            return True  # another worker has refreshed meanwhile, and its result serves everyone
+        if demand.force:
+            coalesced = record.generation > 0 and freshness.age(record, now) < demand.coalesce_within
+            return coalesced and freshness.remaining(record, now) > demand.min_ttl
+        return not self._is_due(account, record, demand, now)
+
+    def _is_due(self, account: Account, record: Record, demand: Demand, now: float) -> bool:
+        policy = account.policy
+        if policy.when in ("never", "unauthorized"):
+            return False
+        if policy.when == "always" and not self._refreshed_once:
+            return demand.rejected is None
+        if policy.when == "interval":
+            return freshness.age(record, now) >= policy.interval
+        return freshness.remaining(record, now) <= freshness.wanted(record, policy.leeway, demand.min_ttl)
+
+    def _check_refreshable(self, account: Account, record: Record) -> None:
+        """Refuse, before anything is sent, what cannot succeed."""
+        if account.policy.when == "never":
+            raise ConfigurationError(advice.never_refreshed(account.conn_id))
+        if account.rotates and not record.refresh_token:
+            raise ConfigurationError(advice.no_refresh_token(account.conn_id))
+        dead = record.dead
+        if dead is not None and dead.token_fingerprint == fingerprint(record.refresh_token):
+            raise ReauthorizationRequired(advice.dead_grant(account.conn_id, dead))
+
+    def _may_not_yet(self, account: Account, record: Record, demand: Demand) -> bool:
+        """Keep to the vendor's minimum interval and the server's ``Retry-After``; return whether that took time."""
+        now = self._clock.now()
+        wait = 0.0
+        if record.generation > 0:
+            wait = account.policy.min_interval - freshness.age(record, now)
+        if record.not_before is not None and record.not_before - now <= 2 * LONGEST_PAUSE:
+            wait = max(wait, record.not_before - now)
+        if wait <= 0:
+            return False
+        works = record.access_token not in (None, demand.rejected) and freshness.remaining(record, now) > 0
+        if works or wait > LONGEST_PAUSE:
+            raise RefreshTooEarly(advice.too_early(account.conn_id, wait))
+        log.info("Connection %r: the next refresh is allowed in %.1f s; waiting", account.conn_id, wait)
+        self._clock.sleep(wait)
+        return True
+
+    def _wait_for_lease(self, snapshot: Snapshot, record: Record, demand: Demand) -> bool:
+        """Wait while another worker refreshes; return whether the store must be read again."""
+        lease = record.lease
+        if lease is None:
+            return False
+        if self._watch.is_over(lease):
+            return self._retried(lambda: self._keeping.recover(snapshot, record))
+        works = record.access_token not in (None, demand.rejected) and not demand.force
+        left = freshness.remaining(record, self._clock.now())
+        patience = PATIENCE_WITH_A_WORKING_TOKEN if works and left > demand.min_ttl else math.inf
+        began = self._clock.elapsed()
+        pauses = Pauses(self._clock, first=0.02)
+        while not self._watch.is_over(lease):
+            pauses.wait()
+            now = self._retried(snapshot.store.read).record
+            if now is None or now.lease is None or now.lease.owner != lease.owner:
+                break
+            if self._clock.elapsed() - began > patience:
+                raise RefreshTimeout(advice.another_worker_refreshes(snapshot.account.conn_id))
+        return True
+
+    def _retried(self, call: Callable[[], T]) -> T:
+        """Call the store, and again after a passing failure."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            stop=tenacity.stop_after_attempt(3),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
+            sleep=self._clock.sleep,
+            reraise=True,
+        )
+        return retrying(call)
+
+    def _mask(self, record: Record) -> None:
+        secrets = [record.access_token, record.refresh_token]
+        secrets += [value for name, value in record.response.items() if "token" in name and isinstance(value, str)]
+        for secret in secrets:
+            if secret and fingerprint(secret) not in self._masked:
+                self._masked.add(fingerprint(secret))
+                self._mask_secret(secret)

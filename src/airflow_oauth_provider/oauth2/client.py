@@ -1,0 +1,69 @@
+"""Who asks: the client as it is registered with the authorization server (RFC 6749 section 2)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """How requests travel.
+
+    :param timeout: seconds for a connection to come about, and between two pieces of an answer.
+    :param verify: False: certificates are not checked; a path: the CA bundle to check against.
+    :param cert: path of a client certificate (with its key), or certificate and key.
+    :param proxies: proxy URL for each scheme.
+    :param trust_env: whether proxies and CA bundle of the environment count where nothing else is said.
+    """
+
+    timeout: float = 30.0
+    verify: bool | str = True
+    cert: str | tuple[str, str] | None = None
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    trust_env: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A registered client.
+
+    :param client_id: the client identifier (RFC 6749 section 2.2).
+    :param client_secret: None for a public client.
+    :param auth_method: the client authentication method, by its name in the IANA registry.
+    :param token_url: the token endpoint.
+    :param transport: how requests to the authorization server travel.
+    """
+
+    client_id: str
+    token_url: str
+    client_secret: str | None = field(default=None, repr=False)
+    auth_method: str = "client_secret_basic"
+    transport: Transport = field(default_factory=Transport)
+
+
+def is_secure(url: str) -> bool:
+    """Tell whether secrets may be sent to ``url``: https, or http to this very machine.
+
+    RFC 6749 section 3.2 asks for TLS; RFC 8252 section 8.3 knows the loopback exception.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if parts.scheme == "https":
+        return bool(host)
+    return parts.scheme == "http" and is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` names this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,296 @@
+"""The one place that spends a refresh token.
+
+A refresh is: write a lease under the version of the record that was read; spend; write what came back under the
+version of the lease. The lease is the lock, and it proves that the store can be written before anything is spent. What
+can happen in between, and what then holds, is told on the page "What is guaranteed" of the documentation.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from airflow_oauth_provider import advice, lineage
+from airflow_oauth_provider.account import Account, AccountSource, Snapshot
+from airflow_oauth_provider.clock import Clock
+from airflow_oauth_provider.exceptions import (
+    ConfigurationError,
+    MalformedAnswer,
+    OAuth2Error,
+    ReauthorizationRequired,
+    StaleVersion,
+    StoreUnavailable,
+    TokenRequestError,
+)
+from airflow_oauth_provider.leases import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.oauth2 import errors, grants
+from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.oauth2.tokens import TokenAnswer
+from airflow_oauth_provider.outcome import Outcome
+from airflow_oauth_provider.safekeeping import HeldLease, Safekeeping, Superseded
+from airflow_oauth_provider.stores.record import DeadGrant, Lease, Record, fingerprint
+
+log = logging.getLogger(__name__)
+
+RequestToken = Callable[[Client, Sequence[tuple[str, str]]], TokenAnswer]
+
+#: How many times a token request is sent at the most within one lease.
+MAX_ATTEMPTS = 4
+#: The longest ``Retry-After`` that other workers are told of, in seconds.
+LONGEST_NOT_BEFORE = 120.0
+
+
+class BeginAnew(Exception):
+    """Nothing came of this refresh, because somebody else has written, or may have: read again."""
+
+
+class Refresher:
+    """Carries out one refresh after the other, each under a lease of its own.
+
+    :param source: reads the connection anew before a grant is declared dead.
+    :param request: sends one token request.
+    :param keeping: brings new tokens into the store.
+    :param watch: is told which leases are this process's own.
+    :param clock: wall clock, elapsed time and sleep.
+    :param mask: told of every secret of a record before anything can log it.
+    :param budget: how the time of a lease is divided; None derives it from the connection's timeout.
+    """
+
+    def __init__(
+        self,
+        source: AccountSource,
+        request: RequestToken,
+        keeping: Safekeeping,
+        watch: LeaseWatch,
+        clock: Clock,
+        mask: Callable[[Record], None],
+        budget: LeaseBudget | None,
+    ) -> None:
+        self._source = source
+        self._request = request
+        self._keeping = keeping
+        self._watch = watch
+        self._clock = clock
+        self._mask = mask
+        self._budget = budget
+
+    def budget_for(self, account: Account) -> LeaseBudget:
+        """Return how the time of a lease for ``account`` is divided."""
+        return self._budget or LeaseBudget.for_timeout(account.client.transport.timeout)
+
+    def refresh(self, snapshot: Snapshot, record: Record) -> Outcome:
+        """Refresh once. Bounded by the length of a lease, and not to be interrupted.
+
+        :param snapshot: the connection as just read.
+        :param record: what :func:`airflow_oauth_provider.lineage.current` makes of its record; nobody else holds it.
+        :raises BeginAnew: when somebody else was faster.
+        :raises OAuth2Error: see :meth:`airflow_oauth_provider.manager.TokenManager.obtain`.
+        """
+        account = snapshot.account
+        held = self._take_lease(snapshot, record)
+        try:
+            answer, sent_at = self._spend(held)
+        except errors.InvalidGrant as refusal:
+            raise self._refused(held, refusal) from None
+        except errors.ErrorAnswer as refusal:
+            self._release(held)
+            raise advice.configuration_error(account, refusal) from None
+        except errors.OAuth2ProtocolError as failure:
+            raise self._failed(held, failure) from None
+        new = _grown(account, held.record, answer, sent_at)
+        self._mask(new)
+        store = self._save(held, new)
+        rotated = new.refresh_token != held.record.refresh_token
+        log.info(
+            "Connection %r: refreshed the access token (generation %d, refresh token %s, kept in: %s)",
+            account.conn_id,
+            new.generation,
+            "rotated" if rotated else "unchanged",
+            store,
+        )
+        return Outcome(new, store, refreshed=True, rotated=rotated)
+
+    def _take_lease(self, snapshot: Snapshot, record: Record) -> HeldLease:
+        account, budget = snapshot.account, self.budget_for(snapshot.account)
+        interrupted = record.interrupted
+        if record.lease is not None:
+            interrupted = advice.holder_gone(record.lease)
+            log.warning("Connection %r: %s Going on with the refresh token at hand.", account.conn_id, interrupted)
+        lease = Lease(uuid.uuid4().hex, budget.total, self._clock.now())
+        leased = replace(record, lease=lease, interrupted=interrupted)
+        began = self._clock.elapsed()
+        self._watch.claim(lease.owner)
+        try:
+            version = snapshot.store.write(leased, if_version=snapshot.version)
+        except StaleVersion:
+            raise BeginAnew from None
+        except StoreUnavailable:
+            # Perhaps only the answer was lost: then the lease stands, and it is ours.
+            stored = snapshot.store.read()
+            if stored.record != leased or stored.version is None:
+                raise
+            version = stored.version
+        return HeldLease(snapshot, leased, version, began, budget, interrupted)
+
+    def _spend(self, held: HeldLease) -> tuple[TokenAnswer, float]:
+        """Send the token request, again where that is safe; return the answer and the wall clock when it was asked for."""
+        account = held.snapshot.account
+        parameters = _parameters(account, held.record)
+        attempts = _Attempts(account.policy.resend_lost_answer)
+        while True:
+            self._check_lease(held)
+            sent_at = self._clock.now()
+            try:
+                return self._request(account.client, parameters), sent_at
+            except (errors.NotConnected, errors.ServerFailure, errors.LostAnswer, errors.MalformedAnswer) as failure:
+                again = attempts.allow_another(failure)
+                if attempts.lost:
+                    held.interrupted = advice.answer_lost(sent_at)
+                wait = max(getattr(failure, "retry_after", None) or 0.0, attempts.backoff())
+                ends = self._clock.elapsed() + wait + account.client.transport.timeout
+                if not again or ends > held.spend_until:
+                    raise
+                log.warning("Connection %r: %s. Trying again in %.1f s", account.conn_id, failure, wait)
+            self._clock.sleep(wait)
+
+    def _check_lease(self, held: HeldLease) -> None:
+        """Send nothing under a lease that another worker may take for ended: this process may have been stopped."""
+        elapsed = self._clock.elapsed() - held.began
+        lease = held.record.lease
+        by_wall_clock = self._clock.now() - lease.taken_at if lease else 0.0
+        if elapsed > held.budget.spend or by_wall_clock > held.budget.total:
+            raise BeginAnew
+
+    def _refused(self, held: HeldLease, refusal: errors.InvalidGrant) -> Exception:
+        """``invalid_grant``: unless somebody rotated or re-authorized meanwhile, write down that the grant is dead."""
+        account = held.snapshot.account
+        if not account.rotates:
+            self._release(held)
+            return advice.configuration_error(account, refusal)
+        fresh = self._source.load()
+        record = lineage.current(fresh.account, fresh.record)
+        entered_anew = record.entered_fingerprint != held.record.entered_fingerprint
+        if entered_anew or lineage.has_moved_on(held.record, record):
+            self._release(held)
+            return BeginAnew()
+        mark = fingerprint(held.record.refresh_token) or ""
+        dead = DeadGrant(mark, refusal.code, self._clock.now(), held.interrupted or "")
+        buried = replace(held.record, lease=None, dead=dead, interrupted=None)
+        try:
+            held.snapshot.store.write(buried, if_version=held.version)
+        except StaleVersion:
+            return BeginAnew()
+        except StoreUnavailable as failure:
+            log.warning("Connection %r: could not write down that its grant is dead: %s", account.conn_id, failure)
+        return ReauthorizationRequired(advice.dead_grant(account.conn_id, dead, refusal.description))
+
+    def _failed(self, held: HeldLease, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
+        """Give the lease back and return what the caller is to see."""
+        message = f"Connection {held.conn_id!r}: {failure}"
+        if isinstance(failure, errors.MalformedAnswer):
+            if failure.refresh_token and held.snapshot.account.rotates:
+                self._save_what_is_left(held, failure.refresh_token)
+            else:
+                self._release(held)
+            return MalformedAnswer(message)
+        if isinstance(failure, errors.NotConnected) and failure.lasting:
+            self._release(held)
+            return ConfigurationError(message)
+        retry_after = getattr(failure, "retry_after", None)
+        self._release(held, None if not retry_after else self._clock.now() + min(retry_after, LONGEST_NOT_BEFORE))
+        return TokenRequestError(f"{message}. The refresh token is kept; a retry may succeed.")
+
+    def _save_what_is_left(self, held: HeldLease, refresh_token: str) -> None:
+        """Keep the refresh token out of an answer that is of no use otherwise: it may be the only one that lives."""
+        kept = replace(
+            held.record,
+            generation=held.record.generation + 1,
+            refresh_token=refresh_token,
+            access_token=None,
+            issued_at=self._clock.now(),
+            expires_in=None,
+            lease=None,
+            interrupted=None,
+        )
+        self._mask(kept)
+        self._save(held, kept)
+
+    def _save(self, held: HeldLease, new: Record) -> str:
+        try:
+            return self._keeping.save(held, new)
+        except Superseded:
+            raise BeginAnew from None
+
+    def _release(self, held: HeldLease, not_before: float | None = None) -> None:
+        """Give the lease back, so that nobody has to wait for its end."""
+        free = replace(held.record, lease=None, interrupted=held.interrupted, not_before=not_before)
+        try:
+            held.snapshot.store.write(free, if_version=held.version)
+        except (StaleVersion, StoreUnavailable) as failure:
+            log.warning(
+                "Connection %r: the lease was not given back (%s); it ends by itself", held.conn_id, failure
+            )
+
+
+class _Attempts:
+    """Counts token requests, and tells which failure allows another one.
+
+    :param resend_lost_answer: whether a refresh token may be sent once more when the answer to it was lost.
+    """
+
+    def __init__(self, resend_lost_answer: bool) -> None:  # noqa: FBT001 - private
+        self._resend_lost_answer = resend_lost_answer
+        self._made = 0
+        self.lost = 0
+
+    def allow_another(self, failure: errors.OAuth2ProtocolError) -> bool:
+        """Count ``failure`` and tell whether to send again."""
+        self._made += 1
+        if isinstance(failure, errors.NotConnected) and failure.lasting:
+            return False
+        if isinstance(failure, errors.MalformedAnswer) and (failure.refresh_token or not 200 <= failure.status < 300):
+            return False
+        self.lost += _may_have_been_served(failure)
+        if self.lost > 1 or (self.lost == 1 and not self._resend_lost_answer):
+            return False
+        return self._made < MAX_ATTEMPTS
+
+    def backoff(self) -> float:
+        """Return the seconds to wait before the next one."""
+        return min(4.0, 0.25 * 2.0**self._made) * (0.5 + random.random())  # noqa: S311 - jitter, not cryptography
+
+
+def _may_have_been_served(failure: errors.OAuth2ProtocolError) -> bool:
+    """Tell whether the server may have rotated the refresh token, though its answer brought none."""
+    if isinstance(failure, errors.ServerFailure):
+        return failure.status not in (429, 503)
+    return isinstance(failure, errors.LostAnswer | errors.MalformedAnswer)
+
+
+def _parameters(account: Account, record: Record) -> list[tuple[str, str]]:
+    if account.rotates:
+        return grants.refresh_token(record.refresh_token or "", account.options)
+    return grants.client_credentials(account.options)
+
+
+def _grown(account: Account, old: Record, answer: TokenAnswer, sent_at: float) -> Record:
+    """Return the record that follows ``old``: an omitted refresh token stays (RFC 6749 section 6), and so does the scope."""
+    refresh_expires_at = old.refresh_expires_at
+    if answer.refresh_expires_in is not None:
+        refresh_expires_at = sent_at + answer.refresh_expires_in
+    return Record(
+        generation=old.generation + 1,
+        entered_fingerprint=old.entered_fingerprint,
+        superseded=old.superseded,
+        access_token=answer.access_token,
+        refresh_token=(answer.refresh_token or old.refresh_token) if account.rotates else None,
+        token_type=answer.token_type,
+        scope=answer.scope or old.scope or account.options.scope or None,
+        issued_at=sent_at,
+        expires_in=answer.expires_in,
+        refresh_expires_at=refresh_expires_at,
+        response=dict(answer.others),
+    )

@@ -1,0 +1,46 @@
+"""A ``requests.Session`` that stays authorized, and careful."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from airflow_oauth_provider.auth import OAuth2Auth
+
+
+class OAuth2Session(requests.Session):
+    """A session whose requests carry a fresh token to the allowed origins, and to no other.
+
+    :param timeout: seconds, for requests that name no timeout of their own: ``requests`` would wait for ever.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        self._timeout = timeout
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a prepared request; see ``requests.Session.send``."""
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = self._timeout
+        return super().send(request, **kwargs)
+
+    def merge_environment_settings(
+        self,
+        url: str | bytes | None,
+        proxies: Mapping[str, Any] | None,
+        stream: bool | None,
+        verify: bool | str | None,
+        cert: Any,
+    ) -> Any:
+        """Merge in the environment, but not over what the connection says of TLS, as ``requests`` would."""
+        own = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, own, cert)  # type: ignore[arg-type]
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """On a redirect: the token goes along where it may go, and stays behind elsewhere."""
+        if isinstance(self.auth, OAuth2Auth):
+            self.auth.follow_redirect(prepared_request)
+        else:
+            super().rebuild_auth(prepared_request, response)

@@ -1,0 +1,233 @@
+"""An ``oauth2`` connection, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from airflow_oauth_provider.account import Account, Entered, RefreshPolicy
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.extra import Extra
+from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
+from airflow_oauth_provider.oauth2.grants import GrantOptions
+from airflow_oauth_provider.oauth2.scrub import show_url
+from airflow_oauth_provider.origins import Origin, origin_of, parse_allowed
+
+
+class ConnectionLike(Protocol):
+    """What is read of an Airflow connection; Airflow 2 and 3 have classes of their own."""
+
+    host: Any
+    schema: Any
+    port: Any
+    login: Any
+    password: Any
+    extra: Any
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChoice:
+    """Where rotated tokens are kept; see the connection's ``store`` and what goes with it."""
+
+    kind: str
+    vault_conn_id: str | None
+    vault_path: str | None
+    vault_mount_point: str | None
+    api_conn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A connection as the rest of the package sees it.
+
+    :param conn_id: its name.
+    :param base_url: the API's base URL; empty where the connection has no host.
+    :param allowed_origins: the origins that may see the access token.
+    :param headers: sent with every API call.
+    :param transport: timeout, TLS and proxies, for the API and the authorization server alike.
+    :param http_options: HttpHook's further options, by its names.
+    :param store: where rotated tokens are kept.
+    """
+
+    conn_id: str
+    base_url: str
+    allowed_origins: frozenset[Origin]
+    headers: Mapping[str, str] = field(repr=False)
+    transport: Transport
+    http_options: Mapping[str, Any]
+    store: StoreChoice
+    _extra: Extra = field(repr=False)
+    _client_id: str | None = None
+    _client_secret: str | None = field(default=None, repr=False)
+
+    def account(self, kept: Mapping[str, Any] | None = None) -> Account:
+        """Return what a refresh needs.
+
+        :param kept: what people keep beside the tokens in the store (Vault): ``client_id``, ``client_secret`` and
+            ``refresh_token`` are taken from there where the connection has none.
+        :raises ConfigurationError: when something is missing.
+        """
+        kept = kept or {}
+        extra = self._extra
+        client_id = self._client_id or _text(kept.get("client_id"))
+        if not client_id:
+            raise ConfigurationError(f"Connection {self.conn_id!r}: enter the client id in the field 'login'.")
+        secret = self._client_secret or _text(kept.get("client_secret"))
+        method = extra.get("auth_method")
+        if method != "none" and not secret:
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: auth_method {method!r} needs a client secret: enter it in the field "
+                "'password', or set auth_method to 'none' if the client was registered without one."
+            )
+        refresh_token = extra.get("refresh_token") or _text(kept.get("refresh_token"))
+        return Account(
+            conn_id=self.conn_id,
+            client=Client(client_id, self._token_url(), secret, method, self.transport),
+            grant_type=extra.get("grant_type"),
+            options=GrantOptions(
+                scope=extra.get("scope") or "",
+                audience=extra.get("audience") or "",
+                resources=tuple((extra.get("resource") or "").split()),
+            ),
+            entered=Entered(refresh_token, extra.get("access_token"), _expires_at(extra)),
+            policy=RefreshPolicy(
+                when=extra.get("refresh_when"),
+                leeway=extra.get("leeway"),
+                interval=_interval(extra),
+                min_interval=extra.get("min_refresh_interval") or 0.0,
+                resend_lost_answer=extra.get("resend_lost_answer"),
+            ),
+        )
+
+    @property
+    def secrets(self) -> list[str]:
+        """The secrets that the connection itself holds, for masking."""
+        keys = ("refresh_token", "access_token")
+        values = [self._client_secret, *(self._extra.get(key) for key in keys)]
+        return [value for value in values if value]
+
+    @property
+    def refresh_when(self) -> str:
+        """The connection's ``refresh_when``."""
+        when: str = self._extra.get("refresh_when")
+        return when
+
+    def _token_url(self) -> str:
+        url: str | None = self._extra.get("oauth_url")
+        if not url:
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: enter the token endpoint under the key 'oauth_url' of its extra."
+            )
+        if not is_secure(url):
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: the key 'oauth_url' of its extra is {show_url(url)!r}, but has to be an "
+                "https URL (http is accepted on loopback only): the client's secret is sent there."
+            )
+        return url
+
+
+def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
+    """Read and check a connection.
+
+    :param conn_id: its name.
+    :param connection: the connection.
+    :raises ConfigurationError: names the key that is wrong, and what would be right.
+    """
+    extra = Extra(conn_id, connection.extra)
+    extra.check()
+    base_url = _base_url(conn_id, connection, allow_http=extra.get("allow_http"))
+    origins = {origin_of(base_url)} if base_url else set()
+    for entry in extra.get("allowed_hosts") or []:
+        origin = parse_allowed(entry)
+        if origin is None:
+            raise extra.error("allowed_hosts", f"has {entry!r} in it, which is neither a host nor a URL")
+        origins.add(origin)
+    http_options = {
+        key: extra.get(key) for key in ("stream", "allow_redirects", "max_redirects", "check_response", "srv_lookup")
+    }
+    return Settings(
+        conn_id=conn_id,
+        base_url=base_url,
+        allowed_origins=frozenset(origin for origin in origins if origin is not None),
+        headers={str(name): str(value) for name, value in (extra.get("headers") or {}).items()},
+        transport=Transport(
+            timeout=extra.get("timeout"),
+            verify=_verify(extra),
+            cert=_cert(extra),
+            proxies=extra.get("proxies") or {},
+            trust_env=extra.get("trust_env"),
+        ),
+        http_options=http_options,
+        store=StoreChoice(
+            kind=extra.get("store"),
+            vault_conn_id=extra.get("vault_conn_id"),
+            vault_path=extra.get("vault_path"),
+            vault_mount_point=extra.get("vault_mount_point"),
+            api_conn_id=extra.get("api_conn_id"),
+        ),
+        _extra=extra,
+        _client_id=connection.login or None,
+        _client_secret=connection.password or None,
+    )
+
+
+def _base_url(conn_id: str, connection: ConnectionLike, *, allow_http: bool) -> str:
+    """Return the API's base URL; a host without a scheme means https, unlike HttpHook's http: a token goes there."""
+    host = (connection.host or "").strip()
+    if not host:
+        return ""
+    url = host if "://" in host else f"{connection.schema or 'https'}://{host}"
+    if connection.port:
+        url = f"{url}:{connection.port}"
+    origin = origin_of(url)
+    if origin is None:
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: its host is {show_url(url)!r}, but has to be a base URL such as "
+            "https://api.example.com."
+        )
+    if origin[0] == "http" and not allow_http and not is_loopback(origin[1]):
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: its host is {show_url(url)!r}, where the access token would travel unencrypted "
+            "(RFC 6750 section 5.3). Use https, or set the key 'allow_http' of its extra to true for a network that you trust."
+        )
+    return url
+
+
+def _verify(extra: Extra) -> bool | str:
+    value: str = extra.get("verify")
+    return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _cert(extra: Extra) -> str | tuple[str, str] | None:
+    value = extra.get("cert")
+    return (value[0], value[1]) if isinstance(value, list) else value
+
+
+def _interval(extra: Extra) -> float:
+    interval: float | None = extra.get("refresh_interval")
+    if extra.get("refresh_when") == "interval" and not interval:
+        raise extra.error("refresh_interval", "has to be set, in seconds, when refresh_when is 'interval'")
+    return interval or 0.0
+
+
+def _expires_at(extra: Extra) -> float | None:
+    value: str | None = extra.get("expires_at")
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        date = datetime.fromisoformat(value)
+    except ValueError:
+        raise extra.error(
+            "expires_at", "has to be a date such as 2030-01-31T12:00:00Z, or seconds since 1970"
+        ) from None
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,61 @@
+"""Reads a connection and its record anew, for each refresh."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.account import Snapshot
+from airflow_oauth_provider.settings import Settings, read_settings
+from airflow_oauth_provider.stores.base import TokenStore
+from airflow_oauth_provider.stores.factory import open_store
+
+log = logging.getLogger(__name__)
+
+
+class ConnectionSource:
+    """The :class:`~airflow_oauth_provider.account.AccountSource` of an Airflow connection.
+
+    :param conn_id: the connection.
+    :param first: the connection as just read, used once instead of reading it again.
+    """
+
+    def __init__(self, conn_id: str, first: Any = None) -> None:
+        self._conn_id = conn_id
+        self._first = first
+        self._vault: tuple[object, TokenStore] | None = None
+        self._warned: set[str] = set()
+
+    def load(self) -> Snapshot:
+        """Read the connection and its record; see :class:`~airflow_oauth_provider.account.AccountSource`."""
+        connection, self._first = self._first, None
+        if connection is None:
+            connection = compat.get_connection(self._conn_id)
+        settings = read_settings(self._conn_id, connection)
+        for secret in settings.secrets:
+            compat.mask_secret(secret)
+        store = self._open(settings, connection)
+        stored = store.read()
+        kept = store.secrets() if hasattr(store, "secrets") else {}
+        for name, value in kept.items():
+            if name != "client_id" and isinstance(value, str):
+                compat.mask_secret(value)
+        return Snapshot(settings.account(kept), store, stored.record, stored.version)
+
+    def _open(self, settings: Settings, connection: Any) -> TokenStore:
+        choice = settings.store
+        if self._vault is not None and self._vault[0] == choice:
+            return self._vault[1]  # it has signed in already
+        store = open_store(
+            self._conn_id,
+            kind=choice.kind,
+            connection=connection,
+            api_conn_id=choice.api_conn_id,
+            vault_conn_id=choice.vault_conn_id,
+            vault_path=choice.vault_path,
+            vault_mount_point=choice.vault_mount_point,
+        )
+        if choice.kind == "vault":
+            self._vault = choice, store
+        return store

@@ -1,0 +1,50 @@
+"""Bring a step to its end although the task is being cancelled."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def run_to_end(step: Callable[[], T]) -> T:
+    """Run ``step``; what interrupts it meanwhile (SIGTERM, a task's time-out) is raised when it has ended.
+
+    Airflow cancels a task by an exception out of a signal handler, and Python runs those in the main thread only: so
+    the step runs in a thread of its own, and the main thread, which waits for it, keeps what is thrown at it.
+
+    :param step: something that ends by itself within a bounded time.
+    :raises BaseException: what interrupted the step, else what the step raised.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return step()
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(step())
+        except BaseException as failure:  # noqa: BLE001 - carried over to the thread that waits, and raised there
+            failures.append(failure)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(run,), name="oauth2-refresh")
+    interruption: BaseException | None = None
+    while True:
+        try:
+            if thread.ident is None:
+                thread.start()
+            thread.join()
+            break
+        except BaseException as caught:
+            if thread.ident is None and interruption is None and isinstance(caught, RuntimeError):
+                raise  # no thread is to be had, so the step has not begun
+            interruption = interruption or caught
+    if interruption is not None:
+        raise interruption
+    if failures:
+        raise failures[0]
+    return results[0]
