@@ -52,14 +52,14 @@ def holder_gone(lease: Lease) -> str:
 def answer_lost(at: float) -> str:
     """For a token request that the server may have carried out."""
     return (
-        f"The answer to the token request of {_at(at)} was lost on its way. If the server had rotated the refresh token "
-        "by then, and grants no grace period, the new one is lost."
+        f"The answer to the token request of {_at(at)} was lost. If the server had rotated the refresh token by "
+        "then, and grants no grace period, the new one is lost."
     )
 
 
 def lease_held_too_long(conn_id: str) -> str:
     """For a caller that waited in vain."""
-    return f"Connection {conn_id!r}: other workers kept refreshing without a result for too long. A retry may succeed."
+    return f"Connection {conn_id!r}: other workers kept refreshing for too long without a result. Try again."
 
 
 def another_worker_refreshes(conn_id: str) -> str:
@@ -75,8 +75,8 @@ def served_until_refresh_is_allowed(conn_id: str, wait: float) -> str:
 def too_early(conn_id: str, wait: float) -> str:
     """For a refresh that the vendor wants later than a task should wait for it."""
     return (
-        f"Connection {conn_id!r}: no token works, and the next refresh is allowed in {wait:.0f} s (min_refresh_interval, "
-        "or the server's Retry-After). A retry after that will succeed."
+        f"Connection {conn_id!r}: the next refresh is allowed in {wait:.0f} s (min_refresh_interval of the connection, "
+        "or Retry-After of the server)."
     )
 
 
@@ -101,8 +101,8 @@ def _hint(account: Account, refusal: errors.ErrorAnswer) -> str:
         other = _OTHER_METHOD.get(method)
         if method == "none":
             return (
-                "The client sent only its id (auth_method 'none'). If it was registered with a secret, enter it as the "
-                "connection's password and set auth_method to 'client_secret_basic'."
+                "The client sent only its id (auth_method 'none'). If it was registered with a secret, enter that as "
+                "the connection's password, and set auth_method to 'client_secret_basic'."
             )
         try_other = f", then try auth_method {other!r}" if other else ""
         return f"The client authenticated with {method!r}. Check the client id and secret{try_other}."

@@ -63,7 +63,7 @@ class OAuth2Auth(AuthBase):
                 "it, add it to 'allowed_hosts' in the connection's extra; else use a session of your own."
             )
         self._put(request, self._manager.access_token())
-        request.register_hook("response", self._after_401)
+        request.register_hook("response", self._after_401)  # type: ignore[no-untyped-call]
         return request
 
     def follow_redirect(self, request: requests.PreparedRequest) -> None:
@@ -108,7 +108,7 @@ class OAuth2Auth(AuthBase):
         # Read to its end and give the connection back, or the pool would open another one.
         _ = response.content
         response.close()
-        send: Callable[..., requests.Response] = response.connection.send  # type: ignore[attr-defined]
+        send: Callable[..., requests.Response] = response.connection.send
         again = send(request, **send_options)
         again.history.append(response)
         again.request = request
@@ -116,7 +116,8 @@ class OAuth2Auth(AuthBase):
 
 
 def _rewind(request: requests.PreparedRequest, conn_id: str) -> None:
-    if request.body is None or isinstance(request.body, bytes | str):
+    body: object = request.body
+    if body is None or isinstance(body, bytes | str):
         return
     try:
         rewind_body(request)

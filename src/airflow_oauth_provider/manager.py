@@ -71,9 +71,7 @@ class TokenManager:
         self._masked: set[str | None] = set()
         self._watch = LeaseWatch(self._clock)
         self._keeping = Safekeeping(fallback, self._clock, self._watch)
-        self._refresher = Refresher(
-            source, request, self._keeping, self._watch, self._clock, self._mask, budget
-        )
+        self._refresher = Refresher(source, request, self._keeping, self._watch, self._clock, self._mask, budget)
         self._in_hand = TokenInHand(self._clock)
         self._refreshed_once = False
         self._lock = threading.RLock()

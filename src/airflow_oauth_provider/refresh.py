@@ -136,7 +136,7 @@ class Refresher:
         return HeldLease(snapshot, leased, version, began, budget, interrupted)
 
     def _spend(self, held: HeldLease) -> tuple[TokenAnswer, float]:
-        """Send the token request, again where that is safe; return the answer and the wall clock when it was asked for."""
+        """Send the token request, again where that is safe; return the answer and when it was asked for."""
         account = held.snapshot.account
         parameters = _parameters(account, held.record)
         attempts = _Attempts(account.policy.resend_lost_answer)
@@ -145,7 +145,12 @@ class Refresher:
             sent_at = self._clock.now()
             try:
                 return self._request(account.client, parameters), sent_at
-            except (errors.NotConnected, errors.ServerFailure, errors.LostAnswer, errors.MalformedAnswer) as failure:
+            except (
+                errors.NotConnected,
+                errors.ServerFailure,
+                errors.LostAnswer,
+                errors.MalformedAnswer,
+            ) as failure:
                 again = attempts.allow_another(failure)
                 if attempts.lost:
                     held.interrupted = advice.answer_lost(sent_at)
@@ -230,9 +235,7 @@ class Refresher:
         try:
             held.snapshot.store.write(free, if_version=held.version)
         except (StaleVersion, StoreUnavailable) as failure:
-            log.warning(
-                "Connection %r: the lease was not given back (%s); it ends by itself", held.conn_id, failure
-            )
+            log.warning("Connection %r: the lease was not given back (%s); it ends by itself", held.conn_id, failure)
 
 
 class _Attempts:
@@ -241,7 +244,7 @@ class _Attempts:
     :param resend_lost_answer: whether a refresh token may be sent once more when the answer to it was lost.
     """
 
-    def __init__(self, resend_lost_answer: bool) -> None:  # noqa: FBT001 - private
+    def __init__(self, resend_lost_answer: bool) -> None:
         self._resend_lost_answer = resend_lost_answer
         self._made = 0
         self.lost = 0
@@ -277,7 +280,7 @@ def _parameters(account: Account, record: Record) -> list[tuple[str, str]]:
 
 
 def _grown(account: Account, old: Record, answer: TokenAnswer, sent_at: float) -> Record:
-    """Return the record that follows ``old``: an omitted refresh token stays (RFC 6749 section 6), and so does the scope."""
+    """Return the record that follows ``old``; an omitted refresh token or scope stays (RFC 6749 section 6)."""
     refresh_expires_at = old.refresh_expires_at
     if answer.refresh_expires_in is not None:
         refresh_expires_at = sent_at + answer.refresh_expires_in

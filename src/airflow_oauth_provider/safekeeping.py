@@ -141,7 +141,7 @@ class Safekeeping:
         except StaleVersion:
             return True
         log.warning(
-            "Connection %r: brought back the tokens of generation %d, which their worker could not write to the %s store",
+            "Connection %r: brought back the tokens of generation %d, which could not be written to the %s store",
             account.conn_id,
             rescued.generation,
             snapshot.store.name,
@@ -182,7 +182,7 @@ class Safekeeping:
             else:
                 break
         log.warning(
-            "Connection %r: the tokens of generation %d are in the fallback store, encrypted, until the %s store takes them",
+            "Connection %r: the tokens of generation %d are in the fallback store until the %s store takes them",
             held.conn_id,
             new.generation,
             held.snapshot.store.name,

@@ -43,4 +43,4 @@ class OAuth2Session(requests.Session):
         if isinstance(self.auth, OAuth2Auth):
             self.auth.follow_redirect(prepared_request)
         else:
-            super().rebuild_auth(prepared_request, response)
+            super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]

@@ -190,7 +190,8 @@ def _base_url(conn_id: str, connection: ConnectionLike, *, allow_http: bool) -> 
     if origin[0] == "http" and not allow_http and not is_loopback(origin[1]):
         raise ConfigurationError(
             f"Connection {conn_id!r}: its host is {show_url(url)!r}, where the access token would travel unencrypted "
-            "(RFC 6750 section 5.3). Use https, or set the key 'allow_http' of its extra to true for a network that you trust."
+            "(RFC 6750 section 5.3). Use https, or set the key "
+            "'allow_http' of its extra to true, for a network that you trust."
         )
     return url
 

@@ -153,10 +153,13 @@ class OAuth2Hook(HttpHook):
             account = settings.account()
             if account.rotates:
                 if not account.entered.refresh_token:
-                    return True, "The connection is complete but for a refresh token, which has to be in its store."
+                    return (
+                        True,
+                        "The connection is complete but for a refresh token, which has to be in its store.",
+                    )
                 return True, (
-                    "The connection is complete. A test does not refresh, since a refresh token can be spent only once: "
-                    "the first task will."
+                    "The connection is complete. A test does not refresh, since a refresh token can be spent only "
+                    "once: the first task will."
                 )
             status = self._token_manager().obtain(Demand(force=True)).status
         except OAuth2Error as error:
@@ -233,5 +236,3 @@ def _without_secrets(value: Any) -> Any:
             if name == "token_type" or not any(mark in name.lower() for mark in _SECRET_MARKS)
         }
     return [_without_secrets(member) for member in value] if isinstance(value, list) else value
-
-

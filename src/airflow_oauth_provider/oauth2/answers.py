@@ -51,7 +51,7 @@ def parse_token_answer(answer: HttpAnswer, secrets: Iterable[str | None] = ()) -
     :raises ErrorAnswer: for an OAuth error, whatever the status, 200 included.
     :raises MalformedAnswer: for anything else.
     """
-    secrets = [secret for secret in secrets if secret]
+    known = [secret for secret in secrets if secret]
     if answer.status == 429 or answer.status >= 500:
         raise errors.ServerFailure(
             _say(answer, "the server cannot serve the request for now"),
@@ -63,7 +63,7 @@ def parse_token_answer(answer: HttpAnswer, secrets: Iterable[str | None] = ()) -
     if 200 <= answer.status < 300 and isinstance(token, str) and token:
         return _token(answer, token, members)
     if isinstance(members.get("error"), str) and members["error"]:
-        raise _oauth_error(answer, members, secrets)
+        raise _oauth_error(answer, members, known)
     raise errors.MalformedAnswer(
         _say(answer, _what_is_missing(answer, members)),
         status=answer.status,
@@ -114,9 +114,7 @@ def _members(answer: HttpAnswer) -> dict[str, Any]:
     try:
         members = json.loads(text)
     except (ValueError, RecursionError):
-        raise errors.MalformedAnswer(
-            _say(answer, _what_it_is_instead(text, kind)), status=answer.status
-        ) from None
+        raise errors.MalformedAnswer(_say(answer, _what_it_is_instead(text, kind)), status=answer.status) from None
     if not isinstance(members, dict):
         raise errors.MalformedAnswer(
             _say(answer, f"the body is a JSON {_JSON_NAMES.get(type(members), 'value')}, not an object"),
@@ -152,7 +150,7 @@ def _what_it_is_instead(text: str, kind: str) -> str:
 
 def _what_is_missing(answer: HttpAnswer, members: dict[str, Any]) -> str:
     if 300 <= answer.status < 400:
-        return "the server redirects, and credentials are not sent on: set the address it points to as the token endpoint"
+        return "the server redirects, and credentials do not follow: enter the address that it points to"
     if "access_token" in members and not isinstance(members["access_token"], str):
         return "the member access_token is not a string"
     if 200 <= answer.status < 300:

@@ -138,8 +138,6 @@ ERROR_CLASSES: dict[str, type[ErrorAnswer]] = {
     )
 }
 #: Codes that OpenID Connect (section 3.1.2.6) and Microsoft use where only a person's sign-in helps.
-ERROR_CLASSES.update(
-    dict.fromkeys(("interaction_required", "login_required", "consent_required"), InvalidGrant)
-)
+ERROR_CLASSES.update(dict.fromkeys(("interaction_required", "login_required", "consent_required"), InvalidGrant))
 #: Codes that say "later" (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5).
 PASSING_CODES = frozenset({"server_error", "temporarily_unavailable", "slow_down"})

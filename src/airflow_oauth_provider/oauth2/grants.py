@@ -28,10 +28,10 @@ class GrantOptions:
 
 
 def refresh_token(token: str, options: GrantOptions) -> list[tuple[str, str]]:
-    """Refreshing an access token (RFC 6749 section 6)."""
+    """Ask for an access token anew (RFC 6749 section 6)."""
     return [("grant_type", "refresh_token"), ("refresh_token", token), *options.parameters()]
 
 
 def client_credentials(options: GrantOptions) -> list[tuple[str, str]]:
-    """The client in its own name (RFC 6749 section 4.4)."""
+    """Ask in the name of the client itself (RFC 6749 section 4.4)."""
     return [("grant_type", "client_credentials"), *options.parameters()]

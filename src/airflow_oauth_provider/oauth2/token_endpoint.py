@@ -93,7 +93,7 @@ def _read(response: requests.Response, endpoint: str, timeout: float) -> bytes:
 
 @contextmanager
 def _classified(endpoint: str, timeout: float) -> Iterator[None]:
-    """Turn what ``requests`` raises into the one question that counts: may the server have seen the request?
+    """Turn what ``requests`` raises into an answer to the question that counts: may the server have seen it.
 
     The messages are made here: those of ``requests`` quote the URL, and chained causes would show it, too.
     """
@@ -111,7 +111,11 @@ def _classified(endpoint: str, timeout: float) -> Iterator[None]:
         if _never_connected(error):
             raise errors.NotConnected(f"{endpoint}: no connection ({_reason(error)})") from None
         raise errors.LostAnswer(f"{endpoint}: the connection broke before the answer was complete") from None
-    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema):
+    except (
+        requests.exceptions.InvalidURL,
+        requests.exceptions.MissingSchema,
+        requests.exceptions.InvalidSchema,
+    ):
         raise errors.NotConnected(f"{endpoint} is no valid URL", lasting=True) from None
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise errors.LostAnswer(f"{endpoint}: the answer could not be read ({type(error).__name__})") from None
