@@ -78,7 +78,7 @@ def render() -> str:
         ),
         LEGEND,
         *(_section(name, vendor) for name, vendor in vendors.items()),
-        "## Keys\n\nWhat a preset can set; each key works in a connection's `extra` without a preset, too.\n",
+        "## Keys\n\nWhat a preset can set. The same keys stand in a connection's `extra`, where they win.\n",
         _table(
             ("Key", "Meaning"),
             ((f"`{key}`", rule["description"]) for key, rule in schema["$defs"]["defaults"]["properties"].items()),

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from airflow_oauth_provider import presets
+from airflow_oauth_provider.fields import FIELDS_BY_KEY
 from airflow_oauth_provider.presets import PRESET_KEYS, URL_KEYS, load_presets, placeholders, preset
 from rig import generate_vendor_docs
 
@@ -151,6 +152,27 @@ def test_no_preset_sets_what_belongs_to_the_person(name):
     assert "scope" not in defaults
     sent = defaults.get("extra_params", {}) | defaults.get("extra_headers", {})
     assert not {key.lower() for key in sent} & {"authorization", "client_id", "client_secret", "cookie"}
+
+
+@each_vendor
+def test_values_fit_the_fields_of_a_connection(name):
+    for key, value in VENDORS[name]["defaults"].items():
+        field = FIELDS_BY_KEY.get(key)
+        if field is None:
+            continue
+        assert not field.secret
+        assert not field.choices or value in field.choices
+        assert field.minimum is None or value >= field.minimum
+        assert field.maximum is None or value <= field.maximum
+
+
+@each_vendor
+def test_parameters_have_names_of_their_own_that_airflow_does_not_hide(name):
+    # Airflow stars the value of a key with one of these in its name, and then that value in every log.
+    hidden = ("token", "secret", "passw", "authorization", "proxy", "bearer", "api_key", "private_key", "service_")
+    for parameter in VENDORS[name]["parameters"]:
+        assert parameter not in {*PRESET_KEYS, *FIELDS_BY_KEY}
+        assert not [word for word in hidden if word in parameter]
 
 
 @each_vendor
