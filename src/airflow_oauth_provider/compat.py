@@ -130,9 +130,7 @@ def _ask(message: Any) -> Any:
             return answer  # AirflowRuntimeError: the supervisor did answer, with an ErrorResponse
         # Whatever else went wrong (a closed socket, an answer that does not parse, in ``dag.test()`` the API
         # client's own errors) means the same, and its text could quote the message, which holds tokens.
-        raise StoreUnavailable(
-            f"Airflow's supervisor did not answer {kind} ({type(error).__name__})."
-        ) from None
+        raise StoreUnavailable(f"Airflow's supervisor did not answer {kind} ({type(error).__name__}).") from None
 
 
 def _error_of(answer: Any) -> str | None:
@@ -223,9 +221,7 @@ def _secrets_backends() -> list[Any]:
     from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
     # 3.0 has no backend for the supervisor and asks it last; later versions have it last in the list.
-    backends = [
-        b for b in ensure_secrets_backend_loaded() if type(b).__name__ != "ExecutionAPISecretsBackend"
-    ]
+    backends = [b for b in ensure_secrets_backend_loaded() if type(b).__name__ != "ExecutionAPISecretsBackend"]
     return [*backends, _Supervisor()]
 
 
@@ -239,8 +235,7 @@ def _connection_of(backend: Any, conn_id: str) -> Connection | None:
     except Exception as error:  # noqa: BLE001 - see below
         # Its text may quote what is secret; whatever it is, it does not say that there is no connection.
         raise StoreUnavailable(
-            f"The connection {conn_id!r} could not be looked up in {type(backend).__name__} "
-            f"({type(error).__name__})."
+            f"The connection {conn_id!r} could not be looked up in {type(backend).__name__} ({type(error).__name__})."
         ) from None
     return found
 
@@ -306,9 +301,7 @@ def _confirm_absent_by_probe(key: str) -> None:
     readable = _ask_variable(_PROBE_KEY) is not None
     absent = _ask_variable(key) is None
     if not (absent and readable and _ask_variable(_PROBE_KEY) is not None):
-        raise StoreUnavailable(
-            f"Airflow's API server does not say reliably whether the variable {key!r} exists."
-        )
+        raise StoreUnavailable(f"Airflow's API server does not say reliably whether the variable {key!r} exists.")
 
 
 def write_variable(key: str, value: str, description: str) -> None:

@@ -70,7 +70,8 @@ def open_fallback(conn_id: str) -> FallbackStore:
     """Return where the tokens of ``conn_id`` go while their store is away."""
     from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback, VariableFallback
 
-    return FallbackChain([VariableFallback(conn_id), PathFallback(conn_id)])
+    del conn_id  # one place for all; the keys tell connections apart
+    return FallbackChain([VariableFallback(), PathFallback()])
 
 
 def _variable_store(conn_id: str) -> VariableStore:
@@ -120,9 +121,7 @@ def _is_api_defined(api_conn_id: str, conn_id: str) -> bool:
     defined = _is_defined(api_conn_id)
     if not defined:
         if not _is_defined(conn_id):
-            raise StoreUnavailable(
-                f"Airflow does not find the connection {conn_id!r} that it found a moment ago."
-            )
+            raise StoreUnavailable(f"Airflow does not find the connection {conn_id!r} that it found a moment ago.")
         defined = _is_defined(api_conn_id)
     _api_defined[api_conn_id] = (defined, time.monotonic() + _REMEMBER)
     return defined

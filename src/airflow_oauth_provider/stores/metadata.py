@@ -36,6 +36,18 @@ class MissingRow(StoreNotWritable):
     """The metadata database has no such connection."""
 
 
+class StaleRecord(StaleVersion):
+    """The row holds another record.
+
+    :param conn_id: the connection.
+    :param held: the version that the row holds.
+    """
+
+    def __init__(self, conn_id: str, held: str | None) -> None:
+        super().__init__(f"The record of {conn_id!r} was changed by another worker.")
+        self.held = held
+
+
 @dataclass(frozen=True, slots=True)
 class _Cell:
     """One text as the database holds it."""
@@ -105,7 +117,7 @@ def swap_record(conn_id: str, record: str, if_version: str | None) -> str:
 
     :param record: the new record's text.
     :return: the new version.
-    :raises StaleVersion: the row holds another version.
+    :raises StaleRecord: the row holds another version.
     :raises MissingRow: the database has no such connection.
     :raises StoreNotWritable: ``extra`` is no JSON object.
     :raises StoreUnavailable: the database cannot be asked.
@@ -121,13 +133,11 @@ def swap_record(conn_id: str, record: str, if_version: str | None) -> str:
             if held != if_version:
                 if held == new_version:
                     return new_version  # our own write, whose answer was lost
-                raise StaleVersion(f"The record of {conn_id!r} was changed by another worker.")
+                raise StaleRecord(conn_id, held)
             if _replace_extra(transaction, cell, set_member(extra, record)):
                 return new_version
         # Another field of the row was changed in between, which only SQLite lets happen. Compare anew.
-    raise StoreUnavailable(
-        f"The connection {conn_id!r} is being changed all the time; its record was not written."
-    )
+    raise StoreUnavailable(f"The connection {conn_id!r} is being changed all the time; its record was not written.")
 
 
 def _connection_cell(transaction: Transaction, conn_id: str, *, lock: bool = False) -> _Cell:
@@ -223,9 +233,7 @@ def _variable_cell(transaction: Transaction, key: str, *, lock: bool = False) ->
     return None if row is None else _Cell(row[0], row[1], bool(row[2]))
 
 
-def _put_variable(
-    transaction: Transaction, cell: _Cell | None, key: str, value: str, description: str
-) -> bool:
+def _put_variable(transaction: Transaction, cell: _Cell | None, key: str, value: str, description: str) -> bool:
     from sqlalchemy import insert, update
     from sqlalchemy.exc import IntegrityError
 
@@ -235,9 +243,7 @@ def _put_variable(
         statement = update(table).where(table.c.id == cell.row_id, table.c.val == cell.raw)
         return bool(transaction.execute(statement.values(val=raw, is_encrypted=encrypted)).rowcount)
     try:
-        transaction.execute(
-            insert(table).values(key=key, val=raw, is_encrypted=encrypted, description=description)
-        )
+        transaction.execute(insert(table).values(key=key, val=raw, is_encrypted=encrypted, description=description))
     except IntegrityError:
         return False  # the key is unique: somebody else was first
     return True

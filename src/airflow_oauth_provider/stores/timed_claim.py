@@ -41,7 +41,7 @@ JITTER = 0.25
 def swap(
     *,
     read_version: Callable[[], str | None],
-    write: Callable[[], None],
+    write: Callable[[], object],
     new_version: str,
     if_version: str | None,
     leased: bool,
@@ -89,10 +89,6 @@ def swap(
     if seen != new_version:
         raise StaleVersion("Another worker has claimed the record at the same time.")
     if took > delay * SAFE_PART:
-        log.warning(
-            "Taking the refresh lease took %.1f s, too long to be sure of it; it is left to run out.", took
-        )
-        raise StaleVersion(
-            "The store was too slow to tell whether another worker has claimed the record too."
-        )
+        log.warning("Taking the refresh lease took %.1f s, too long to be sure of it; it is left to run out.", took)
+        raise StaleVersion("The store was too slow to tell whether another worker has claimed the record too.")
     return new_version

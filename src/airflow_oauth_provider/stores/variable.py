@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.exceptions import StoreUnavailable
 from airflow_oauth_provider.stores import metadata, timed_claim
 from airflow_oauth_provider.stores.base import StoredRecord
+from airflow_oauth_provider.stores.keys import key
 from airflow_oauth_provider.stores.metadata import version_of
 from airflow_oauth_provider.stores.parsing import mask_record, stored
 from airflow_oauth_provider.stores.record import RECORD_FORMAT, Record
 
 #: "token" in the key makes Airflow show the value as ``***``.
 KEY_PREFIX = "oauth2_token_record__"
-_LONGEST_KEY = 250  # Airflow's column
 #: Says in the variable's JSON that another store is the home of the tokens now; records know no such member.
 _MOVED_TO = "moved_to"
 
@@ -57,15 +57,8 @@ class VariableStore:
         claim_delay: float = timed_claim.DEFAULT_DELAY,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._key = KEY_PREFIX + conn_id
-        if len(self._key) > _LONGEST_KEY:
-            raise StoreNotWritable(
-                f"The connection id {conn_id!r} is too long for the store 'variable': at most "
-                f"{_LONGEST_KEY - len(KEY_PREFIX)} characters."
-            )
-        self._description = (
-            f"OAuth 2.0 tokens of the connection {conn_id}. Written by the provider; do not edit."
-        )
+        self._key = key(KEY_PREFIX, conn_id)
+        self._description = f"OAuth 2.0 tokens of the connection {conn_id}. Written by the provider; do not edit."
         self._claim_delay = claim_delay
         self._sleep = sleep
 
@@ -96,11 +89,7 @@ class VariableStore:
         if text is None:
             return LeftBehind(None, None, marked=False)
         marked = bool(_moved_to(text))
-        record = (
-            None
-            if text == _tombstone(_moved_to(text))
-            else stored(text, f"The variable {self._key!r}").record
-        )
+        record = None if text == _tombstone(_moved_to(text)) else stored(text, f"The variable {self._key!r}").record
         return LeftBehind(record, version_of(text), marked)
 
     def mark_moved(self, left: LeftBehind, home: str) -> None:

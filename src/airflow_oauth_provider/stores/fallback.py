@@ -1,0 +1,209 @@
+"""Where new tokens go, encrypted, when their store stays away after the refresh token was spent.
+
+The key comes from the refresh token that was spent. It stands in the record that the store still has, so
+every worker that can read the record can recover the tokens, and nobody else: what lies in a variable or a
+file is of no use to whoever finds it, and the authorization server does not take a spent token.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.exceptions import StoreUnavailable
+from airflow_oauth_provider.stores.base import FallbackStore
+from airflow_oauth_provider.stores.keys import key
+from airflow_oauth_provider.stores.parsing import mask_record
+from airflow_oauth_provider.stores.record import Record
+
+log = logging.getLogger(__name__)
+
+#: "token" in the name makes Airflow show a variable of this kind as ``***``.
+KEY_PREFIX = "oauth2_token_fallback__"
+_PURPOSE = b"airflow-oauth-provider: tokens in the fallback store"
+
+
+def fallback_key(conn_id: str, generation: int) -> str:
+    """Return the name under which the tokens of ``generation`` of ``conn_id`` are kept."""
+    return key(KEY_PREFIX, conn_id, f"__{generation}")
+
+
+def seal(record: Record, spent: str) -> str:
+    """Return ``record`` encrypted, so that only who knows ``spent`` can read it.
+
+    :param record: the record with the new tokens.
+    :param spent: the refresh token that was spent for them.
+    :raises StoreUnavailable: there is no spent token to make a key from.
+    """
+    if not spent:
+        raise StoreUnavailable("There is no spent refresh token with which to encrypt the new tokens.")
+    return str(_cipher(spent).encrypt(record.to_json().encode()).decode())
+
+
+def unseal(text: str, spent: str) -> Record | None:
+    """Return the record in ``text``; None where ``text`` was not sealed with ``spent``, or is no record."""
+    from cryptography.fernet import InvalidToken
+
+    if not spent:
+        return None
+    try:
+        record = Record.from_json(_cipher(spent).decrypt(text.encode()).decode())
+    except (InvalidToken, ValueError):
+        return None
+    mask_record(record)
+    return record
+
+
+def _cipher(spent: str) -> Any:
+    from cryptography.fernet import Fernet
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    # HKDF (RFC 5869) and no slow key derivation: a refresh token is random already (RFC 6749 section 10.10).
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(spent.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))
+
+
+class VariableFallback:
+    """Keeps ciphertext in Airflow variables, which every worker sees."""
+
+    def save(self, key: str, ciphertext: str) -> None:
+        """Keep ``ciphertext`` under ``key``; see :class:`FallbackStore`."""
+        compat.write_variable(
+            key, ciphertext, "OAuth 2.0 tokens that their store did not take. Removed when they are recovered."
+        )
+
+    def load(self, key: str) -> str | None:
+        """Return what is kept under ``key``; see :class:`FallbackStore`."""
+        return compat.read_variable(key)
+
+    def remove(self, key: str) -> None:
+        """Forget ``key``; see :class:`FallbackStore`."""
+        compat.delete_variable(key)
+
+
+class PathFallback:
+    """Keeps ciphertext in files: a local folder, or anything that Airflow's ``ObjectStoragePath`` can reach.
+
+    :param folder: a path, or a URL such as ``s3://conn_id@bucket/folder``. None takes
+        ``[oauth2] fallback_path``, by default the folder ``oauth2_fallback`` below ``AIRFLOW_HOME``. A local
+        folder is of use to other machines only where they share it.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._folder = folder
+
+    def save(self, key: str, ciphertext: str) -> None:
+        """Keep ``ciphertext`` under ``key``; see :class:`FallbackStore`."""
+        try:
+            path = self._path(key)
+            if isinstance(path, Path):
+                _replace_file(path, ciphertext)
+            else:
+                path.write_text(ciphertext)
+        except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
+            raise _failed("save to", error) from None
+
+    def load(self, key: str) -> str | None:
+        """Return what is kept under ``key``; see :class:`FallbackStore`."""
+        try:
+            return str(self._path(key).read_text())
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # noqa: BLE001 - as above
+            raise _failed("read", error) from None
+
+    def remove(self, key: str) -> None:
+        """Forget ``key``; see :class:`FallbackStore`."""
+        try:
+            self._path(key).unlink()
+        except FileNotFoundError:
+            return
+        except Exception as error:  # noqa: BLE001 - as above
+            raise _failed("remove from", error) from None
+
+    def _path(self, key: str) -> Any:
+        from airflow.providers.common.compat.sdk import ObjectStoragePath, conf
+
+        folder = self._folder or conf.get("oauth2", "fallback_path", fallback="")
+        if not folder:
+            home = os.environ.get("AIRFLOW_HOME", "~/airflow")
+            return Path(home).expanduser() / "oauth2_fallback" / key
+        if "://" in folder and not folder.startswith("file://"):
+            return ObjectStoragePath(folder) / key
+        return Path(folder.removeprefix("file://")).expanduser() / key
+
+
+def _failed(what: str, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"Could not {what} the fallback folder ({type(error).__name__}).")
+
+
+def _replace_file(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all, and survives a power cut."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+
+
+class FallbackChain:
+    """Several fallback stores as one: saves to the first that works, looks in all.
+
+    :param stores: the preferred one first.
+    """
+
+    def __init__(self, stores: Sequence[FallbackStore]) -> None:
+        self._stores = stores
+
+    def save(self, key: str, ciphertext: str) -> None:
+        """Keep ``ciphertext`` in the first store that takes it; see :class:`FallbackStore`."""
+        failures: list[str] = []
+        for store in self._stores:
+            try:
+                store.save(key, ciphertext)
+            except StoreUnavailable as error:
+                failures.append(f"{type(store).__name__}: {error}")
+            else:
+                return
+        raise StoreUnavailable("No fallback store took the tokens. " + " ".join(failures))
+
+    def load(self, key: str) -> str | None:
+        """Return what any of the stores has; see :class:`FallbackStore`."""
+        failure: StoreUnavailable | None = None
+        for store in self._stores:
+            try:
+                found = store.load(key)
+            except StoreUnavailable as error:
+                failure = error
+            else:
+                if found is not None:
+                    return found
+        if failure is not None:
+            raise failure  # the one that did not answer may have it
+        return None
+
+    def remove(self, key: str) -> None:
+        """Forget ``key`` in all stores; see :class:`FallbackStore`."""
+        failure: StoreUnavailable | None = None
+        for store in self._stores:
+            try:
+                store.remove(key)
+            except StoreUnavailable as error:
+                failure = error
+        if failure is not None:
+            raise failure
