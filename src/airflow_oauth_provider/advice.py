@@ -112,8 +112,8 @@ def _hint(account: Account, refusal: errors.ErrorAnswer) -> str:
         return f"The server does not offer the grant {account.grant_type!r}: check grant_type and oauth_url."
     if isinstance(refusal, errors.InvalidScope):
         return (
-            f"The connection asks for the scope {account.options.scope!r}: leave 'scope' empty to keep what was granted, "
-            "or ask for a part of it."
+            f"The connection asks for the scope {account.options.scope!r}: leave 'scope' empty to keep what was "
+            "granted, or ask for a part of it."
         )
     if isinstance(refusal, errors.InvalidTarget):
         return "Check 'resource' and 'audience'."

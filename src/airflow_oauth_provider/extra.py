@@ -102,12 +102,6 @@ def _text(value: object) -> str | None:
     return value.strip() if isinstance(value, str) else None
 
 
-def _cert(value: object) -> object:
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
-        return value
-    return _text(value)
-
-
 def _boolean(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
@@ -148,7 +142,7 @@ def _list(value: object) -> list[str] | None:
 
 
 _READERS: dict[str, Callable[[object], Any]] = {
-    "string": _cert,
+    "string": _text,
     "password": _text,
     "boolean": _boolean,
     "integer": _integer,

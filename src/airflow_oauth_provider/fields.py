@@ -345,7 +345,7 @@ FIELDS: tuple[Field, ...] = (
         "cert",
         "Client certificate",
         TRANSPORT,
-        "string",
+        "list",
         in_form=False,
         placeholder="/etc/ssl/private/client.pem",
         unset="none",

@@ -84,7 +84,7 @@ class Settings:
         refresh_token = extra.get("refresh_token") or _text(kept.get("refresh_token"))
         return Account(
             conn_id=self.conn_id,
-            client=Client(client_id, self._token_url(), secret, method, self.transport),
+            client=self._client(client_id, secret, method),
             grant_type=extra.get("grant_type"),
             options=GrantOptions(
                 scope=extra.get("scope") or "",
@@ -114,18 +114,23 @@ class Settings:
         when: str = self._extra.get("refresh_when")
         return when
 
-    def _token_url(self) -> str:
-        url: str | None = self._extra.get("oauth_url")
-        if not url:
+    def _endpoint(self, key: str) -> str:
+        url: str = self._extra.get(key) or ""
+        if url and not is_secure(url):
             raise ConfigurationError(
-                f"Connection {self.conn_id!r}: enter the token endpoint under the key 'oauth_url' of its extra."
-            )
-        if not is_secure(url):
-            raise ConfigurationError(
-                f"Connection {self.conn_id!r}: the key 'oauth_url' of its extra is {show_url(url)!r}, but has to be an "
+                f"Connection {self.conn_id!r}: the key {key!r} of its extra is {show_url(url)!r}, but has to be an "
                 "https URL (http is accepted on loopback only): the client's secret is sent there."
             )
         return url
+
+    def _client(self, client_id: str, secret: str | None, method: str) -> Client:
+        token_url, issuer = self._endpoint("oauth_url"), self._endpoint("issuer")
+        if not token_url and not issuer:
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: enter the token endpoint under the key 'oauth_url' of its extra, or the "
+                "server's issuer under 'issuer'."
+            )
+        return Client(client_id, token_url, secret, method, self.transport, issuer)
 
 
 def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
@@ -202,8 +207,12 @@ def _verify(extra: Extra) -> bool | str:
 
 
 def _cert(extra: Extra) -> str | tuple[str, str] | None:
-    value = extra.get("cert")
-    return (value[0], value[1]) if isinstance(value, list) else value
+    paths = extra.get("cert")
+    if not paths:
+        return None
+    if len(paths) > 2:
+        raise extra.error("cert", "has to be one path (certificate and key), or two (certificate, key)")
+    return paths[0] if len(paths) == 1 else (paths[0], paths[1])
 
 
 def _interval(extra: Extra) -> float:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2.http import HttpAnswer
 from airflow_oauth_provider.oauth2.scrub import scrub
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 
@@ -24,22 +24,6 @@ REFRESH_LIFETIME_MEMBERS = ("refresh_token_expires_in", "x_refresh_token_expires
 _OWN_MEMBERS = frozenset({"access_token", "token_type", "expires_in", "refresh_token", "scope"})
 # What may stand in a header: RFC 6750 section 2.1 allows less, but access tokens are opaque.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """An HTTP answer of an authorization server, read to its end.
-
-    :param endpoint: the URL asked, fit to be shown.
-    :param status: HTTP status.
-    :param headers: header fields by lower-case name.
-    :param body: the decoded body.
-    """
-
-    endpoint: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 def parse_token_answer(answer: HttpAnswer, secrets: Iterable[str | None] = ()) -> TokenAnswer:

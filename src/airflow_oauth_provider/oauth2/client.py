@@ -33,7 +33,8 @@ class Client:
     :param client_id: the client identifier (RFC 6749 section 2.2).
     :param client_secret: None for a public client.
     :param auth_method: the client authentication method, by its name in the IANA registry.
-    :param token_url: the token endpoint.
+    :param token_url: the token endpoint; empty: found by the issuer.
+    :param issuer: the authorization server, where its token endpoint is to be found by discovery.
     :param transport: how requests to the authorization server travel.
     """
 
@@ -42,6 +43,7 @@ class Client:
     client_secret: str | None = field(default=None, repr=False)
     auth_method: str = "client_secret_basic"
     transport: Transport = field(default_factory=Transport)
+    issuer: str = ""
 
 
 def is_secure(url: str) -> bool:
