@@ -9,15 +9,9 @@ from airflow_oauth_provider.fields import CONN_TYPE, FIELDS, HOOK_NAME, STANDARD
 
 INTEGRATION = "OAuth 2.0"
 
-_JSON_TYPES = {
-    "string": "string",
-    "password": "string",
-    "list": "string",
-    "boolean": "boolean",
-    "integer": "integer",
-    "number": "number",
-    "object": "object",
-}
+# Everything else is text. So is an object: Airflow's JSON editor formats the text anew at each key that makes it
+# valid, and moves the cursor to its end, so that nobody can type into it.
+_JSON_TYPES = {"integer": "integer", "number": "number"}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -52,15 +46,11 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": {
                     "hidden-fields": [field.name for field in STANDARD_FIELDS if field.hidden],
                     "relabeling": {field.name: field.title for field in STANDARD_FIELDS if field.title},
-                    "placeholders": {
-                        field.name: field.placeholder for field in STANDARD_FIELDS if field.placeholder
-                    },
+                    "placeholders": {field.name: field.placeholder for field in STANDARD_FIELDS if field.placeholder},
                 },
             }
         ],
-        "plugins": [
-            {"name": "oauth2_token_store", "plugin-class": f"{package}.api_server.plugin.TokenStorePlugin"}
-        ],
+        "plugins": [{"name": "oauth2_token_store", "plugin-class": f"{package}.api_server.plugin.TokenStorePlugin"}],
         "config": {"oauth2": _CONFIG},
     }
 
@@ -96,15 +86,16 @@ def _modules(*names: str) -> dict[str, Any]:
 def _conn_field(field: Field) -> dict[str, Any]:
     """Give one row of the table the form of ``conn-fields``: a label, a help text and a JSON schema."""
     # "null" makes the field optional: without it the form cannot be saved while it is empty.
-    schema: dict[str, Any] = {"type": [_JSON_TYPES[field.kind], "null"], "section": field.section}
+    schema: dict[str, Any] = {"type": [_JSON_TYPES.get(field.kind, "string"), "null"], "section": field.section}
     choices = ("true", "false") if field.kind == "boolean" else field.choices
     if choices:
         # Airflow's switch knows on and off, but not "as by default": hence a drop-down for booleans too.
-        schema["type"] = ["string", "null"]
         schema["enum"] = [None, *choices]
         schema["values_display"] = {"null": f"default ({field.default_text})"}
     if field.secret:
         schema["format"] = "password"
+    if field.kind == "object":
+        schema["format"] = "multiline"
     if field.minimum is not None:
         schema["minimum"] = field.minimum
     if field.maximum is not None:

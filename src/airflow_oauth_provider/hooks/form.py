@@ -40,9 +40,7 @@ def ui_field_behaviour() -> dict[str, Any]:
     hidden = [field.name for field in STANDARD_FIELDS if field.hidden]
     if not AIRFLOW_V_3_0_PLUS:
         # Only this form can do either of the two for fields of extra.
-        placeholders |= {
-            field.key: field.placeholder for field in FIELDS if field.in_form and field.placeholder
-        }
+        placeholders |= {field.key: field.placeholder for field in FIELDS if field.in_form and field.placeholder}
         hidden += [_classic_name(field) for field in FIELDS if field.kept]
     return {
         "hidden_fields": hidden,
