@@ -1,0 +1,213 @@
+"""The session that stays authorized, on the real ``requests`` with a network of its own."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+
+from airflow_oauth_provider.auth import OAuth2Auth
+from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
+from airflow_oauth_provider.origins import origin_of
+from airflow_oauth_provider.session import OAuth2Session
+
+API = "https://api.example.com"
+OTHER = "https://other.example.net"
+
+
+class Tokens:
+    """Stands for the manager: a new token for each one rejected."""
+
+    def __init__(self):
+        self.generation = 1
+        self.rejections = []
+
+    def access_token(self, *, min_ttl=0.0, rejected=None):
+        if rejected is not None:
+            self.rejections.append(rejected)
+            if rejected == f"t{self.generation}":
+                self.generation += 1
+        return f"t{self.generation}"
+
+
+class Network(BaseAdapter):
+    """Answers requests by a function, and notes them."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+        self.requests = []
+        self.options = []
+
+    def send(self, request, **options):
+        body = request.body
+        if hasattr(body, "read"):
+            body = body.read()
+        elif body is not None and not isinstance(body, bytes | str):
+            body = b"".join(body)
+        self.requests.append((request.method, request.url, request.headers.get("Authorization"), body))
+        self.options.append(options)
+        status, headers = self.answer(request)
+        response = requests.Response()
+        response.status_code = status
+        response.headers.update(headers)
+        response.raw = io.BytesIO(b"body")
+        response.url = request.url
+        response.request = request
+        response.connection = self
+        return response
+
+    def close(self):
+        pass
+
+
+def make(answer, *, allowed=(API,), refresh_when="expired"):
+    network, tokens = Network(answer), Tokens()
+    session = OAuth2Session(timeout=12.0)
+    session.mount("https://", network)
+    session.mount("http://", network)
+    session.auth = OAuth2Auth(tokens, "xero", [origin_of(url) for url in allowed], refresh_when)
+    return session, network, tokens
+
+
+def accepts(*good):
+    return lambda request: (200 if request.headers.get("Authorization") in {f"Bearer {t}" for t in good} else 401, {})
+
+
+def test_each_request_carries_the_token():
+    session, network, _ = make(accepts("t1"))
+    assert session.get(f"{API}/a").status_code == 200
+    assert session.post(f"{API}/b", data="x").status_code == 200
+    assert [request[2] for request in network.requests] == ["Bearer t1", "Bearer t1"]
+
+
+def test_a_401_is_answered_by_one_refresh_and_one_replay():
+    session, network, tokens = make(accepts("t2"))
+    response = session.post(f"{API}/a", data=b"payload")
+    assert response.status_code == 200
+    assert [old.status_code for old in response.history] == [401]
+    assert network.requests == [
+        ("POST", f"{API}/a", "Bearer t1", b"payload"),
+        ("POST", f"{API}/a", "Bearer t2", b"payload"),
+    ]
+    assert tokens.rejections == ["t1"]
+
+
+def test_a_second_401_is_the_answer_and_later_requests_do_not_refresh_for_it():
+    session, network, tokens = make(accepts())
+    assert session.get(f"{API}/a").status_code == 401
+    assert session.get(f"{API}/a").status_code == 401
+    assert tokens.rejections == ["t1"]
+    assert len(network.requests) == 3
+
+
+def test_a_403_is_no_matter_of_freshness():
+    session, network, tokens = make(lambda _: (403, {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}))
+    assert session.get(f"{API}/a").status_code == 403
+    assert tokens.rejections == []
+    assert len(network.requests) == 1
+
+
+def test_never_means_never():
+    session, network, tokens = make(accepts("t2"), refresh_when="never")
+    assert session.get(f"{API}/a").status_code == 401
+    assert tokens.rejections == []
+
+
+def test_a_file_is_rewound_for_the_replay():
+    session, network, _ = make(accepts("t2"))
+    file = io.BytesIO(b"header|payload")
+    file.seek(7)
+    assert session.post(f"{API}/a", data=file).status_code == 200
+    assert [request[3] for request in network.requests] == [b"payload", b"payload"]
+
+
+def test_a_spent_stream_is_an_error_that_says_so():
+    session, _, tokens = make(accepts("t2"))
+    with pytest.raises(UnrewindableBody, match="'xero'.*stream"):
+        session.post(f"{API}/a", data=(part for part in (b"a", b"b")))
+    assert tokens.rejections == ["t1"], "the token is fresh for the next attempt"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{OTHER}/a",
+        "http://api.example.com/a",
+        "https://api.example.com:8443/a",
+        "https://api.example.com.evil.example/a",
+        "https://api.example.com@evil.example/a",
+        "https://sub.api.example.com/a",
+    ],
+)
+def test_the_token_leaves_for_no_other_origin(url):
+    session, network, _ = make(accepts("t1"))
+    with pytest.raises(ForeignOrigin, match="allowed_hosts"):
+        session.get(url)
+    assert network.requests == []
+
+
+@pytest.mark.parametrize("url", ["https://API.example.com/a", "https://api.example.com:443/a"])
+def test_the_same_origin_in_other_words_is_the_same(url):
+    session, network, _ = make(accepts("t1"))
+    assert session.get(url).status_code == 200
+
+
+def test_a_listed_host_may_have_it():
+    session, _, _ = make(accepts("t1"), allowed=(API, OTHER))
+    assert session.get(f"{OTHER}/a").status_code == 200
+
+
+def redirecting(target, good="t1"):
+    def answer(request):
+        if request.url == f"{API}/a":
+            return 302, {"Location": target}
+        return accepts(good)(request)
+
+    return answer
+
+
+def test_a_redirect_elsewhere_goes_without_the_token_and_without_a_refresh():
+    session, network, tokens = make(redirecting(f"{OTHER}/b"))
+    assert session.get(f"{API}/a").status_code == 401
+    assert [request[2] for request in network.requests] == ["Bearer t1", None]
+    assert tokens.rejections == []
+
+
+@pytest.mark.parametrize(("target", "allowed"), [(f"{API}/b", (API,)), (f"{OTHER}/b", (API, OTHER))])
+def test_a_redirect_to_an_allowed_origin_keeps_the_token(target, allowed):
+    session, network, _ = make(redirecting(target), allowed=allowed)
+    assert session.get(f"{API}/a").status_code == 200
+    assert [request[2] for request in network.requests] == ["Bearer t1", "Bearer t1"]
+
+
+def test_a_401_behind_a_redirect_is_refreshed_too():
+    session, network, tokens = make(redirecting(f"{API}/b", good="t2"))
+    assert session.get(f"{API}/a").status_code == 200
+    assert tokens.rejections == ["t1"]
+
+
+def test_every_request_has_a_timeout():
+    session, network, _ = make(accepts("t1"))
+    session.get(f"{API}/a")
+    session.get(f"{API}/a", timeout=3)
+    assert [options["timeout"] for options in network.options] == [12.0, 3]
+
+
+def test_the_environment_does_not_override_what_the_connection_says_of_tls(monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/environment.pem")
+    session, network, _ = make(accepts("t1"))
+    for verify in ("/own.pem", False):
+        session.verify = verify
+        session.get(f"{API}/a")
+    assert [options["verify"] for options in network.options] == ["/own.pem", False]
+
+
+def test_a_netrc_does_not_replace_the_token(monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine api.example.com login me password hidden")
+    monkeypatch.setenv("NETRC", str(netrc))
+    session, network, _ = make(accepts("t1"))
+    assert session.get(f"{API}/a").status_code == 200

@@ -1,0 +1,92 @@
+"""Reading the keys of a connection: by the table, and with errors that help."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.extra import Extra
+from airflow_oauth_provider.fields import FIELDS
+
+SECRET = "s3cr3t-refresh-token-value"
+
+
+def extra(**members):
+    return Extra("xero", json.dumps(members))
+
+
+def test_every_field_has_its_default_in_an_empty_connection():
+    empty = Extra("xero", None)
+    assert {field.key: empty.get(field.key) for field in FIELDS} == {field.key: field.default for field in FIELDS}
+
+
+@pytest.mark.parametrize("unset", [None, "", "   ", "***"])
+def test_what_a_form_stores_for_an_empty_field_is_the_default(unset):
+    assert extra(leeway=unset).get("leeway") == 60
+    assert extra(refresh_token=unset).get("refresh_token") is None
+
+
+@pytest.mark.parametrize(("given", "read"), [(30, 30.0), ("30", 30.0), (2.5, 2.5), (" 45 ", 45.0)])
+def test_numbers_may_be_text(given, read):
+    assert extra(timeout=given).get("timeout") == read
+
+
+@pytest.mark.parametrize(("given", "read"), [(True, True), ("false", False), ("No", False), ("on", True), (0, False)])
+def test_booleans_may_be_text(given, read):
+    assert extra(resend_lost_answer=given).get("resend_lost_answer") is read
+
+
+def test_lists_and_objects_may_be_text():
+    assert extra(allowed_hosts="a.example, b.example,").get("allowed_hosts") == ["a.example", "b.example"]
+    assert extra(headers='{"Accept": "text/csv"}').get("headers") == {"Accept": "text/csv"}
+
+
+def test_an_alias_gives_way_to_the_key_itself():
+    assert extra(token_url="https://a/t").get("oauth_url") == "https://a/t"
+    assert extra(token_url="https://a/t", oauth_url="https://b/t").get("oauth_url") == "https://b/t"
+    assert extra(oauth_url="https://b/t", token_url="https://a/t").get("oauth_url") == "https://b/t"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "right"),
+    [
+        ("timeout", "soon", "has to be a number of at least 1"),
+        ("timeout", 0, "of at least 1"),
+        ("timeout", True, "has to be a number"),
+        ("timeout", "nan", "has to be a number"),
+        ("grant_type", "implicit", "has to be one of refresh_token, client_credentials"),
+        ("auth_method", "basic", "client_secret_basic, client_secret_post, none"),
+        ("resend_lost_answer", "perhaps", "has to be true or false"),
+        ("headers", "[1]", "has to be a JSON object"),
+        ("max_redirects", 1.5, "has to be a whole number"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(key, value, right):
+    with pytest.raises(ConfigurationError) as caught:
+        extra(**{key: value}).check()
+    message = str(caught.value)
+    assert "'xero'" in message
+    assert f"{key!r}" in message
+    assert right in message
+    assert json.dumps(value) in message
+
+
+def test_a_wrong_secret_is_not_quoted():
+    with pytest.raises(ConfigurationError) as caught:
+        extra(refresh_token=[SECRET]).check()
+    assert "'refresh_token'" in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['{"refresh_token": "' + SECRET, '["' + SECRET + '"]', SECRET])
+def test_an_extra_that_is_no_object_is_not_quoted(text):
+    with pytest.raises(ConfigurationError, match="'xero'") as caught:
+        Extra("xero", text)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_unknown_keys_are_listed():
+    assert extra(scopes="a", leeway=5).unknown == ["scopes"]

@@ -1,0 +1,128 @@
+"""From a connection to what a refresh and a session need."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.settings import read_settings
+
+EXTRA = {"oauth_url": "https://login.example.com/token", "refresh_token": "first"}
+
+
+def settings(*, host="https://api.example.com", login="id", password="s3cr3t-value", schema=None, port=None, **extra):
+    connection = SimpleNamespace(
+        host=host, schema=schema, port=port, login=login, password=password, extra=json.dumps({**EXTRA, **extra})
+    )
+    return read_settings("xero", connection)
+
+
+def test_the_account_of_a_plain_connection():
+    account = settings(scope="a b", leeway=10).account()
+    assert (account.client.client_id, account.client.client_secret) == ("id", "s3cr3t-value")
+    assert account.client.token_url == EXTRA["oauth_url"]
+    assert account.client.auth_method == "client_secret_basic"
+    assert account.options.scope == "a b"
+    assert account.entered.refresh_token == "first"
+    assert account.policy.leeway == 10
+    assert account.rotates
+
+
+def test_there_is_always_a_timeout():
+    assert settings().transport.timeout == 30
+    assert settings(timeout=5).account().client.transport.timeout == 5
+
+
+@pytest.mark.parametrize(
+    ("parts", "url"),
+    [
+        ({"host": "api.example.com"}, "https://api.example.com"),
+        ({"host": "api.example.com", "port": 8443}, "https://api.example.com:8443"),
+        ({"host": "https://api.example.com/v2"}, "https://api.example.com/v2"),
+        ({"host": "127.0.0.1", "schema": "http", "port": 80}, "http://127.0.0.1:80"),
+        ({"host": "http://internal", "allow_http": True}, "http://internal"),
+        ({"host": None}, ""),
+    ],
+)
+def test_base_url(parts, url):
+    assert settings(**parts).base_url == url
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"host": "http://api.example.com"}, "unencrypted"),
+        ({"host": "api.example.com", "schema": "http"}, "unencrypted"),
+        ({"host": "ftp://api.example.com"}, "base URL"),
+        ({"oauth_url": "http://login.example.com/token"}, "'oauth_url'"),
+        ({"oauth_url": None}, "'issuer'"),
+        ({"oauth_url": None, "issuer": "http://login.example.com"}, "'issuer'"),
+        ({"login": ""}, "client id"),
+        ({"password": ""}, "auth_method to 'none'"),
+        ({"refresh_when": "interval"}, "'refresh_interval'"),
+        ({"expires_at": "tomorrow"}, "'expires_at'"),
+        ({"allowed_hosts": "ftp://x"}, "'allowed_hosts'"),
+        ({"cert": ["a", "b", "c"]}, "'cert'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_connection_and_the_key(parts, says):
+    with pytest.raises(ConfigurationError, match="'xero'") as caught:
+        settings(**parts).account()
+    assert says in str(caught.value)
+    assert "s3cr3t-value" not in str(caught.value)
+
+
+def test_a_url_is_shown_without_its_user_and_query():
+    with pytest.raises(ConfigurationError) as caught:
+        settings(oauth_url="http://me:hidden@login.example.com/token?key=hidden").account()
+    assert "hidden" not in str(caught.value)
+
+
+def test_loopback_needs_no_tls():
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        assert settings(oauth_url=f"http://{host}:8080/token").account().client.token_url
+
+
+def test_client_and_refresh_token_may_be_kept_in_the_store():
+    found = settings(login=None, password=None, refresh_token=None).account(
+        {"client_id": "kept-id", "client_secret": "kept-secret", "refresh_token": "kept-token"}
+    )
+    assert (found.client.client_id, found.client.client_secret) == ("kept-id", "kept-secret")
+    assert found.entered.refresh_token == "kept-token"
+
+
+def test_what_the_connection_says_wins_over_what_is_kept():
+    found = settings().account({"client_id": "kept", "client_secret": "kept", "refresh_token": "kept"})
+    assert (found.client.client_id, found.client.client_secret, found.entered.refresh_token) == ("id", "s3cr3t-value", "first")
+
+
+@pytest.mark.parametrize(
+    ("entered", "seconds"),
+    [(1893456000, 1893456000.0), ("1893456000", 1893456000.0), ("2030-01-01T00:00:00Z", 1893456000.0)],
+)
+def test_expiry_as_entered(entered, seconds):
+    assert settings(expires_at=entered).account().entered.expires_at == seconds
+
+
+def test_a_public_client_needs_no_secret():
+    account = settings(password=None, auth_method="none").account()
+    assert account.client.client_secret is None
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("true", True), (False, False), ("false", False), ("/etc/ca.pem", "/etc/ca.pem")]
+)
+def test_verify(given, read):
+    assert settings(verify=given).transport.verify == read
+
+
+def test_nothing_secret_in_a_repr():
+    found = settings(access_token="the-access-token")
+    account = found.account()
+    for shown in (repr(found), repr(account), repr(account.client), repr(account.entered)):
+        assert "s3cr3t-value" not in shown
+        assert "first" not in shown
+        assert "the-access-token" not in shown
