@@ -1,0 +1,87 @@
+// The API that the authorization server protects: /api/items?page=N, 401 unless the access token is good.
+
+import { createHash } from 'node:crypto';
+
+import { calculateJwkThumbprint, EmbeddedJWK, jwtVerify } from 'jose';
+
+const ITEMS_PER_PAGE = 10;
+
+export function createApi(settings, log, fingerprint) {
+  return async function api(provider, issuer, request, response) {
+    const url = new URL(request.url, issuer);
+    const body = await read(request);
+    const [scheme = '', token = ''] = (request.headers.authorization ?? '').split(' ');
+    const problem = await problemWith(provider, issuer, url, request, scheme, token);
+    const headers = { ...request.headers };
+    if (headers.authorization) headers.authorization = `${scheme} ${fingerprint(token)}`;
+    if (headers.dpop) headers.dpop = 'a proof';
+    log({ method: request.method, path: url.pathname, query: url.search, headers, bytes: body.length, status: problem?.status ?? 200 });
+    if (problem) {
+      send(response, problem.status, { error: problem.error }, problem.headers);
+      return;
+    }
+    if (url.pathname === '/api/items') sendItems(settings, issuer, url, response);
+    else if (url.pathname === '/api/me') send(response, 200, { subject: 'someone' });
+    else send(response, 404, { error: 'not_found' });
+  };
+
+  async function problemWith(provider, issuer, url, request, scheme, token) {
+    if (!token || !['bearer', 'dpop'].includes(scheme.toLowerCase())) {
+      return { status: 401, error: 'no token', headers: { 'www-authenticate': 'Bearer realm="api"' } };
+    }
+    const invalid = (why) => ({
+      status: 401,
+      error: 'invalid_token',
+      headers: { 'www-authenticate': `${scheme} realm="api", error="invalid_token", error_description="${why}"` },
+    });
+    const found = await provider.AccessToken.find(token) ?? await provider.ClientCredentials.find(token);
+    if (!found) return invalid('expired or revoked');
+    if (found.jkt) return problemWithProof(found, issuer, url, request, scheme, token, invalid);
+    if (scheme.toLowerCase() === 'dpop') return invalid('not a DPoP token');
+    return undefined;
+  }
+
+  async function problemWithProof(found, issuer, url, request, scheme, token, invalid) {
+    if (scheme.toLowerCase() !== 'dpop' || !request.headers.dpop) return invalid('a DPoP proof is needed');
+    try {
+      const { payload, protectedHeader } = await jwtVerify(request.headers.dpop, EmbeddedJWK, { typ: 'dpop+jwt' });
+      const hash = createHash('sha256').update(token).digest('base64url');
+      const right = payload.htm === request.method
+        && payload.htu === `${issuer}${url.pathname}`
+        && payload.ath === hash
+        && await calculateJwkThumbprint(protectedHeader.jwk) === found.jkt;
+      if (!right) return { ...invalid('wrong proof'), error: 'invalid_dpop_proof' };
+      if (settings.api_dpop_nonce && payload.nonce !== settings.api_dpop_nonce) {
+        return {
+          status: 401,
+          error: 'use_dpop_nonce',
+          headers: { 'www-authenticate': 'DPoP error="use_dpop_nonce"', 'dpop-nonce': settings.api_dpop_nonce },
+        };
+      }
+    } catch (error) {
+      return { ...invalid('unreadable proof'), error: 'invalid_dpop_proof' };
+    }
+    return undefined;
+  }
+}
+
+function sendItems(settings, issuer, url, response) {
+  const page = Number(url.searchParams.get('page') ?? 1);
+  const next = page < settings.pages ? `${issuer}/api/items?page=${page + 1}` : null;
+  const items = page > settings.pages ? [] : Array.from({ length: ITEMS_PER_PAGE }, (_, n) => (
+    { id: (page - 1) * ITEMS_PER_PAGE + n, name: `item ${n} of page ${page}` }
+  ));
+  send(response, 200, { items, page, pages: settings.pages, next }, next ? { link: `<${next}>; rel="next"` } : {});
+}
+
+export function send(response, status, body, headers = {}) {
+  const text = JSON.stringify(body);
+  response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...headers });
+  response.end(text);
+}
+
+export async function read(request) {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,221 @@
+"""A person signing in, scripted: the authorization-code flow with PKCE (RFC 7636) through the servers' own forms.
+
+    tokens = sign_in(authorization_server)             # {"access_token": ..., "refresh_token": ..., ...}
+    tokens = sign_in(django_server)
+
+Follows the redirects, fills in and posts the forms, exchanges the code.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import time
+from html.parser import HTMLParser
+from typing import Any, Protocol
+from urllib.parse import parse_qs, quote_plus, urlencode, urljoin, urlsplit
+
+import requests
+
+from rig.processes import RigError
+
+_MOST_STEPS = 12
+
+
+class ClientLike(Protocol):
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def client_secret(self) -> str: ...
+    @property
+    def auth_method(self) -> str: ...
+
+
+class ServerLike(Protocol):
+    @property
+    def token_url(self) -> str: ...
+    @property
+    def authorization_url(self) -> str: ...
+    @property
+    def ca_file(self) -> str | None: ...
+    def client(self, name: str = ...) -> Any: ...
+
+
+def sign_in(
+    server: ServerLike,
+    client: str = "basic",
+    *,
+    scope: str = "read write",
+    redirect_uri: str = "http://127.0.0.1/callback",
+    user: str = "rig-user",
+    password: str = "rig-password",
+    **parameters: str,
+) -> dict[str, Any]:
+    """Sign in as `user` and give the whole token answer. `parameters` go into the authorization request."""
+    registered: ClientLike = server.client(client)
+    browser = _session(server)
+    verifier = secrets.token_urlsafe(48)
+    state = secrets.token_urlsafe(16)
+    request = {
+        "response_type": "code",
+        "client_id": registered.client_id,
+        "redirect_uri": redirect_uri,
+        "scope": scope,
+        "state": state,
+        "code_challenge": base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode(),
+        "code_challenge_method": "S256",
+        **parameters,
+    }
+    first = f"{server.authorization_url}?{urlencode(request)}"
+    arrived = authorize_in_browser(browser, first, redirect_uri, user, password)
+    if arrived.get("state") != state or "code" not in arrived:
+        raise RigError(f"Signing in ended without a code: {arrived.get('error')} {arrived.get('error_description')}")
+    form = {
+        "grant_type": "authorization_code",
+        "code": arrived["code"],
+        "redirect_uri": redirect_uri,
+        "code_verifier": verifier,
+    }
+    return token_request(server, registered, form)
+
+
+def authorize_in_browser(
+    browser: requests.Session, url: str, redirect_uri: str, user: str = "rig-user", password: str = "rig-password"
+) -> dict[str, str]:
+    """Be the person at the browser, from the authorization request to the redirect; gives what it carries.
+
+    For a client that listens on its redirect URI itself: call that with what this gives.
+    """
+    answer = browser.get(url, allow_redirects=False, timeout=30)
+    for _ in range(_MOST_STEPS):
+        if answer.is_redirect:
+            target = urljoin(answer.url, answer.headers["Location"])
+            if _same_place(target, redirect_uri):
+                return {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
+            answer = browser.get(target, allow_redirects=False, timeout=30)
+        elif answer.ok:
+            answer = _submit(browser, answer, user, password)
+        else:
+            raise RigError(f"Signing in: {_without_query(answer.url)} gave {answer.status_code}: {answer.text[:1000]}")
+    raise RigError(f"Signing in did not end within {_MOST_STEPS} steps; the last was {_without_query(answer.url)}")
+
+
+def approve_device(server: ServerLike, verification_uri_complete: str, user: str = "rig-user") -> None:
+    """Be the person who approves a device code (RFC 8628) at oidc-provider."""
+    browser = _session(server)
+    answer = browser.get(verification_uri_complete, timeout=30)
+    for _ in range(_MOST_STEPS):
+        if not answer.ok:
+            raise RigError(f"Approving the device gave {answer.status_code}: {answer.text[:1000]}")
+        if "<form" not in answer.text or "Sign-in Success" in answer.text:
+            return
+        answer = _submit(browser, answer, user, "rig-password", follow=True)
+    raise RigError(f"Approving the device did not end within {_MOST_STEPS} steps")
+
+
+def token_request(server: ServerLike, client: ClientLike, form: dict[str, str]) -> dict[str, Any]:
+    """Send `form` to the token endpoint as `client`; a `RigError` unless tokens come back.
+
+    This does not share a line with the package under test.
+    """
+    http = _session(server)
+    headers = {}
+    form = dict(form)
+    if client.auth_method == "client_secret_basic":
+        pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    elif client.auth_method in ("client_secret_jwt", "private_key_jwt"):
+        form |= {
+            "client_id": client.client_id,
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": _assertion(server, client),
+        }
+    else:
+        form["client_id"] = client.client_id
+        if client.auth_method == "client_secret_post":
+            form["client_secret"] = client.client_secret
+    answer = http.post(server.token_url, data=form, headers=headers, timeout=30)
+    if not answer.ok:
+        raise RigError(f"The token endpoint gave {answer.status_code}: {answer.text[:500]}")
+    tokens: dict[str, Any] = answer.json()
+    return tokens
+
+
+def _assertion(server: ServerLike, client: Any) -> str:
+    import jwt
+
+    now = int(time.time())
+    issuer = server.token_url.rpartition("/")[0]
+    claims = {"iss": client.client_id, "sub": client.client_id, "aud": issuer, "iat": now, "exp": now + 60}
+    claims["jti"] = secrets.token_urlsafe(12)
+    if client.auth_method == "client_secret_jwt":
+        return jwt.encode(claims, client.client_secret, algorithm="HS256")
+    return jwt.encode(claims, client.private_key, algorithm="RS256", headers={"kid": client.key_id})
+
+
+def _session(server: ServerLike) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    if server.ca_file:
+        session.verify = server.ca_file
+        certificates = getattr(server, "certificates", None)
+        session.cert = str(certificates.client_file) if certificates else None
+    return session
+
+
+def _submit(
+    browser: requests.Session, page: requests.Response, user: str, password: str, follow: bool = False
+) -> requests.Response:
+    form = _Form.first_in(page)
+    values = dict(form.values)
+    for name in values:
+        if name in ("login", "username"):
+            values[name] = user
+        elif name == "password":
+            values[name] = password
+    target = urljoin(page.url, form.action or page.url)
+    # Django checks where a form came from.
+    headers = {"Referer": page.url}
+    return browser.post(target, data=values, headers=headers, allow_redirects=follow, timeout=30)
+
+
+def _same_place(url: str, other: str) -> bool:
+    one, two = urlsplit(url), urlsplit(other)
+    return (one.scheme, one.netloc, one.path) == (two.scheme, two.netloc, two.path)
+
+
+def _without_query(url: str) -> str:
+    return url.partition("?")[0]
+
+
+class _Form(HTMLParser):
+    """The first form of a page that is sent by POST: where to, and what its fields hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action = ""
+        self.values: dict[str, str] = {}
+        self._inside = False
+        self._done = False
+
+    @classmethod
+    def first_in(cls, page: requests.Response) -> _Form:
+        parser = cls()
+        parser.feed(page.text)
+        if not parser._done and not parser._inside:
+            raise RigError(f"No form to fill in at {_without_query(page.url)}: {page.text[:500]}")
+        return parser
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form" and not self._done and found.get("method", "").lower() == "post":
+            self._inside = True
+            self.action = found.get("action", "")
+        elif self._inside and tag in ("input", "button") and found.get("name"):
+            if found["name"] not in self.values or found.get("type") == "submit":
+                self.values[found["name"]] = found.get("value", "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form" and self._inside:
+            self._inside, self._done = False, True
