@@ -11,7 +11,7 @@ SHOWN = 8
 
 
 def fingerprint(token: str) -> str:
-    """A mark of a token that tells it from others and leads nobody back to it."""
+    """Give a mark of a token that tells it from others and leads nobody back to it."""
     return hashlib.sha256(token.encode()).hexdigest()[:SHOWN]
 
 

@@ -35,7 +35,8 @@ export function createApi(settings, log, fingerprint) {
       headers: { 'www-authenticate': `${scheme} realm="api", error="invalid_token", error_description="${why}"` },
     });
     const found = await provider.AccessToken.find(token) ?? await provider.ClientCredentials.find(token);
-    if (!found) return invalid('expired or revoked');
+    // The provider's own tolerance for skewed clocks would let a token live longer than it says.
+    if (!found || found.isExpired) return invalid('expired or revoked');
     if (found.jkt) return problemWithProof(found, issuer, url, request, scheme, token, invalid);
     if (scheme.toLowerCase() === 'dpop') return invalid('not a DPoP token');
     return undefined;

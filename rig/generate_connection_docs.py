@@ -1,0 +1,62 @@
+"""Write the page on the connection's keys from the one table of fields."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import groupby
+from pathlib import Path
+
+from airflow_oauth_provider.fields import ALIASES, FIELDS, STANDARD_FIELDS, Field
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "connection.md"
+
+HEAD = """\
+# The connection
+
+Connection type: `oauth2`, in the UI "OAuth 2.0". Airflow's own fields:
+
+| Field | Meaning |
+|---|---|
+{standard}
+
+Everything else is a key of `extra`. A key that is empty, `null` or `***` counts as not set. Secrets are hidden in the UI
+and in logs. This page is made from `fields.py`, as the form in the UI is.
+"""
+
+
+def render() -> str:
+    """Return the page."""
+    standard = "\n".join(f"| `{field.name}` | {field.title} |" for field in STANDARD_FIELDS if field.title)
+    parts = [HEAD.format(standard=standard)]
+    shown = [field for field in FIELDS if not field.kept]
+    order = list(dict.fromkeys(field.section for field in shown))
+    for section, fields in groupby(sorted(shown, key=lambda field: order.index(field.section)), lambda f: f.section):
+        rows = "\n".join(_row(field) for field in fields)
+        parts.append(f"## {section}\n\n| Key | Meaning | Values | Default |\n|---|---|---|---|\n{rows}\n")
+    aliases = ", ".join(f"`{alias}` for `{key}`" for alias, key in ALIASES.items())
+    parts.append(f"## Other names\n\nRead, but never shown: {aliases}.\n")
+    return "\n".join(parts)
+
+
+def _row(field: Field) -> str:
+    values = ", ".join(f"`{choice}`" for choice in field.choices) or field.kind
+    default = (
+        "" if field.default is None else f"`{str(field.default).lower() if field.kind == 'boolean' else field.default}`"
+    )
+    text = field.help.replace("|", "\\|")
+    only = "" if field.in_form else " (Not in the form: set it in the JSON of `extra`.)"
+    return f"| `{field.key}` | {text}{only} | {values} | {default} |"
+
+
+def main() -> None:
+    """Write the page, or say whether it is up to date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    if not parser.parse_args().check:
+        PAGE.write_text(render())
+    elif PAGE.read_text() != render():
+        raise SystemExit(f"{PAGE.name} is out of date: run python -m rig.generate_connection_docs")
+
+
+if __name__ == "__main__":
+    main()
