@@ -19,8 +19,8 @@ Connection type: `oauth2`, in the UI "OAuth 2.0". Airflow's own fields:
 |---|---|
 {standard}
 
-Everything else is a key of `extra`. A key that is empty, `null` or `***` counts as not set. Secrets are hidden in the UI
-and in logs. This page is made from `fields.py`, as the form in the UI is.
+Everything else is a key of `extra`. A key that is empty, `null` or `***` counts as not set. Secrets are hidden in the
+UI and in logs. This page is made from `fields.py`, as the form in the UI is.
 """
 
 

@@ -1,0 +1,67 @@
+"""Every code block of the README and the docs runs, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_oauth_provider.settings import read_settings
+from rig import generate_connection_docs
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(*languages):
+    for page in PAGES:
+        for number, (indent, language, code) in enumerate(BLOCK.findall(page.read_text())):
+            if language in languages:
+                text = re.sub(f"^{indent}", "", code, flags=re.MULTILINE)
+                yield pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}")
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python(code):
+    exec(compile(code, "<docs>", "exec"), {"__name__": "docs"})
+
+
+@pytest.mark.parametrize("code", blocks("json"))
+def test_json(code):
+    members = json.loads(code)
+    if members.get("conn_type") == "oauth2":
+        fields = {name: members.get(name) for name in ("host", "schema", "port", "login", "password")}
+        extra = json.dumps(members.get("extra", {}))
+        settings = read_settings("docs", SimpleNamespace(**fields, extra=extra))
+        kept = {"client_id": "kept", "client_secret": "kept"}
+        assert settings.account(kept).client.client_id
+
+
+@pytest.mark.parametrize("code", blocks("sh"))
+def test_shell(code):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in filter(None, (line.partition("#")[0].strip() for line in code.splitlines())):
+        program, _, target = line.partition(" ")
+        assert program == "make", f"a test has to know how to check {line!r}"
+        assert target.split()[0] in targets
+
+
+def test_every_block_is_of_a_language_that_is_tested():
+    for page in PAGES:
+        for _, language, _ in BLOCK.findall(page.read_text()):
+            assert language in ("python", "json", "sh", "text", "ini"), f"{page.name}: {language!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_page_of_keys_is_the_table_of_fields():
+    assert generate_connection_docs.PAGE.read_text() == generate_connection_docs.render()
