@@ -9,6 +9,7 @@ from airflow_oauth_provider import freshness
 from airflow_oauth_provider.account import RefreshPolicy
 from airflow_oauth_provider.clock import Clock
 from airflow_oauth_provider.outcome import Demand, Outcome
+from airflow_oauth_provider.stores.record import Record
 
 #: Seconds after a failed refresh during which a token that still works is served without another try.
 PAUSE_AFTER_FAILURE = 30.0
@@ -45,6 +46,13 @@ class TokenInHand:
         if not same:
             self._quiet_until = 0.0
         return outcome
+
+    def is_ahead_of(self, record: Record) -> bool:
+        """Tell whether the token in hand is newer than ``record``: it was refreshed, but its store was away."""
+        held = self._outcome.record if self._outcome is not None else None
+        if held is None or held.entered_fingerprint != record.entered_fingerprint:
+            return False
+        return held.generation > record.generation
 
     def serve(self, demand: Demand) -> Outcome | None:
         """Return what is in hand if it meets ``demand``, else None."""

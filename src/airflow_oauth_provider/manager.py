@@ -127,9 +127,10 @@ class TokenManager:
             if first_generation is None:
                 first_generation = record.generation
                 gives_up_at = self._clock.elapsed() + 3 * self._refresher.budget_for(account).total + LONGEST_PAUSE
-            outcome = self._in_hand.take(Outcome(record, snapshot.store.name), account.policy)
-            if self._serves(account, record, demand, first_generation):
-                return outcome
+            if not self._in_hand.is_ahead_of(record):
+                outcome = self._in_hand.take(Outcome(record, snapshot.store.name), account.policy)
+                if self._serves(account, record, demand, first_generation):
+                    return outcome
             self._check_refreshable(account, record)
             if self._clock.elapsed() > gives_up_at:
                 raise RefreshTimeout(advice.lease_held_too_long(account.conn_id))
