@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.plugins_manager import AirflowPlugin
+from airflow.providers.common.compat.sdk import AirflowPlugin
 
 from airflow_oauth_provider.compat import AIRFLOW_V_3_0_PLUS
 from airflow_oauth_provider.stores.api_client import URL_PREFIX
