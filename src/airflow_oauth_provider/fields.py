@@ -264,9 +264,9 @@ FIELDS: tuple[Field, ...] = (
         STORE,
         "string",
         default="auto",
-        choices=("auto", "connection", "variable", "vault"),
+        choices=("auto", "connection", "variable", "vault", "file"),
         help="connection: in this connection. variable: in an Airflow Variable. vault: in HashiCorp Vault or "
-        "OpenBao. auto: in this connection if it can be written, else in a Variable.",
+        "OpenBao. file: in a JSON file. auto: in this connection if it can be written, else in a Variable.",
     ),
     Field(
         "vault_conn_id",
@@ -292,6 +292,25 @@ FIELDS: tuple[Field, ...] = (
         placeholder="kv",
         unset="the one of the Vault connection",
         help="For Token store = vault: the secrets engine.",
+    ),
+    Field(
+        "file_path",
+        "Token file",
+        STORE,
+        "string",
+        placeholder="/opt/airflow/accounts/xero.json",
+        help="For Token store = file, and needed there: the JSON file with the tokens. It has to exist, and all "
+        "workers have to see the same one.",
+    ),
+    Field(
+        "file_map",
+        "Places in the token file",
+        STORE,
+        "list",
+        placeholder="client_id=$.app.id, client_secret=$.app.key, refresh_token=$.tokens[0].refresh",
+        unset="client_id, client_secret, refresh_token, access_token and expires_at at the top level",
+        in_form=False,
+        help="For Token store = file: where things stand in it, as name=JSONPath.",
     ),
     Field(
         "api_conn_id",

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from airflow_oauth_provider.account import Account, Entered, RefreshPolicy
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.extra import Extra
+from airflow_oauth_provider.fields import FIELDS, STORE
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.scrub import show_url
@@ -29,13 +30,17 @@ class ConnectionLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoreChoice:
-    """Where rotated tokens are kept; see the connection's ``store`` and what goes with it."""
+    """Where rotated tokens are kept; see the connection's ``store`` and what goes with it.
+
+    ``options`` has all the keys of the form's section on stores, for the stores that are not built in.
+    """
 
     kind: str
     vault_conn_id: str | None
     vault_path: str | None
     vault_mount_point: str | None
     api_conn_id: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,7 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
             vault_path=extra.get("vault_path"),
             vault_mount_point=extra.get("vault_mount_point"),
             api_conn_id=extra.get("api_conn_id"),
+            options={row.key: extra.get(row.key) for row in FIELDS if row.section == STORE and not row.secret},
         ),
         _extra=extra,
         _client_id=connection.login or None,

@@ -55,6 +55,7 @@ class ConnectionSource:
             vault_conn_id=choice.vault_conn_id,
             vault_path=choice.vault_path,
             vault_mount_point=choice.vault_mount_point,
+            options=choice.options,
         )
         if choice.kind == "vault":
             self._vault = choice, store

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
 #: The values of ``store`` that this module knows.
-KINDS = ("auto", "connection", "variable", "vault")
+KINDS = ("auto", "connection", "variable", "vault", "file")
+#: Where the rest of them are: modules with a function ``open_store(conn_id, options)``, imported where used.
+_FURTHER = {"file": "airflow_oauth_provider.stores.file"}
 
 #: Seconds for which a process remembers whether the connection with the API's credentials exists.
 _REMEMBER = 60.0
@@ -32,6 +36,7 @@ def open_store(
     vault_conn_id: str | None = None,
     vault_path: str | None = None,
     vault_mount_point: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> TokenStore:
     """Return the store of the tokens of ``conn_id``.
 
@@ -43,6 +48,7 @@ def open_store(
     :param vault_conn_id: the Airflow connection of type ``vault``.
     :param vault_path: path of the secret in Vault.
     :param vault_mount_point: mount point of the secrets engine; None for the Vault connection's own.
+    :param options: what the connection says about stores, key by key, for the other kinds.
     :raises ConfigurationError: ``kind`` is unknown, or what it needs is not given.
     :raises StoreUnavailable: ``auto`` cannot tell now which store it stands for.
     """
@@ -61,6 +67,9 @@ def open_store(
                 f"The connection {conn_id!r} has the store 'vault' but no {missing!r} in its extra."
             )
         return VaultStore(conn_id, vault_conn_id, vault_path, vault_mount_point)
+    if kind in _FURTHER:
+        further: TokenStore = importlib.import_module(_FURTHER[kind]).open_store(conn_id, options or {})
+        return further
     raise ConfigurationError(
         f"The connection {conn_id!r} has store={kind!r} in its extra. Known are: {', '.join(KINDS)}."
     )
