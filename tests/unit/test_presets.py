@@ -230,11 +230,11 @@ def test_presets_cannot_be_changed():
     with pytest.raises(TypeError):
         slack.defaults["oauth_url"] = "https://example.com"
     with pytest.raises(TypeError):
-        slack.defaults["error_map"]["x"] = "invalid_grant"
+        slack.defaults["error_in_200"]["path"] = "$.x"
     with pytest.raises(AttributeError):
         slack.title = "x"
-    slack.resolve()["error_map"]["x"] = "invalid_grant"
-    assert "x" not in slack.resolve()["error_map"]
+    slack.resolve()["error_map"].append("x=invalid_grant")
+    assert "x=invalid_grant" not in slack.resolve()["error_map"]
 
 
 def test_an_unknown_name_names_the_near_ones_and_all():
