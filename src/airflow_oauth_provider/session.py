@@ -18,12 +18,13 @@ class OAuth2Session(requests.Session):
 
     def __init__(self, timeout: float) -> None:
         super().__init__()
-        self._timeout = timeout
+        #: Seconds for requests that name no timeout of their own.
+        self.timeout = timeout
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request; see ``requests.Session.send``."""
         if kwargs.get("timeout") is None:
-            kwargs["timeout"] = self._timeout
+            kwargs["timeout"] = self.timeout
         return super().send(request, **kwargs)
 
     def merge_environment_settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,8 @@ class OAuth2Hook(HttpHook):
         self._settings: Settings | None = None
         self._manager: TokenManager | None = None
         self._auth: OAuth2Auth | None = None
+        # The session of run(), one a thread, and whether run() is what asks get_conn() for it.
+        self._kept = threading.local()
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -128,12 +131,74 @@ class OAuth2Hook(HttpHook):
         :param extra_options: HttpHook's options (``timeout`` in seconds, ``verify``, ``cert``, ``proxies``, …), which
             win over those of the connection.
         """
+        if getattr(self._kept, "lent", False):
+            return self._kept_session(extra_options or {})  # run() passes its headers with the request itself
+        session = self._new_session()
+        self._apply_options(session, extra_options or {})
+        if headers:
+            session.headers.update(headers)
+        return session
+
+    def run(
+        self,
+        endpoint: str | None = None,
+        data: dict[str, Any] | str | None = None,
+        headers: dict[str, Any] | None = None,
+        extra_options: dict[str, Any] | None = None,
+        **request_kwargs: Any,
+    ) -> Any:
+        """Send a request; see ``HttpHook.run``.
+
+        All calls of one thread share a session and its connections. What one call gives (headers, options) does not
+        reach the next. :meth:`close` closes the connections.
+
+        :param endpoint: added to the connection's base URL; or a whole URL.
+        :param data: parameters of a GET, the body of other methods.
+        :param headers: of this request.
+        :param extra_options: HttpHook's options, for this request.
+        :param request_kwargs: passed on to ``requests.Request``.
+        :raises ForeignOrigin: when the request would carry the token where the connection does not allow it.
+        :raises OAuth2Error: when there is no token.
+        """
+        self._kept.lent = True
+        try:
+            return super().run(endpoint, data, headers, extra_options, **request_kwargs)
+        finally:
+            self._kept.lent = False
+
+    def close(self) -> None:
+        """Close the connections that :meth:`run` kept; the hook can be used again."""
+        session: OAuth2Session | None = self._kept.__dict__.pop("session", None)
+        if session is not None:
+            session.close()
+
+    def url_from_endpoint(self, endpoint: str | None) -> str:
+        """Return the URL of ``endpoint``; a whole URL stays as it is, and the token goes to allowed origins only."""
+        if endpoint and endpoint.lower().startswith(("https://", "http://")):
+            return endpoint
+        url: str = super().url_from_endpoint(endpoint)
+        return url
+
+    def _kept_session(self, extra_options: Mapping[str, Any]) -> OAuth2Session:
+        session: OAuth2Session | None = getattr(self._kept, "session", None)
+        if session is None:
+            session = self._kept.session = self._new_session()
+        self._apply_options(session, extra_options)
+        return session
+
+    def _new_session(self) -> OAuth2Session:
         settings = self._read_settings()
         self._set_base_url(settings)
-        options = _merged_options(settings, extra_options or {})
-        session = OAuth2Session(timeout=options["timeout"])
+        session = OAuth2Session(timeout=settings.transport.timeout)
         session.auth = self._oauth2_auth()
         session.headers.update(settings.headers)
+        self._configure_session_from_mount_adapters(session)
+        return session
+
+    def _apply_options(self, session: OAuth2Session, extra_options: Mapping[str, Any]) -> None:
+        """Set every option anew, so that none of an earlier call remains."""
+        options = _merged_options(self._read_settings(), extra_options)
+        session.timeout = options["timeout"]
         session.proxies = dict(options["proxies"])
         session.stream = options["stream"]
         session.verify = options["verify"]
@@ -141,10 +206,6 @@ class OAuth2Hook(HttpHook):
         session.max_redirects = options["max_redirects"]
         session.trust_env = options["trust_env"]
         self.merged_extra = options
-        self._configure_session_from_mount_adapters(session)
-        if headers:
-            session.headers.update(headers)
-        return session
 
     def test_connection(self) -> tuple[bool, str]:
         """Check the connection without spending a refresh token: what a test rotates could not be saved."""
