@@ -87,6 +87,7 @@ class Process:
                 start_new_session=True,
             )
         self.pid = self._popen.pid
+        self._family: list[tuple[int, str]] = []
         _running.append(self)
         _reaper.tell(f"+{self.pid} {reaper.started_at(self.pid)}")
 
@@ -108,14 +109,20 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self._popen.send_signal(number)
 
+    def ask_to_stop(self) -> None:
+        """Begin to end it, without waiting; `stop` is still needed."""
+        self._family += reaper.family(self.pid)
+        self.send(signal.SIGTERM)
+
     def stop(self, grace: float = 10, how: signal.Signals = signal.SIGTERM) -> None:
         """Ask the program to end, and after `grace` seconds end it and all that it started."""
-        family = reaper.family(self.pid)  # once their parent is gone, nobody knows whose children they were
+        # Once their parent is gone, nobody knows whose children they were.
+        self._family += reaper.family(self.pid)
         self.send(how)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(grace)
         reaper.end_session(self.pid)
-        reaper.end(family)
+        reaper.end(self._family)
         self._popen.wait(10)
         if self in _running:
             _running.remove(self)
