@@ -119,11 +119,13 @@ def _ask(message: Any) -> Any:
         if writer is not None and not hasattr(comms, "_loop"):
             # The triggerers of 3.0 and 3.1 bind their streams to the main loop but run a synchronous ``send``
             # on another loop unless asgiref started the thread. Later ones bring a call home by themselves.
-            return asyncio.run_coroutine_threadsafe(comms.asend(message), writer._loop).result()
+            return _ask_through_loop(comms, message, writer._loop)
         if writer is not None or hasattr(comms, "_thread_lock"):
             return comms.send(message)
         with _COMMS_LOCK:
             return comms.send(message)
+    except StoreUnavailable:
+        raise
     except Exception as error:  # noqa: BLE001 - see below
         answer = getattr(error, "error", None)
         if hasattr(answer, "error"):
@@ -131,6 +133,17 @@ def _ask(message: Any) -> Any:
         # Whatever else went wrong (a closed socket, an answer that does not parse, in ``dag.test()`` the API
         # client's own errors) means the same, and its text could quote the message, which holds tokens.
         raise StoreUnavailable(f"Airflow's supervisor did not answer {kind} ({type(error).__name__}).") from None
+
+
+def _ask_through_loop(comms: Any, message: Any, loop: asyncio.AbstractEventLoop) -> Any:
+    try:
+        here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is loop:
+        # To wait here would be to wait for ourselves.
+        raise StoreUnavailable("Airflow's supervisor can be asked from a worker thread only, not from the event loop.")
+    return asyncio.run_coroutine_threadsafe(comms.asend(message), loop).result()
 
 
 def _error_of(answer: Any) -> str | None:

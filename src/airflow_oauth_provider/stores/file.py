@@ -152,8 +152,8 @@ class FileStore:
         # mkstemp makes it readable by its owner only.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogatepass") as file:
-                json.dump(document, file, indent=2, ensure_ascii=False)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                json.dump(document, file, indent=2)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
