@@ -30,7 +30,7 @@ def current(account: Account, stored: Record | None) -> Record:
         )
     if mark is None or mark == stored.entered_fingerprint:
         return stored
-    if mark in stored.superseded and stored.dead is None:
+    if mark in stored.superseded and (stored.dead is None or mark in stored.refused):
         return stored
     old_mark = stored.entered_fingerprint
     superseded = [known for known in (*stored.superseded, old_mark) if known and known != mark]
@@ -39,8 +39,18 @@ def current(account: Account, stored: Record | None) -> Record:
         entered_fingerprint=mark,
         refresh_token=entered.refresh_token,
         superseded=tuple(superseded[-MAX_SUPERSEDED:]),
+        refused=stored.refused,
         lease=stored.lease,
     )
+
+
+def with_refused(record: Record) -> tuple[str, ...]:
+    """Return the marks of entered refresh tokens from which nothing lives, with that of ``record``.
+
+    Workers whose copies of the connection differ would else revive each other's dead tokens for ever.
+    """
+    mark = record.entered_fingerprint
+    return (*record.refused, *([mark] if mark and mark not in record.refused else []))[-MAX_SUPERSEDED:]
 
 
 def has_moved_on(base: Record, stored: Record) -> bool:

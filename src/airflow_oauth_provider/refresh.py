@@ -101,8 +101,10 @@ class Refresher:
         except errors.OAuth2ProtocolError as failure:
             raise self._failed(held, failure) from None
         new = _grown(account, held.record, answer, sent_at)
-        self._mask(new)
-        store = self._save(held, new)
+        try:
+            self._mask(new)
+        finally:
+            store = self._save(held, new)
         rotated = new.refresh_token != held.record.refresh_token
         log.info(
             "Connection %r: refreshed the access token (generation %d, refresh token %s, kept in: %s)",
@@ -164,9 +166,11 @@ class Refresher:
     def _check_lease(self, held: HeldLease) -> None:
         """Send nothing under a lease that another worker may take for ended: this process may have been stopped."""
         elapsed = self._clock.elapsed() - held.began
+        spend = held.budget.spend
+        latest = max(spend - held.snapshot.account.client.transport.timeout, spend / 2)
         lease = held.record.lease
         by_wall_clock = self._clock.now() - lease.taken_at if lease else 0.0
-        if elapsed > held.budget.spend or by_wall_clock > held.budget.total:
+        if elapsed > latest or by_wall_clock > held.budget.total:
             raise BeginAnew
 
     def _refused(self, held: HeldLease, refusal: errors.InvalidGrant) -> Exception:
@@ -183,7 +187,8 @@ class Refresher:
             return BeginAnew()
         mark = fingerprint(held.record.refresh_token) or ""
         dead = DeadGrant(mark, refusal.code, self._clock.now(), held.interrupted or "")
-        buried = replace(held.record, lease=None, dead=dead, interrupted=None)
+        refused = lineage.with_refused(held.record)
+        buried = replace(held.record, lease=None, dead=dead, interrupted=None, refused=refused)
         try:
             held.snapshot.store.write(buried, if_version=held.version)
         except StaleVersion:
@@ -196,8 +201,11 @@ class Refresher:
         """Give the lease back and return what the caller is to see."""
         message = f"Connection {held.conn_id!r}: {failure}"
         if isinstance(failure, errors.MalformedAnswer):
-            if failure.refresh_token and held.snapshot.account.rotates:
-                self._save_what_is_left(held, failure.refresh_token)
+            left = failure.refresh_token
+            # Only a success brings a new one: error pages hold field names with messages, or echo the request.
+            is_new = 200 <= failure.status < 300 and left != held.record.refresh_token
+            if left and is_new and held.snapshot.account.rotates:
+                self._save_what_is_left(held, left)
             else:
                 self._release(held)
             return MalformedAnswer(message)

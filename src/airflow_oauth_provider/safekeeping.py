@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from airflow_oauth_provider import lineage
 from airflow_oauth_provider.account import Snapshot
 from airflow_oauth_provider.clock import Clock
-from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
+from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUnavailable
 from airflow_oauth_provider.leases import LeaseBudget, LeaseWatch
 from airflow_oauth_provider.pauses import Pauses
 from airflow_oauth_provider.stores.base import FallbackStore, StoredRecord
@@ -97,6 +97,14 @@ class Safekeeping:
                     return self._give_to_fallback(held, new, work, failure)
                 log.warning("Connection %r: the new tokens are not written yet: %s", held.conn_id, failure)
                 pauses.wait()
+            except Superseded:
+                raise
+            except OAuth2Error as failure:
+                # Trying again is of no use: somebody has taken away the store, or the right to write to it.
+                return self._give_to_fallback(held, new, work, failure)
+            except Exception as failure:
+                self._give_to_fallback(held, new, work, StoreUnavailable(type(failure).__name__))
+                raise
         if work.rescued:
             self._forget(held.conn_id, new.generation)
         return held.snapshot.store.name
@@ -114,7 +122,7 @@ class Safekeeping:
             return False
         return True
 
-    def _give_to_fallback(self, held: HeldLease, new: Record, work: _Work, failure: StoreUnavailable) -> str:
+    def _give_to_fallback(self, held: HeldLease, new: Record, work: _Work, failure: OAuth2Error) -> str:
         if not held.snapshot.account.rotates:
             log.warning("Connection %r: the new token is kept in this process only: %s", held.conn_id, failure)
             return "memory"  # anyone can ask for such a token again
@@ -163,11 +171,14 @@ class Safekeeping:
         if other.lease is None or self._watch.is_over(other.lease):
             return
         if not work.rescued and held.snapshot.account.rotates:
-            self._rescue(held, new, None)
-            work.rescued = True
+            try:
+                self._rescue(held, new, None)
+                work.rescued = True
+            except StoreUnavailable as failure:
+                log.warning("Connection %r: no copy in the fallback store: %s", held.conn_id, failure)
         Pauses(self._clock, first=0.3).wait()
 
-    def _rescue(self, held: HeldLease, new: Record, failure: StoreUnavailable | None) -> None:
+    def _rescue(self, held: HeldLease, new: Record, failure: OAuth2Error | None) -> None:
         if self._fallback is None:
             raise failure or StoreUnavailable(f"Connection {held.conn_id!r}: there is no fallback store")
         sealed = seal(replace(new, lease=None), held.record.refresh_token or "")
