@@ -52,4 +52,7 @@ def may_replace(plain: Plain, old: Record | None, new: Record) -> bool:
     if not new.refresh_token:
         return False
     ours = (None, "", new.refresh_token, old.refresh_token if old else None)
-    return plain.refresh_token in ours
+    return plain.refresh_token in ours or fingerprint(plain.refresh_token) in (
+        new.entered_fingerprint,
+        *new.superseded,
+    )
