@@ -47,6 +47,11 @@ class TokenInHand:
             self._quiet_until = 0.0
         return outcome
 
+    @property
+    def left(self) -> float:
+        """Seconds for which the token in hand still works, whatever the wall clock says by now."""
+        return self._ends_at - self._clock.elapsed()
+
     def is_ahead_of(self, record: Record) -> bool:
         """Tell whether the token in hand is newer than ``record``: it was refreshed, but its store was away."""
         held = self._outcome.record if self._outcome is not None else None

@@ -145,15 +145,15 @@ class TokenManager:
             return self._in_hand.take(refreshed, account.policy)
 
     def _serves(self, account: Account, record: Record, demand: Demand, first_generation: int) -> bool:
-        """Tell whether the stored token does, without a refresh."""
+        """Tell whether the stored token, just taken in hand, does without a refresh."""
         if record.access_token in (None, demand.rejected):
             return False
         now = self._clock.now()
-        if record.generation > first_generation and freshness.remaining(record, now) > 0:
+        if record.generation > first_generation and self._in_hand.left > 0:
             return True  # another worker has refreshed meanwhile, and its result serves everyone
         if demand.force:
             coalesced = record.generation > 0 and freshness.age(record, now) < demand.coalesce_within
-            return coalesced and freshness.remaining(record, now) > demand.min_ttl
+            return coalesced and self._in_hand.left > demand.min_ttl
         return not self._is_due(account, record, demand, now)
 
     def _is_due(self, account: Account, record: Record, demand: Demand, now: float) -> bool:
@@ -164,7 +164,7 @@ class TokenManager:
             return demand.rejected is None
         if policy.when == "interval":
             return freshness.age(record, now) >= policy.interval
-        return freshness.remaining(record, now) <= freshness.wanted(record, policy.leeway, demand.min_ttl)
+        return self._in_hand.left <= freshness.wanted(record, policy.leeway, demand.min_ttl)
 
     def _check_refreshable(self, account: Account, record: Record) -> None:
         """Refuse, before anything is sent, what cannot succeed."""
@@ -186,7 +186,7 @@ class TokenManager:
             wait = max(wait, record.not_before - now)
         if wait <= 0:
             return False
-        works = record.access_token not in (None, demand.rejected) and freshness.remaining(record, now) > 0
+        works = record.access_token not in (None, demand.rejected) and self._in_hand.left > 0
         if works or wait > LONGEST_PAUSE:
             raise RefreshTooEarly(advice.too_early(account.conn_id, wait))
         log.info("Connection %r: the next refresh is allowed in %.1f s; waiting", account.conn_id, wait)
@@ -201,8 +201,8 @@ class TokenManager:
         if self._watch.is_over(lease):
             return self._retried(lambda: self._keeping.recover(snapshot, record))
         works = record.access_token not in (None, demand.rejected) and not demand.force
-        left = freshness.remaining(record, self._clock.now())
-        patience = PATIENCE_WITH_A_WORKING_TOKEN if works and left > demand.min_ttl else math.inf
+        has_time = self._in_hand.left > demand.min_ttl
+        patience = PATIENCE_WITH_A_WORKING_TOKEN if works and has_time else math.inf
         began = self._clock.elapsed()
         pauses = Pauses(self._clock, first=0.02)
         while not self._watch.is_over(lease):

@@ -335,10 +335,10 @@ class TestLostAnswer:
     def test_without_one_the_error_says_what_happened(self):
         world = World()
         manager, seam = world.worker(Faults(token=["lose"]))
-        with pytest.raises(ReauthorizationRequired, match="answer to the token request of .* was lost"):
+        with pytest.raises(ReauthorizationRequired, match=r"answer to the token request of .* was lost"):
             manager.access_token()
         assert seam.counts["token"] == 2
-        with pytest.raises(ReauthorizationRequired, match="answer to the token request of .* was lost"):
+        with pytest.raises(ReauthorizationRequired, match=r"answer to the token request of .* was lost"):
             world.worker()[0].access_token()
         assert len(world.server.calls) == 2
 
@@ -484,12 +484,14 @@ class TestStaleButUsable:
         seam.always["token"] = "fail"
         manager, _ = world.worker(seam)
         served = 0
+        while world.time.now < world.record.issued_at + 599.0:
+            assert world.server.is_good(manager.access_token())
+            served += 1
+            world.pass_time(1.0)
+        assert served >= 10
+        world.pass_time(1.0)
         with pytest.raises(TokenRequestError):
-            while True:
-                assert world.server.is_good(manager.access_token())
-                served += 1
-                world.pass_time(1.0)
-        assert served >= 15
+            manager.access_token()
 
     def test_not_every_call_tries_again(self):
         world = self.stale()
