@@ -21,6 +21,9 @@ class RefreshPolicy:
     :param interval: seconds between refreshes, for ``interval``.
     :param min_interval: seconds that the vendor wants between two refreshes.
     :param resend_lost_answer: whether a refresh token is sent once more when the answer to it was lost.
+    :param refresh_lifetime: seconds that a refresh token lives where the answer does not say; None: unknown.
+    :param idle_lifetime: seconds without a refresh after which the refresh token is dead; None: unknown.
+    :param warn_before: seconds before its end from which each refresh warns of it.
     """
 
     when: str = "expired"
@@ -28,6 +31,9 @@ class RefreshPolicy:
     interval: float = 0.0
     min_interval: float = 0.0
     resend_lost_answer: bool = True
+    refresh_lifetime: float | None = None
+    idle_lifetime: float | None = None
+    warn_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

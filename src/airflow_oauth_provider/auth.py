@@ -15,11 +15,9 @@ from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
 from airflow_oauth_provider.manager import TokenManager
 from airflow_oauth_provider.oauth2.scrub import show_url
 from airflow_oauth_provider.origins import Origin, origin_of, show_origin
+from airflow_oauth_provider.placement import Placement
 
 log = logging.getLogger(__name__)
-
-_HEADER = "Authorization"
-_PREFIX = "Bearer "
 
 
 class OAuth2Auth(AuthBase):
@@ -29,17 +27,24 @@ class OAuth2Auth(AuthBase):
     :param conn_id: the connection's name, for messages.
     :param origins: where the token may be sent; an empty collection allows none.
     :param refresh_when: the connection's ``refresh_when``; ``never`` leaves a 401 as it is.
+    :param placement: how the API takes the token, and says that it has expired; None: as RFC 6750 has it.
 
     One instance may serve many threads and sessions.
     """
 
     def __init__(
-        self, manager: TokenManager, conn_id: str, origins: Collection[Origin], refresh_when: str = "expired"
+        self,
+        manager: TokenManager,
+        conn_id: str,
+        origins: Collection[Origin],
+        refresh_when: str = "expired",
+        placement: Placement | None = None,
     ) -> None:
         self._manager = manager
         self._conn_id = conn_id
         self._origins = set(origins)
         self._replays = refresh_when != "never"
+        self._placement = placement or Placement()
         # The token that the API turned down although it was brand-new: refreshing again would not help.
         self._turned_down_fresh: str | None = None
 
@@ -62,49 +67,45 @@ class OAuth2Auth(AuthBase):
                 f"Connection {self._conn_id!r} does not allow its token to be sent to {where}. If that host may have "
                 "it, add it to 'allowed_hosts' in the connection's extra; else use a session of your own."
             )
-        self._put(request, self._manager.access_token())
+        self._placement.put(request, self._manager.access_token())
         request.register_hook("response", self._after_401)  # type: ignore[no-untyped-call]
         return request
 
     def follow_redirect(self, request: requests.PreparedRequest) -> None:
         """Take the token off a redirected request, and put it on again only where it may go."""
-        request.headers.pop(_HEADER, None)
+        self._placement.take_off(request)
         if self._is_allowed(request):
-            self._put(request, self._manager.access_token())
+            self._placement.put(request, self._manager.access_token())
         else:
             log.info("Connection %r: following a redirect without the token", self._conn_id)
 
     def _is_allowed(self, request: requests.PreparedRequest) -> bool:
         return origin_of(request.url or "") in self._origins
 
-    @staticmethod
-    def _put(request: requests.PreparedRequest, token: str) -> None:
-        request.headers[_HEADER] = _PREFIX + token
-
     def _after_401(self, response: requests.Response, **send_options: Any) -> requests.Response:
-        if response.status_code != 401 or not self._replays:
+        if not self._replays or not self._placement.means_expired(response):
             return response
-        sent = str(response.request.headers.get(_HEADER, ""))
-        token = sent.removeprefix(_PREFIX)
-        if token == sent or token == self._turned_down_fresh:
+        token = self._placement.token_of(response.request)
+        if token is None or token == self._turned_down_fresh:
             return response  # the request went out without our token, or a fresh one has been refused before
-        log.info("Connection %r: the API answered 401; refreshing the access token", self._conn_id)
+        log.info("Connection %r: the API answered %d; refreshing the access token", self._conn_id, response.status_code)
         fresh = self._manager.access_token(rejected=token)
         again = self._replay(response, fresh, send_options)
-        if again.status_code == 401:
+        if self._placement.means_expired(again):
             self._turned_down_fresh = fresh
             log.warning(
-                "Connection %r: %s answers 401 to a brand-new token as well: the token lacks a permission, or the API "
+                "Connection %r: %s answers %d to a brand-new token as well: the token lacks a permission, or the API "
                 "wants another one",
                 self._conn_id,
                 show_url(again.url),
+                again.status_code,
             )
         return again
 
     def _replay(self, response: requests.Response, token: str, send_options: dict[str, Any]) -> requests.Response:
         request = response.request.copy()
         _rewind(request, self._conn_id)
-        self._put(request, token)
+        self._placement.put(request, token)
         # Read to its end and give the connection back, or the pool would open another one.
         _ = response.content
         response.close()

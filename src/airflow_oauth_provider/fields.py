@@ -11,7 +11,8 @@ Two rules for a row:
   as ``null``, so whoever reads a connection takes ``null``, ``""`` and :data:`MASK` for "not set". Forms
   show a default but do not fill it in: a default that was stored could not be told from a choice.
 
-Airflow reads this module each time it lists its providers: it imports nothing but the standard library.
+Airflow reads this module each time it lists its providers: it imports nothing but the standard library and lists
+of names.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-Kind = Literal["string", "password", "boolean", "integer", "number", "object", "list"]
-"""What a value is. A ``list`` is text with commas between the items, in forms and in the stored value."""
+from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES
+from airflow_oauth_provider.presets.names import PRESET_NAMES
+
+Kind = Literal["string", "password", "boolean", "integer", "number", "object", "list", "pairs"]
+"""What a value is. A ``list`` is text with commas between the items, in forms and in the stored value; ``pairs`` is a
+list of ``name=value``, since Airflow would star the value of a name such as ``access_token`` in an object."""
 
 Default = str | int | float | bool | None
 
@@ -41,6 +46,7 @@ TOKENS = "First tokens"
 REFRESH = "When to refresh"
 STORE = "Where new tokens are kept"
 API = "API calls"
+DIALECT = "How the server departs from the standard"
 TRANSPORT = "Network"
 
 
@@ -123,6 +129,26 @@ STANDARD_FIELDS: tuple[StandardField, ...] = (
 )
 
 FIELDS: tuple[Field, ...] = (
+    Field(
+        "provider",
+        "Provider",
+        SERVER,
+        "string",
+        choices=PRESET_NAMES,
+        unset="none, fill in the fields below",
+        help="A vendor that this program knows: its addresses and peculiarities are filled in. What you enter "
+        "yourself in any field wins.",
+    ),
+    Field(
+        "provider_params",
+        "Provider parameters",
+        SERVER,
+        "pairs",
+        placeholder="tenant=contoso.onmicrosoft.com",
+        unset="none",
+        help="What the provider's addresses differ by, such as your tenant or region: name=value, with commas "
+        "between them. Saving without one that is needed leads to an error that names it.",
+    ),
     Field(
         "oauth_url",
         "Token URL",
@@ -444,6 +470,258 @@ FIELDS: tuple[Field, ...] = (
         default=False,
         in_form=False,
         help="Whether the host names a DNS SRV record that says host and port.",
+    ),
+    # How servers depart from the standard. Presets know most of it, so these are keys of extra, not of the form.
+    Field(
+        "refresh_url",
+        "Refresh URL",
+        SERVER,
+        "string",
+        in_form=False,
+        placeholder="https://login.example.com/oauth/refresh",
+        unset="the token URL",
+        help="Where refreshes go, for servers that have an address of its own for them.",
+    ),
+    Field(
+        "basic_encoding",
+        "Encoding of HTTP Basic",
+        SERVER,
+        "string",
+        default="percent",
+        choices=("percent", "form", "raw"),
+        in_form=False,
+        help="How client ID and client secret are encoded in the header. percent: as the standard says. form: with + "
+        "for a space. raw: not at all, for servers that decode nothing.",
+    ),
+    Field(
+        "request_format",
+        "Request format",
+        DIALECT,
+        "string",
+        default="form",
+        choices=("form", "json", "query"),
+        in_form=False,
+        help="Where the parameters of a token request go: a form body, a JSON body, or the query of the URL. The last "
+        "one puts secrets into a URL: only for servers that take nothing else.",
+    ),
+    Field(
+        "extra_params",
+        "Further parameters",
+        DIALECT,
+        "pairs",
+        in_form=False,
+        placeholder="account_id=1234",
+        unset="none",
+        help="Sent with each token request. They replace parameters of the same name, and an empty value removes one.",
+    ),
+    Field(
+        "param_names",
+        "Names of parameters",
+        DIALECT,
+        "pairs",
+        in_form=False,
+        placeholder="client_id=client_key",
+        unset="as in the standard",
+        help="For servers that call a parameter by another name: standard name=their name.",
+    ),
+    Field(
+        "extra_headers",
+        "Further headers",
+        DIALECT,
+        "pairs",
+        in_form=False,
+        placeholder="User-Agent=my-app/1.0",
+        unset="none",
+        help="Sent with each token request.",
+    ),
+    Field(
+        "response_map",
+        "Where the answer has what",
+        DIALECT,
+        "pairs",
+        in_form=False,
+        placeholder="access_token=$.data.tokens[0].value, expires_in=$.data.ttl",
+        unset="as in the standard",
+        help="JSONPaths by name: " + ", ".join(PLACEABLE) + ".",
+    ),
+    Field(
+        "expires_in_unit",
+        "Unit of lifetimes",
+        DIALECT,
+        "string",
+        default="seconds",
+        choices=("seconds", "milliseconds"),
+        in_form=False,
+        help="In what the server counts expires_in and the lifetime of a refresh token.",
+    ),
+    Field(
+        "default_expires_in",
+        "Lifetime of access tokens (seconds)",
+        DIALECT,
+        "number",
+        minimum=1,
+        in_form=False,
+        unset="unknown, so that only a 401 tells its end",
+        help="How long an access token lives when the answer does not say.",
+    ),
+    Field(
+        "refresh_expires_in",
+        "Lifetime of refresh tokens (seconds)",
+        DIALECT,
+        "number",
+        minimum=1,
+        in_form=False,
+        unset="unknown",
+        help="How long a refresh token lives when the answer does not say. You are warned before it ends.",
+    ),
+    Field(
+        "refresh_idle_days",
+        "Refresh tokens die unused after (days)",
+        DIALECT,
+        "number",
+        minimum=1,
+        in_form=False,
+        unset="unknown",
+        help="After how many days without a refresh the refresh token is dead.",
+    ),
+    Field(
+        "refresh_warning_days",
+        "Warn before the refresh token ends (days)",
+        DIALECT,
+        "number",
+        default=7,
+        minimum=0,
+        in_form=False,
+        help="How long before a person has to sign in again each refresh says so in the log.",
+    ),
+    Field(
+        "accepted_types",
+        "Token types",
+        DIALECT,
+        "list",
+        in_form=False,
+        placeholder="Bearer, bot",
+        unset="Bearer",
+        help="Values of token_type with which the access token is used.",
+    ),
+    Field(
+        "error_map",
+        "Error codes",
+        DIALECT,
+        "pairs",
+        in_form=False,
+        placeholder="invalid_code=invalid_grant",
+        unset="as in the standard",
+        help="What the server's own error codes amount to: code=standard code, the latter one of "
+        + ", ".join(STANDARD_CODES)
+        + ".",
+    ),
+    Field(
+        "error_in_200",
+        "Errors inside a success",
+        DIALECT,
+        "object",
+        in_form=False,
+        placeholder='{"path": "$.ok", "pattern": "^false$"}',
+        unset="none",
+        help="What marks an error where the status is 200: the value at the JSONPath matches the regular expression. "
+        "The path $ stands for the text of the body.",
+    ),
+    Field(
+        "scope_separator",
+        "Between scopes",
+        DIALECT,
+        "string",
+        in_form=False,
+        placeholder=";",
+        unset="a space",
+        help="What stands between scopes, one character. Enter scopes with spaces all the same.",
+    ),
+    Field(
+        "header_name",
+        "Header of the access token",
+        API,
+        "string",
+        default="Authorization",
+        in_form=False,
+        help="The header field that carries the access token to the API.",
+    ),
+    Field(
+        "header_prefix",
+        "Word before the access token",
+        API,
+        "string",
+        in_form=False,
+        placeholder="Zoho-oauthtoken",
+        unset="Bearer, or nothing where header_name is another one",
+        help="What stands before the access token in that header. The word none stands for nothing.",
+    ),
+    Field(
+        "in_query",
+        "Access token in the query",
+        API,
+        "string",
+        in_form=False,
+        placeholder="access_token",
+        unset="in a header",
+        help="The query parameter that carries the access token instead of a header, for APIs that take nothing else: "
+        "URLs end up in logs.",
+    ),
+    Field(
+        "expired_statuses",
+        "Statuses that mean expired",
+        API,
+        "list",
+        in_form=False,
+        placeholder="401, 403",
+        unset="401",
+        help="After which statuses of the API the token is refreshed and the request sent again.",
+    ),
+    Field(
+        "expired_pattern",
+        "Text that means expired",
+        API,
+        "string",
+        in_form=False,
+        placeholder="token (is )?expired",
+        unset="any",
+        help="For statuses other than 401: a regular expression that the body of the answer has to match.",
+    ),
+    Field(
+        "revocation_url",
+        "Revocation URL",
+        SERVER,
+        "string",
+        in_form=False,
+        unset="found by the issuer",
+        help="Where tokens are revoked (RFC 7009).",
+    ),
+    Field(
+        "introspection_url",
+        "Introspection URL",
+        SERVER,
+        "string",
+        in_form=False,
+        unset="found by the issuer",
+        help="Where the server says what a token is good for (RFC 7662).",
+    ),
+    Field(
+        "authorize_url",
+        "Authorization URL",
+        SERVER,
+        "string",
+        in_form=False,
+        unset="found by the issuer",
+        help="Where a person signs in, for the first refresh token.",
+    ),
+    Field(
+        "device_authorize_url",
+        "Device authorization URL",
+        SERVER,
+        "string",
+        in_form=False,
+        unset="found by the issuer",
+        help="Where the sign-in on another device begins (RFC 8628).",
     ),
     # A form replaces extra as a whole: what it does not send back is gone, and with it the tokens that a
     # worker wrote while the form was open. As a field of the form it is sent back as MASK, and for MASK

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from airflow_oauth_provider.account import Account, Entered, RefreshPolicy
+from airflow_oauth_provider.dialects import read_dialect, read_placement
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.extra import Extra
 from airflow_oauth_provider.fields import FIELDS, STORE
@@ -15,6 +16,7 @@ from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback,
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.scrub import show_url
 from airflow_oauth_provider.origins import Origin, origin_of, parse_allowed
+from airflow_oauth_provider.placement import Placement
 
 
 class ConnectionLike(Protocol):
@@ -54,6 +56,7 @@ class Settings:
     :param transport: timeout, TLS and proxies, for the API and the authorization server alike.
     :param http_options: HttpHook's further options, by its names.
     :param store: where rotated tokens are kept.
+    :param placement: how the API takes the access token.
     """
 
     conn_id: str
@@ -63,6 +66,7 @@ class Settings:
     transport: Transport
     http_options: Mapping[str, Any]
     store: StoreChoice
+    placement: Placement
     _extra: Extra = field(repr=False)
     _client_id: str | None = None
     _client_secret: str | None = field(default=None, repr=False)
@@ -103,6 +107,9 @@ class Settings:
                 interval=_interval(extra),
                 min_interval=extra.get("min_refresh_interval") or 0.0,
                 resend_lost_answer=extra.get("resend_lost_answer"),
+                refresh_lifetime=extra.get("refresh_expires_in"),
+                idle_lifetime=_days(extra.get("refresh_idle_days")),
+                warn_before=_days(extra.get("refresh_warning_days")) or 0.0,
             ),
         )
 
@@ -135,7 +142,17 @@ class Settings:
                 f"Connection {self.conn_id!r}: enter the token endpoint under the key 'oauth_url' of its extra, or the "
                 "server's issuer under 'issuer'."
             )
-        return Client(client_id, token_url, secret, method, self.transport, issuer)
+        return Client(
+            client_id,
+            token_url,
+            secret,
+            method,
+            self.transport,
+            issuer,
+            refresh_url=self._endpoint("refresh_url"),
+            dialect=read_dialect(self._extra),
+            basic_encoding=self._extra.get("basic_encoding"),
+        )
 
 
 def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
@@ -145,9 +162,9 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
     :param connection: the connection.
     :raises ConfigurationError: names the key that is wrong, and what would be right.
     """
-    extra = Extra(conn_id, connection.extra)
+    extra = Extra(conn_id, connection.extra, {"host": connection.host})
     extra.check()
-    base_url = _base_url(conn_id, connection, allow_http=extra.get("allow_http"))
+    base_url = _base_url(conn_id, connection, extra)
     origins = {origin_of(base_url)} if base_url else set()
     for entry in extra.get("allowed_hosts") or []:
         origin = parse_allowed(entry)
@@ -178,15 +195,16 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
             api_conn_id=extra.get("api_conn_id"),
             options={row.key: extra.get(row.key) for row in FIELDS if row.section == STORE and not row.secret},
         ),
+        placement=read_placement(extra),
         _extra=extra,
         _client_id=connection.login or None,
         _client_secret=connection.password or None,
     )
 
 
-def _base_url(conn_id: str, connection: ConnectionLike, *, allow_http: bool) -> str:
+def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
     """Return the API's base URL; a host without a scheme means https, unlike HttpHook's http: a token goes there."""
-    host = (connection.host or "").strip()
+    host = (connection.host or "").strip() or extra.preset("host")
     if not host:
         return ""
     url = host if "://" in host else f"{connection.schema or 'https'}://{host}"
@@ -198,13 +216,17 @@ def _base_url(conn_id: str, connection: ConnectionLike, *, allow_http: bool) -> 
             f"Connection {conn_id!r}: its host is {show_url(url)!r}, but has to be a base URL such as "
             "https://api.example.com."
         )
-    if origin[0] == "http" and not allow_http and not is_loopback(origin[1]):
+    if origin[0] == "http" and not extra.get("allow_http") and not is_loopback(origin[1]):
         raise ConfigurationError(
             f"Connection {conn_id!r}: its host is {show_url(url)!r}, where the access token would travel unencrypted "
             "(RFC 6750 section 5.3). Use https, or set the key "
             "'allow_http' of its extra to true, for a network that you trust."
         )
     return url
+
+
+def _days(days: float | None) -> float | None:
+    return None if days is None else days * 86400.0
 
 
 def _verify(extra: Extra) -> bool | str:

@@ -268,7 +268,11 @@ class OAuth2Hook(HttpHook):
             settings = self._read_settings()
             kind: type[OAuth2Auth] = self._auth_type or OAuth2Auth
             self._auth = kind(
-                self._token_manager(), self.oauth2_conn_id, settings.allowed_origins, settings.refresh_when
+                self._token_manager(),
+                self.oauth2_conn_id,
+                settings.allowed_origins,
+                settings.refresh_when,
+                settings.placement,
             )
         return self._auth
 

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qsl
 
-from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2 import errors, json_paths
+from airflow_oauth_provider.oauth2.bodies import read_members, say
+from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.http import HttpAnswer
+from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, http_date, parse_date, parse_lifetime
 from airflow_oauth_provider.oauth2.scrub import scrub
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 
-#: Longest lifetime that is believed, in seconds (ten years); beyond it lies a mistake such as milliseconds.
-MAX_LIFETIME = 10 * 365 * 86400.0
-#: Members under which vendors say how long a refresh token lives, in seconds.
+#: Members under which vendors say how long a refresh token lives.
 REFRESH_LIFETIME_MEMBERS = ("refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in")
 
 _OWN_MEMBERS = frozenset({"access_token", "token_type", "expires_in", "refresh_token", "scope"})
 # What may stand in a header: RFC 6750 section 2.1 allows less, but access tokens are opaque.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+_STANDARD = Dialect()
 
 
-def parse_token_answer(answer: HttpAnswer, secrets: Iterable[str | None] = ()) -> TokenAnswer:
+def parse_token_answer(
+    answer: HttpAnswer, secrets: Iterable[str | None] = (), dialect: Dialect = _STANDARD
+) -> TokenAnswer:
     """Return the token in ``answer``, or raise what it is instead.
 
     :param answer: what the token endpoint sent.
     :param secrets: what was sent to it and must not come back in an error text.
+    :param dialect: the server's way to answer.
     :raises ServerFailure: for 429 and 5xx.
     :raises ErrorAnswer: for an OAuth error, whatever the status, 200 included.
     :raises MalformedAnswer: for anything else.
@@ -38,20 +42,27 @@ def parse_token_answer(answer: HttpAnswer, secrets: Iterable[str | None] = ()) -
     known = [secret for secret in secrets if secret]
     if answer.status == 429 or answer.status >= 500:
         raise errors.ServerFailure(
-            _say(answer, "the server cannot serve the request for now"),
+            say(answer, "the server cannot serve the request for now"),
             status=answer.status,
             retry_after=parse_retry_after(answer.headers.get("retry-after")),
         )
-    members = _members(answer)
-    token = members.get("access_token")
-    if 200 <= answer.status < 300 and isinstance(token, str) and token:
-        return _token(answer, token, members)
-    if isinstance(members.get("error"), str) and members["error"]:
-        raise _oauth_error(answer, members, known)
+    mark = dialect.error_mark
+    if mark is not None and mark.path == "$":
+        found = re.search(mark.pattern, answer.body.decode(errors="replace"))
+        if found:
+            raise _oauth_error(answer, {"error": found[0]}, known, dialect)
+    members = read_members(answer)
+    values = {**members, **{name: json_paths.find(path, members) for name, path in dialect.paths.items()}}
+    token = values.get("access_token")
+    is_error = not 200 <= answer.status < 300 or _is_marked(members, dialect)
+    if not is_error and isinstance(token, str) and token:
+        return _token(answer, token, members, values, dialect)
+    if _code(values):
+        raise _oauth_error(answer, values, known, dialect)
     raise errors.MalformedAnswer(
-        _say(answer, _what_is_missing(answer, members)),
+        say(answer, _what_is_missing(answer, values)),
         status=answer.status,
-        refresh_token=_text(members.get("refresh_token")),
+        refresh_token=_text(values.get("refresh_token")),
     )
 
 
@@ -70,116 +81,112 @@ def parse_retry_after(value: str | None) -> float | None:
     return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
-def parse_lifetime(value: object) -> float | None:
-    """Return a lifetime in seconds, or None where ``value`` does not name one.
-
-    :param value: the ``expires_in`` member: a number, or, from servers that err, a string. Zero and less mean
-        "unknown" as well: a token that is dead on arrival cannot have been meant.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        return None
-    if not math.isfinite(seconds) or seconds <= 0:
-        return None
-    return min(seconds, MAX_LIFETIME)
+def _is_marked(members: dict[str, Any], dialect: Dialect) -> bool:
+    """Tell whether the answer bears the mark of an error inside a success."""
+    mark = dialect.error_mark
+    if mark is None or mark.path == "$":
+        return False
+    value = json_paths.find(mark.path, members)
+    return re.search(mark.pattern, value if isinstance(value, str) else json.dumps(value)) is not None
 
 
-def _members(answer: HttpAnswer) -> dict[str, Any]:
-    try:
-        text = answer.body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise errors.MalformedAnswer(_say(answer, "the body is not UTF-8 text"), status=answer.status) from None
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/x-www-form-urlencoded" or _looks_like_form(text):
-        return dict(parse_qsl(text))
-    try:
-        members = json.loads(text)
-    except (ValueError, RecursionError):
-        raise errors.MalformedAnswer(_say(answer, _what_it_is_instead(text, kind)), status=answer.status) from None
-    if not isinstance(members, dict):
-        raise errors.MalformedAnswer(
-            _say(answer, f"the body is a JSON {_JSON_NAMES.get(type(members), 'value')}, not an object"),
-            status=answer.status,
-        )
-    return members
-
-
-_JSON_NAMES: dict[type, str] = {
-    list: "array",
-    str: "string",
-    int: "number",
-    float: "number",
-    bool: "boolean",
-    type(None): "null",
-}
-
-
-def _looks_like_form(text: str) -> bool:
-    return text.startswith("access_token=") and "\n" not in text
-
-
-def _what_it_is_instead(text: str, kind: str) -> str:
-    start = text.lstrip()[:64].lower()
-    if not start:
-        return "the body is empty, where a JSON object was expected"
-    if "html" in kind or start.startswith(("<!doctype", "<html", "<?xml")):
-        return "the body is a web page, where a JSON object was expected: is this the token endpoint?"
-    if start.startswith("{"):
-        return "the body is truncated or malformed JSON"
-    return "the body is not JSON"
-
-
-def _what_is_missing(answer: HttpAnswer, members: dict[str, Any]) -> str:
+def _what_is_missing(answer: HttpAnswer, values: dict[str, Any]) -> str:
     if 300 <= answer.status < 400:
         return "the server redirects, and credentials do not follow: enter the address that it points to"
-    if "access_token" in members and not isinstance(members["access_token"], str):
+    if "access_token" in values and not isinstance(values["access_token"], str | None):
         return "the member access_token is not a string"
     if 200 <= answer.status < 300:
         return "the answer has no access_token"
     return "the answer is no OAuth error: it has no member error"
 
 
-def _token(answer: HttpAnswer, token: str, members: dict[str, Any]) -> TokenAnswer:
-    refresh_token = _text(members.get("refresh_token"))
+def _token(
+    answer: HttpAnswer, token: str, members: dict[str, Any], values: dict[str, Any], dialect: Dialect
+) -> TokenAnswer:
+    refresh_token = _text(values.get("refresh_token"))
+    token_type = _text(values.get("token_type")) or "Bearer"
+    problem = ""
     if not _HEADER_SAFE.fullmatch(token):
-        raise errors.MalformedAnswer(
-            _say(answer, "the access token has characters that cannot stand in a header"),
-            status=answer.status,
-            refresh_token=refresh_token,
+        problem = "the access token has characters that cannot stand in a header"
+    elif not dialect.accepts(token_type):
+        problem = (
+            f"the access token is of the type {scrub(token_type, limit=40)!r}, which is not to be used without "
+            "knowing how (RFC 6749 section 7.1): enter the type under 'accepted_types' if the API takes it as bearer "
+            "token, or say by 'header_prefix' how it is sent"
         )
-    lifetimes = (parse_lifetime(members.get(name)) for name in REFRESH_LIFETIME_MEMBERS)
-    scope = members.get("scope")
+    if problem:
+        raise errors.MalformedAnswer(say(answer, problem), status=answer.status, refresh_token=refresh_token)
+    scope = values.get("scope")
     if isinstance(scope, list):
         scope = " ".join(str(part) for part in scope)
     return TokenAnswer(
         access_token=token,
-        token_type=_text(members.get("token_type")) or "Bearer",
-        expires_in=parse_lifetime(members.get("expires_in")),
+        token_type=token_type,
+        expires_in=_lifetime(answer, values, dialect),
         refresh_token=refresh_token,
-        scope=_text(scope),
-        refresh_expires_in=next((seconds for seconds in lifetimes if seconds is not None), None),
-        others={name: value for name, value in members.items() if name not in _OWN_MEMBERS},
+        scope=dialect.scope_read(scope) if isinstance(scope, str) and scope else None,
+        refresh_expires_in=_refresh_lifetime(values, dialect),
+        others=_others(members, dialect, {token, refresh_token}),
     )
 
 
-def _oauth_error(answer: HttpAnswer, members: dict[str, Any], secrets: list[str]) -> errors.OAuth2ProtocolError:
-    code = scrub(members["error"], secrets, limit=60)
-    parts = [_text(members.get(name)) for name in ("error_subtype", "suberror", "error_description")]
+def _lifetime(answer: HttpAnswer, values: dict[str, Any], dialect: Dialect) -> float | None:
+    now = http_date(answer.headers.get("date")) or time.time()
+    named = parse_lifetime(values.get("expires_in"), milliseconds=dialect.milliseconds)
+    if named is None and isinstance(values.get("expires_in"), str):
+        named = parse_date(values["expires_in"], server_now=now)
+    if named is None or "expires_at" in dialect.paths:
+        dated = parse_date(values.get("expires_at"), server_now=now)
+        named = named if dated is None else dated
+    return dialect.default_expires_in if named is None else named
+
+
+def _refresh_lifetime(values: dict[str, Any], dialect: Dialect) -> float | None:
+    names = ("refresh_expires_in",) if "refresh_expires_in" in dialect.paths else REFRESH_LIFETIME_MEMBERS
+    lifetimes = (parse_lifetime(values.get(name), milliseconds=dialect.milliseconds) for name in names)
+    return next((seconds for seconds in lifetimes if seconds is not None), None)
+
+
+def _others(members: dict[str, Any], dialect: Dialect, tokens: set[str | None]) -> dict[str, Any]:
+    """Return what else was answered. Tokens stand in members of any name where a connection says so: not again here."""
+    others = {name: value for name, value in members.items() if name not in _OWN_MEMBERS}
+    if dialect.paths:
+        others = {name: _without(value, tokens) for name, value in others.items() if not _is_one_of(value, tokens)}
+    return others
+
+
+def _without(value: Any, tokens: set[str | None]) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(member, tokens) for name, member in value.items() if not _is_one_of(member, tokens)}
+    if isinstance(value, list):
+        return [_without(member, tokens) for member in value if not _is_one_of(member, tokens)]
+    return value
+
+
+def _is_one_of(value: object, tokens: set[str | None]) -> bool:
+    return isinstance(value, str) and value in tokens
+
+
+def _code(values: dict[str, Any]) -> str | None:
+    code = values.get("error")
+    return str(code) if isinstance(code, str | int) and not isinstance(code, bool) and code else None
+
+
+def _oauth_error(
+    answer: HttpAnswer, values: dict[str, Any], secrets: list[str], dialect: Dialect
+) -> errors.OAuth2ProtocolError:
+    said = _code(values) or ""
+    standard = dialect.error_codes.get(said, said)
+    code = scrub(said, secrets, limit=60)
+    parts = [_text(values.get(name)) for name in ("error_subtype", "suberror", "error_description")]
     description = scrub(": ".join(part for part in parts if part), secrets)
-    message = _say(answer, f"{code} ({description})" if description else code)
-    if members["error"] in errors.PASSING_CODES:
+    message = say(answer, f"{code} ({description})" if description else code)
+    if standard in errors.PASSING_CODES:
         retry_after = parse_retry_after(answer.headers.get("retry-after"))
         return errors.ServerFailure(message, status=answer.status, retry_after=retry_after)
-    kind = errors.ERROR_CLASSES.get(members["error"], errors.ErrorAnswer)
+    kind = errors.ERROR_CLASSES.get(standard, errors.ErrorAnswer)
     return kind(message, code=code, description=description, status=answer.status)
 
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _say(answer: HttpAnswer, what: str) -> str:
-    return f"{answer.endpoint} answered {answer.status}: {what}"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from airflow_oauth_provider.oauth2.dialect import Dialect
+
 
 @dataclass(frozen=True, slots=True)
 class Transport:
@@ -36,6 +38,9 @@ class Client:
     :param token_url: the token endpoint; empty: found by the issuer.
     :param issuer: the authorization server, where its token endpoint is to be found by discovery.
     :param transport: how requests to the authorization server travel.
+    :param refresh_url: where refreshes go; empty: to the token endpoint.
+    :param dialect: how the server departs from the RFC.
+    :param basic_encoding: how id and secret are encoded for HTTP Basic: ``percent``, ``form`` or ``raw``.
     """
 
     client_id: str
@@ -44,6 +49,9 @@ class Client:
     auth_method: str = "client_secret_basic"
     transport: Transport = field(default_factory=Transport)
     issuer: str = ""
+    refresh_url: str = ""
+    dialect: Dialect = field(default_factory=Dialect)
+    basic_encoding: str = "percent"
 
 
 def is_secure(url: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from airflow_oauth_provider.oauth2.client import Client
 
@@ -12,13 +12,22 @@ from airflow_oauth_provider.oauth2.client import Client
 ClientAuthentication = Callable[[Client, list[tuple[str, str]], dict[str, str]], None]
 
 
+_ENCODINGS: dict[str, Callable[[str], str]] = {
+    "percent": lambda text: quote(text, safe=""),
+    "form": quote_plus,
+    "raw": str,
+}
+
+
 def client_secret_basic(client: Client, _: list[tuple[str, str]], headers: dict[str, str]) -> None:
     """HTTP Basic; id and secret are percent-encoded first (RFC 6749 section 2.3.1).
 
     The RFC asks for form encoding, whose ``+`` for a space some servers do not decode; every server that decodes
-    anything decodes ``%20``, so nothing is left unescaped but letters, digits and ``_.-~``.
+    anything decodes ``%20``, so nothing is left unescaped but letters, digits and ``_.-~``. For servers that decode
+    nothing, or only forms, a connection can say so.
     """
-    pair = f"{quote(client.client_id, safe='')}:{quote(client.client_secret or '', safe='')}"
+    encode = _ENCODINGS[client.basic_encoding]
+    pair = f"{encode(client.client_id)}:{encode(client.client_secret or '')}"
     headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode('ascii')}"
 
 

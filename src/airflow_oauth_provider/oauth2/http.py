@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +19,18 @@ from airflow_oauth_provider.oauth2.scrub import show_url
 
 #: The largest answer that is read, in bytes; no specification sets a bound, and no vendor comes near.
 MAX_ANSWER_BYTES = 1024 * 1024
+
+_current = threading.local()
+
+
+class _QuietWhereUrlsAreSecret(logging.Filter):
+    """urllib3 writes the URL of each request to its debug log, and some servers take credentials in nothing else."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the signature of logging
+        return not getattr(_current, "url_is_secret", False)
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_QuietWhereUrlsAreSecret())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +74,11 @@ def exchange(
         settings = session.merge_environment_settings(
             prepared.url, dict(transport.proxies), True, transport.verify, transport.cert
         )
-        response = session.send(prepared, timeout=transport.timeout, allow_redirects=False, **settings)
+        _current.url_is_secret = "?" in url
+        try:
+            response = session.send(prepared, timeout=transport.timeout, allow_redirects=False, **settings)
+        finally:
+            _current.url_is_secret = False
         with response:
             content = _read(response, endpoint, transport.timeout)
             fields = {name.lower(): value for name, value in response.headers.items()}

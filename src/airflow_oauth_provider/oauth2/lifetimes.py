@@ -1,0 +1,71 @@
+"""How long a token lives, in all the forms in which servers say it."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+#: Longest lifetime that is believed, in seconds (ten years); beyond it lies a mistake such as milliseconds.
+MAX_LIFETIME = 10 * 365 * 86400.0
+
+# Seconds since 1970 have ten digits until the year 2286; a greater number is milliseconds.
+_MILLISECONDS_FROM = 1e11
+
+
+def parse_lifetime(value: object, *, milliseconds: bool = False) -> float | None:
+    """Return a lifetime in seconds, or None where ``value`` does not name one.
+
+    :param value: the ``expires_in`` member: a number, or, from servers that err, a string. Zero and less mean
+        "unknown" as well: a token that is dead on arrival cannot have been meant.
+    :param milliseconds: whether that is its unit.
+    """
+    number = _number(value)
+    if number is None or number <= 0:
+        return None
+    return min(number / 1000 if milliseconds else number, MAX_LIFETIME)
+
+
+def parse_date(value: object, *, server_now: float) -> float | None:
+    """Return the seconds from ``server_now`` to a date; None where ``value`` is none, or one that has passed.
+
+    :param value: ISO 8601 (UTC where it names no zone), an HTTP date, or seconds or milliseconds since 1970.
+    :param server_now: the server's clock, in seconds since 1970: the date was made by that clock.
+    """
+    at = _number(value)
+    if at is None and isinstance(value, str):
+        at = _iso(value.strip())
+    elif at is not None and at >= _MILLISECONDS_FROM:
+        at /= 1000
+    if at is None or at <= server_now:
+        return None
+    return min(at - server_now, MAX_LIFETIME)
+
+
+def http_date(text: str | None) -> float | None:
+    """Return a ``Date`` header field as seconds since 1970; None where it is missing or malformed."""
+    try:
+        return parsedate_to_datetime(text).timestamp() if text else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _iso(text: str) -> float | None:
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        return http_date(text)
+    try:
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (OverflowError, ValueError):
+        return None
