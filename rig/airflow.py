@@ -124,7 +124,9 @@ class AirflowInstance(Server):
 
     def start_component(self, component: str) -> None:
         """Start one of the components, for example after `stop_component`."""
-        command = [self.python, "-m", "airflow", component]
+        command: list[str | Path] = [self.python, "-m", "airflow", component]
+        if component in ("scheduler", "triggerer"):
+            command.append("--skip-serve-logs")  # the log files are at hand, and that server listens to the world
         log = self.folder / f"{component}.log"
         process = Process(f"airflow {component}", command, log, self.environ, cwd=self.folder)
         self.processes[component] = process

@@ -46,6 +46,7 @@ def environment(
     path = clean_environ().get("PATH", "")
     return clean_environ(
         AIRFLOW_HOME=str(home),
+        HOME=str(home),  # gunicorn keeps a control socket there; two instances must not share it
         PATH=f"{python.parent}:{path}",  # the scheduler starts `airflow` by name
         SCARF_ANALYTICS="false",
         DO_NOT_TRACK="1",

@@ -9,6 +9,7 @@ unless it no longer fits; delete a line, or the file, to move on.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,14 @@ from pathlib import Path
 from rig import environments as env
 from rig.setup_env import uv
 
+# What an Airflow release allows but does not work with, seen by running it.
+HELD_BACK = {
+    # Its tasks send JSON to the API server without saying that it is JSON; newer FastAPI insists.
+    "3.0": ["fastapi<0.130"],
+    # "Model 'TITerminalStatePayload' needs a discriminator field": the API server does not start.
+    "3.2": ["pydantic<2.14"],
+}
+
 
 def main(arguments: Sequence[str]) -> int:
     wanted = {version.rpartition(".")[0]: version for version in arguments}
@@ -26,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         version = wanted.get(name) or env.airflow_version_of(name)
         files = [env.ROOT / "pyproject.toml", test, env.REQUIREMENTS / "dev.txt"]
         pythons = _pythons(env.NEWEST_PYTHON.get(name, env.NEWEST_PYTHON_OF_ALL))
-        compile_to(env.CONSTRAINTS / f"airflow-{name}.txt", files, pythons, [f"apache-airflow=={version}"])
+        compile_to(env.CONSTRAINTS / f"airflow-{name}.txt", files, pythons, [f"apache-airflow=={version}", *HELD_BACK.get(name, [])])
     for name in ("servers", "build", "tools"):
         files = [env.REQUIREMENTS / f"{name}.txt"]
         compile_to(env.CONSTRAINTS / f"{name}.txt", files, _pythons(env.NEWEST_PYTHON_OF_ALL), [])
@@ -43,9 +52,10 @@ def compile_to(target: Path, files: Sequence[Path], pythons: Sequence[str], extr
     if target.exists():
         pins = dict(line.split("==") for line in target.read_text().split())
     found: dict[str, str] = {}
+    for requirement in extra:  # a version that was asked for replaces the one that was pinned
+        if requirement != "==".join((name := re.split("[<=]", requirement)[0], pins.get(name, ""))):
+            pins.pop(name, None)
     for python in pythons:
-        for requirement in extra:  # a version that was asked for replaces the one that was pinned
-            pins.pop(requirement.partition("==")[0], None)
         result = _resolve(files, python, pins | found, extra)
         if clash := {name for name, version in result.items() if found.get(name, version) != version}:
             raise SystemExit(f"{target.name}: Python {python} needs other versions of {sorted(clash)}")
