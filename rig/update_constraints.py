@@ -24,7 +24,7 @@ HELD_BACK = {
     # Its tasks send JSON to the API server without saying that it is JSON; newer FastAPI insists.
     "3.0": ["fastapi<0.130"],
     # "Model 'TITerminalStatePayload' needs a discriminator field": the API server does not start.
-    "3.2": ["pydantic<2.14"],
+    "3.2": ["cadwyn<8", "fastapi<0.137"],
 }
 
 
