@@ -332,7 +332,7 @@ FIELDS: tuple[Field, ...] = (
         "file_map",
         "Places in the token file",
         STORE,
-        "list",
+        "pairs",
         placeholder="client_id=$.app.id, client_secret=$.app.key, refresh_token=$.tokens[0].refresh",
         unset="client_id, client_secret, refresh_token, access_token and expires_at at the top level",
         in_form=False,
@@ -722,6 +722,16 @@ FIELDS: tuple[Field, ...] = (
         in_form=False,
         unset="found by the issuer",
         help="Where the sign-in on another device begins (RFC 8628).",
+    ),
+    Field(
+        "authorize_params",
+        "Parameters of the sign-in",
+        SERVER,
+        "pairs",
+        in_form=False,
+        placeholder="access_type=offline, prompt=consent",
+        unset="none",
+        help="What else the server wants to be sent when a person signs in, so that it gives a refresh token.",
     ),
     # A form replaces extra as a whole: what it does not send back is gone, and with it the tokens that a
     # worker wrote while the form was open. As a field of the form it is sent back as MASK, and for MASK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_oauth_provider.account import Account
+from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 from airflow_oauth_provider.stores.record import Record, fingerprint
 
 #: How many entered refresh tokens are remembered as replaced.
@@ -41,6 +42,32 @@ def current(account: Account, stored: Record | None) -> Record:
         superseded=tuple(superseded[-MAX_SUPERSEDED:]),
         refused=stored.refused,
         lease=stored.lease,
+    )
+
+
+def signed_in(base: Record, answer: TokenAnswer, sent_at: float) -> Record:
+    """Return the record that begins with a person's sign-in.
+
+    It follows ``base``, and takes the mark of what the connection still holds along: that was entered before, so it
+    must not win. Workers in the middle of a refresh see that the record has moved on, and let their tokens go.
+
+    :param base: what :func:`current` makes of the connection and its record.
+    :param answer: the tokens.
+    :param sent_at: seconds since the epoch when they were asked for.
+    """
+    lifetime = answer.refresh_expires_in
+    return Record(
+        generation=base.generation + 1,
+        entered_fingerprint=base.entered_fingerprint,
+        superseded=base.superseded,
+        access_token=answer.access_token,
+        refresh_token=answer.refresh_token,
+        token_type=answer.token_type,
+        scope=answer.scope,
+        issued_at=sent_at,
+        expires_in=answer.expires_in,
+        refresh_expires_at=None if lifetime is None else sent_at + lifetime,
+        response=dict(answer.others),
     )
 
 

@@ -46,6 +46,20 @@ class StoreChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """Where a person signs in.
+
+    :param authorize_url: the authorization endpoint; empty: found by the issuer.
+    :param device_authorize_url: the device authorization endpoint; empty: found by the issuer.
+    :param parameters: what else the server wants to be sent.
+    """
+
+    authorize_url: str = ""
+    device_authorize_url: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A connection as the rest of the package sees it.
 
@@ -111,6 +125,18 @@ class Settings:
                 idle_lifetime=_days(extra.get("refresh_idle_days")),
                 warn_before=_days(extra.get("refresh_warning_days")) or 0.0,
             ),
+        )
+
+    @property
+    def sign_in(self) -> SignIn:
+        """What it takes for a person to sign in.
+
+        :raises ConfigurationError: when an address is wrong.
+        """
+        return SignIn(
+            self._endpoint("authorize_url"),
+            self._endpoint("device_authorize_url"),
+            self._extra.get("authorize_params") or {},
         )
 
     @property

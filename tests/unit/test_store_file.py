@@ -28,14 +28,14 @@ from airflow_oauth_provider.stores.layout import (
 )
 from airflow_oauth_provider.stores.record import Lease, Record, fingerprint
 
-MAP = [
-    "client_id=$.app.id",
-    "client_secret=$['app']['the key']",
-    "refresh_token=$.tokens[0].refresh",
-    "access_token=$.tokens[0].access",
-    "expires_at=$.tokens[0].until",
-    "record=$.airflow.state",
-]
+MAP = {
+    "client_id": "$.app.id",
+    "client_secret": "$['app']['the key']",
+    "refresh_token": "$.tokens[0].refresh",
+    "access_token": "$.tokens[0].access",
+    "expires_at": "$.tokens[0].until",
+    "record": "$.airflow.state",
+}
 DOCUMENT = {
     "app": {"id": "the-client", "the key": "s3cret-ä"},
     "tokens": [{"refresh": "first", "access": "old", "until": "2020-01-01T00:00:00Z", "note": "ours"}],
@@ -115,7 +115,7 @@ def test_its_own_rotation_is_not_taken_for_a_new_entry_but_a_persons_is(path):
 
 def test_the_entered_token_wins_once_and_its_successor_follows(path):
     path.write_text("{}")
-    store = open_file(path, [])
+    store = open_file(path, {})
     store.write(Record(generation=4, entered_fingerprint=fingerprint("first"), refresh_token="first"), if_version=None)
     assert kept(path)["refresh_token"] == "first"
     found = store.read()
@@ -216,13 +216,13 @@ def test_a_file_that_does_not_do(tmp_path, content, error, says):
     if content is not None:
         path.write_text(content)
     with pytest.raises(error, match=says) as caught:
-        open_file(path, []).read()
+        open_file(path, {}).read()
     assert "s3cret" not in str(caught.value)
 
 
 def test_a_map_that_does_not_fit_the_file(path):
     with pytest.raises(StoreNotWritable, match="file_map"):
-        open_file(path, ["record=$.tokens[7].record"]).write(Record(refresh_token="x"), if_version=None)
+        open_file(path, {"record": "$.tokens[7].record"}).write(Record(refresh_token="x"), if_version=None)
     assert kept(path) == DOCUMENT
 
 
@@ -231,12 +231,12 @@ def test_a_map_that_does_not_fit_the_file(path):
     [
         ({}, "file_path"),
         ({"file_path": "relative.json"}, "'relative.json'"),
-        ({"file_path": "/a", "file_map": ["refresh=$.a"]}, "name=\\$.path"),
-        ({"file_path": "/a", "file_map": ["refresh_token=$..a"]}, "exactly one place"),
-        ({"file_path": "/a", "file_map": ["refresh_token=$.a[*]"]}, "exactly one place"),
-        ({"file_path": "/a", "file_map": ["refresh_token=a"]}, "begin with"),
-        ({"file_path": "/a", "file_map": ["refresh_token=$"]}, "whole document"),
-        ({"file_path": "/a", "file_map": ["record="]}, "needs a place"),
+        ({"file_path": "/a", "file_map": {"refresh": "$.a"}}, "none of client_id"),
+        ({"file_path": "/a", "file_map": {"refresh_token": "$..a"}}, "exactly one place"),
+        ({"file_path": "/a", "file_map": {"refresh_token": "$.a[*]"}}, "exactly one place"),
+        ({"file_path": "/a", "file_map": {"refresh_token": "a"}}, "begin with"),
+        ({"file_path": "/a", "file_map": {"refresh_token": "$"}}, "whole document"),
+        ({"file_path": "/a", "file_map": {"record": ""}}, "needs a place"),
     ],
 )
 def test_what_the_connection_says_is_checked(options, says):
@@ -246,10 +246,10 @@ def test_what_the_connection_says_is_checked(options, says):
 
 
 def test_a_place_may_be_nowhere(path):
-    store = open_file(path, ["access_token=", "refresh_token=$.tokens[0].refresh"])
+    store = open_file(path, {"access_token": "", "refresh_token": "$.tokens[0].refresh"})
     store.write(rotated(store.read().record, "second"), if_version=None)
     assert "access_token" not in kept(path)
-    assert Layout.parse(["access_token="]).get({"access_token": "x"}, "access_token") is None
+    assert Layout.parse({"access_token": ""}).get({"access_token": "x"}, "access_token") is None
 
 
 def test_paths():

@@ -102,7 +102,8 @@ def _connection_store(conn_id: str, connection: Connection | None, api_conn_id: 
 
 def _choose(conn_id: str, connection: Connection | None, api_conn_id: str) -> str:
     """Return the store that ``auto`` stands for: the same one in every worker, or an error."""
-    if compat.on_task_sdk():
+    if compat.AIRFLOW_V_3_0_PLUS:
+        # The command line and the API server have the database, but have to choose what the tasks choose.
         if compat.shadow_of_connection(conn_id) is not None:
             return "variable"
         return "connection" if _is_api_defined(api_conn_id, conn_id) else "variable"

@@ -213,7 +213,7 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> FileStore:
             f"of a JSON file{f', not {path!r}' if path else ''}."
         )
     try:
-        layout = Layout.parse(options.get("file_map") or ())
+        layout = Layout.parse(options.get("file_map") or {})
     except BadPath as error:
         raise ConfigurationError(
             f"Connection {conn_id!r}: the key 'file_map' of its extra is wrong: {error}."

@@ -120,18 +120,17 @@ class Layout:
     places: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, entries: Iterable[str]) -> Layout:
-        """Read ``name=path`` entries; what they do not name stands at the top level under its own name.
+    def parse(cls, paths: Mapping[str, str]) -> Layout:
+        """Read paths by name; what they do not name stands at the top level under its own name.
 
-        :param entries: such as ``refresh_token=$.tokens.refresh``. ``name=`` without a path: it is nowhere.
-        :raises BadPath: an entry is wrong.
+        :param paths: such as ``$.tokens.refresh`` for ``refresh_token``. An empty path: it is nowhere.
+        :raises BadPath: a name or a path is wrong.
         """
         places: dict[str, tuple[str | int, ...]] = {name: (name,) for name in NAMES}
         places["record"] = ("token_record",)
-        for entry in entries:
-            name, equals, path = (part.strip() for part in entry.partition("="))
-            if not equals or name not in NAMES:
-                raise BadPath(f"{entry!r} is not of the form name=$.path with a name out of {', '.join(NAMES)}")
+        for name, path in paths.items():
+            if name not in NAMES:
+                raise BadPath(f"{name!r} is none of {', '.join(NAMES)}")
             if path:
                 places[name] = parse_path(path)
             elif name == "record":
