@@ -50,7 +50,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
-        "plugins": [{"name": "oauth2_token_store", "plugin-class": f"{package}.api_server.plugin.TokenStorePlugin"}],
+        # The plugin is an entry point: Airflow passes by what stands under "plugins" here, unless told otherwise.
         "config": {"oauth2": _CONFIG},
     }
 

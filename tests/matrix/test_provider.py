@@ -1,0 +1,98 @@
+"""The provider is discovered, and its example DAGs are imported, without a word of complaint."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rig.environments import ROOT, airflow_version_of, clean_environ
+
+CELL = os.environ.get("RIG_AIRFLOW", "")
+EXAMPLES = sorted((ROOT / "example_dags").glob("*.py"))
+# What Airflow's own parts say about each other in any DAG file is not about us.
+STOCK_DAG = """
+from airflow.providers.common.compat.sdk import DAG, dag, task
+from airflow.providers.http.operators.http import HttpOperator
+
+@dag(schedule=None)
+def stock():
+    @task
+    def nothing(): pass
+
+    nothing() >> HttpOperator(task_id="get")
+
+stock()
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """An Airflow that has been started once: the first start makes airflow.cfg, which some versions remark on."""
+    folder = tmp_path_factory.mktemp("home")
+    probe(folder, "dag_file", os.devnull)
+    return folder
+
+
+def probe(home, *arguments):
+    done = run(home, sys.executable, "-m", "tests.matrix.probes", *arguments)
+    answers = [line for line in done.stdout.splitlines() if line.startswith("PROBE ")]
+    return json.loads(answers[-1].removeprefix("PROBE "))
+
+
+def run(home, *command):
+    environ = clean_environ(AIRFLOW_HOME=str(home), AIRFLOW__CORE__LOAD_EXAMPLES="False")
+    done = subprocess.run(
+        list(map(str, command)), env=environ, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
+def test_this_is_the_airflow_that_was_asked_for():
+    assert CELL, "RIG_AIRFLOW says which version is under test: run `make test-matrix`"
+    assert importlib.metadata.version("apache-airflow") == airflow_version_of(CELL)
+    assert importlib.metadata.version("apache-airflow").startswith(f"{CELL}.")
+
+
+def test_the_providers_manager_finds_it_without_a_warning(home):
+    found = probe(home, "provider")
+
+    assert found["version"] == importlib.metadata.version("airflow-oauth-provider")
+    assert found["hook"] == "airflow_oauth_provider.hooks.oauth2.OAuth2Hook"
+    assert [line for line in found["noise"] if "oauth" in line.lower()] == []
+
+
+def test_the_plugin_is_loaded_without_any_configuration(home):
+    found = probe(home, "plugins")
+
+    assert found["names"] == ["oauth2_token_store"]
+    assert found["errors"] == {}
+    assert found["prefixes"] == ([] if CELL == "2.11" else ["/oauth2-token-store"])
+    assert [line for line in found["noise"] if "oauth" in line.lower()] == []
+
+
+def test_the_providers_list_has_it_without_a_warning(home):
+    done = run(home, sys.executable, "-W", "always", "-m", "airflow", "providers", "list", "-o", "json")
+
+    assert "airflow-oauth-provider" in done.stdout
+    about_us = [line for line in (done.stdout + done.stderr).splitlines() if "oauth" in line.lower()]
+    assert [line for line in about_us if "warn" in line.lower() or "error" in line.lower()] == []
+
+
+@pytest.fixture(scope="module")
+def stock_noise(home):
+    path = home / "stock.py"
+    path.write_text(STOCK_DAG)
+    return set(probe(home, "dag_file", path)["noise"])
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_an_example_dag_imports_without_a_warning(home, stock_noise, path):
+    found = probe(home, "dag_file", path)
+
+    assert set(found["noise"]) - stock_noise == set()
