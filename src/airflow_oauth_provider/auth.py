@@ -60,13 +60,7 @@ class OAuth2Auth(AuthBase):
         :raises ForeignOrigin: when it would leave for an origin that the connection does not list.
         :raises OAuth2Error: when there is no token.
         """
-        if not self._is_allowed(request):
-            origin = origin_of(request.url or "")
-            where = show_origin(origin) if origin else show_url(request.url or "")
-            raise ForeignOrigin(
-                f"Connection {self._conn_id!r} does not allow its token to be sent to {where}. If that host may have "
-                "it, add it to 'allowed_hosts' in the connection's extra; else use a session of your own."
-            )
+        self.check_origin(request.url or "")
         self._placement.put(request, self._manager.access_token())
         request.register_hook("response", self._after_401)  # type: ignore[no-untyped-call]
         return request
@@ -74,37 +68,67 @@ class OAuth2Auth(AuthBase):
     def follow_redirect(self, request: requests.PreparedRequest) -> None:
         """Take the token off a redirected request, and put it on again only where it may go."""
         self._placement.take_off(request)
-        if self._is_allowed(request):
+        if self.allows(request.url or ""):
             self._placement.put(request, self._manager.access_token())
         else:
             log.info("Connection %r: following a redirect without the token", self._conn_id)
 
-    def _is_allowed(self, request: requests.PreparedRequest) -> bool:
-        return origin_of(request.url or "") in self._origins
+    def allows(self, url: str) -> bool:
+        """Tell whether the token may go to the origin of ``url``."""
+        return origin_of(url) in self._origins
 
-    def _after_401(self, response: requests.Response, **send_options: Any) -> requests.Response:
+    def check_origin(self, url: str) -> None:
+        """Raise ForeignOrigin unless the token may go to the origin of ``url``."""
+        origin = origin_of(url)
+        if origin not in self._origins:
+            where = show_origin(origin) if origin else show_url(url)
+            raise ForeignOrigin(
+                f"Connection {self._conn_id!r} does not allow its token to be sent to {where}. If that host may have "
+                "it, add it to 'allowed_hosts' in the connection's extra; else use a session of your own."
+            )
+
+    def authorize(self, request: requests.PreparedRequest, token: str | None) -> None:
+        """Put ``token`` on ``request`` where it may go, in place of an earlier one; for clients other than a session.
+
+        :param token: as the manager gave it; None takes off what is there.
+        """
+        self._placement.take_off(request)
+        if token is not None and self.allows(request.url or ""):
+            self._placement.put(request, token)
+
+    def expired_token(self, response: requests.Response) -> str | None:
+        """Return the token that ``response`` turns down, if a new one may help; else None."""
         if not self._replays or not self._placement.means_expired(response):
-            return response
+            return None
         token = self._placement.token_of(response.request)
-        if token is None or token == self._turned_down_fresh:
-            return response  # the request went out without our token, or a fresh one has been refused before
-        log.info("Connection %r: the API answered %d; refreshing the access token", self._conn_id, response.status_code)
-        fresh = self._manager.access_token(rejected=token)
-        again = self._replay(response, fresh, send_options)
-        if self._placement.means_expired(again):
+        # None: the request went out without our token. The other: a fresh one has been refused before.
+        return None if token == self._turned_down_fresh else token
+
+    def replayed(self, response: requests.Response, fresh: str) -> None:
+        """Take note of the answer to a replay: where even ``fresh`` was turned down, further ones would not help."""
+        if self._placement.means_expired(response):
             self._turned_down_fresh = fresh
             log.warning(
                 "Connection %r: %s answers %d to a brand-new token as well: the token lacks a permission, or the API "
                 "wants another one",
                 self._conn_id,
-                show_url(again.url),
-                again.status_code,
+                show_url(response.url),
+                response.status_code,
             )
+
+    def _after_401(self, response: requests.Response, **send_options: Any) -> requests.Response:
+        token = self.expired_token(response)
+        if token is None:
+            return response
+        log.info("Connection %r: the API answered %d; refreshing the access token", self._conn_id, response.status_code)
+        fresh = self._manager.access_token(rejected=token)
+        again = self._replay(response, fresh, send_options)
+        self.replayed(again, fresh)
         return again
 
     def _replay(self, response: requests.Response, token: str, send_options: dict[str, Any]) -> requests.Response:
         request = response.request.copy()
-        _rewind(request, self._conn_id)
+        rewind(request, self._conn_id, "the API answered 401")
         self._placement.put(request, token)
         # Read to its end and give the connection back, or the pool would open another one.
         _ = response.content
@@ -116,7 +140,12 @@ class OAuth2Auth(AuthBase):
         return again
 
 
-def _rewind(request: requests.PreparedRequest, conn_id: str) -> None:
+def rewind(request: requests.PreparedRequest, conn_id: str, why: str) -> None:
+    """Make ``request`` fit to be sent again.
+
+    :param why: for the message.
+    :raises UnrewindableBody: when its body is a stream that was read.
+    """
     body: object = request.body
     if body is None or isinstance(body, bytes | str):
         return
@@ -124,7 +153,6 @@ def _rewind(request: requests.PreparedRequest, conn_id: str) -> None:
         rewind_body(request)
     except UnrewindableBodyError:
         raise UnrewindableBody(
-            f"Connection {conn_id!r}: the API answered 401, and the request cannot be sent again, since its body is a "
-            "stream that was read already. The token is fresh now: run the request again with a new stream, or give "
-            "the body as bytes or as a file."
+            f"Connection {conn_id!r}: {why}, and the request cannot be sent again, since its body is a stream that was "
+            "read already. Run it again with a new stream, or give the body as bytes or as a file."
         ) from None

@@ -87,6 +87,16 @@ class TokenManager:
             raise AssertionError("obtain() returned without an access token")
         return token
 
+    def token_in_hand(self) -> str | None:
+        """Return the access token if it is fresh and known without asking anybody; never blocks."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            held = self._in_hand.serve(Demand())
+        finally:
+            self._lock.release()
+        return None if held is None else held.record.access_token
+
     def obtain(self, demand: Demand) -> Outcome:
         """Return a record whose access token meets ``demand``, refreshed where need be.
 

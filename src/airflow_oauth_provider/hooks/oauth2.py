@@ -6,14 +6,17 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import requests
 from airflow.providers.http.hooks.http import HttpHook
 
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.auth import OAuth2Auth
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
 from airflow_oauth_provider.fields import CONN_TYPE, HOOK_NAME
+from airflow_oauth_provider.http_errors import api_error, presentable
 from airflow_oauth_provider.manager import TokenManager
 from airflow_oauth_provider.outcome import Demand, TokenStatus
+from airflow_oauth_provider.sending import Sending
 from airflow_oauth_provider.session import OAuth2Session
 from airflow_oauth_provider.settings import Settings, read_settings
 from airflow_oauth_provider.source import ConnectionSource
@@ -73,6 +76,8 @@ class OAuth2Hook(HttpHook):
         self._settings: Settings | None = None
         self._manager: TokenManager | None = None
         self._auth: OAuth2Auth | None = None
+        #: How :meth:`run` sends: by default once, as ``HttpHook`` does.
+        self.sending = Sending()
         # The session of run(), one a thread, and whether run() is what asks get_conn() for it.
         self._kept = threading.local()
 
@@ -99,7 +104,7 @@ class OAuth2Hook(HttpHook):
         :raises ReauthorizationRequired: when a person has to sign in again.
         :raises OAuth2Error: when there is none for another reason.
         """
-        return self._token_manager().access_token(min_ttl=min_ttl)
+        return self.tokens.access_token(min_ttl=min_ttl)
 
     def refresh(self, force: bool = True, *, min_ttl: float = 0.0, coalesce_within: float = 0.0) -> TokenStatus:
         """Refresh the token and write what came back to the store.
@@ -112,11 +117,11 @@ class OAuth2Hook(HttpHook):
         :raises OAuth2Error: when it failed for another reason and no token works.
         """
         demand = Demand(min_ttl=min_ttl, force=force, coalesce_within=coalesce_within)
-        return self._token_manager().obtain(demand).status
+        return self.tokens.obtain(demand).status
 
     def get_token_response(self) -> dict[str, Any]:
         """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""
-        record = self._token_manager().obtain(Demand()).record
+        record = self.tokens.obtain(Demand()).record
         public = {"token_type": record.token_type, "scope": record.scope, **record.response}
         return {name: value for name, value in _without_secrets(public).items() if value is not None}
 
@@ -163,8 +168,34 @@ class OAuth2Hook(HttpHook):
         self._kept.lent = True
         try:
             return super().run(endpoint, data, headers, extra_options, **request_kwargs)
+        except requests.RequestException as error:
+            raise presentable(error, self.method) from None
         finally:
             self._kept.lent = False
+
+    def run_and_check(
+        self, session: requests.Session, prepped_request: requests.PreparedRequest, extra_options: dict[Any, Any]
+    ) -> Any:
+        """Send a prepared request, again if :attr:`sending` says so, and check the answer.
+
+        :raises ApiError: when the answer is an error, unless ``check_response`` is false.
+        """
+        options: dict[str, Any] = dict(
+            session.merge_environment_settings(
+                prepped_request.url, session.proxies, session.stream, session.verify, session.cert
+            )
+        )
+        options["timeout"] = extra_options.get("timeout")
+        options["allow_redirects"] = extra_options.get("allow_redirects", True)
+        response = self.sending.send(session, prepped_request, options, self.oauth2_conn_id)
+        if extra_options.get("check_response", True):
+            self.check_response(response)
+        return response
+
+    def check_response(self, response: requests.Response) -> None:
+        """Raise ApiError for an answer with an error status."""
+        if response.status_code >= 400:
+            raise api_error(response)
 
     def close(self) -> None:
         """Close the connections that :meth:`run` kept; the hook can be used again."""
@@ -187,17 +218,17 @@ class OAuth2Hook(HttpHook):
         return session
 
     def _new_session(self) -> OAuth2Session:
-        settings = self._read_settings()
+        settings = self.settings
         self._set_base_url(settings)
         session = OAuth2Session(timeout=settings.transport.timeout)
-        session.auth = self._oauth2_auth()
+        session.auth = self.auth
         session.headers.update(settings.headers)
         self._configure_session_from_mount_adapters(session)
         return session
 
     def _apply_options(self, session: OAuth2Session, extra_options: Mapping[str, Any]) -> None:
         """Set every option anew, so that none of an earlier call remains."""
-        options = _merged_options(self._read_settings(), extra_options)
+        options = _merged_options(self.settings, extra_options)
         session.timeout = options["timeout"]
         session.proxies = dict(options["proxies"])
         session.stream = options["stream"]
@@ -210,7 +241,7 @@ class OAuth2Hook(HttpHook):
     def test_connection(self) -> tuple[bool, str]:
         """Check the connection without spending a refresh token: what a test rotates could not be saved."""
         try:
-            settings = self._read_settings()
+            settings = self.settings
             account = settings.account()
             if account.rotates:
                 if not account.entered.refresh_token:
@@ -222,14 +253,14 @@ class OAuth2Hook(HttpHook):
                     "The connection is complete. A test does not refresh, since a refresh token can be spent only "
                     "once: the first task will."
                 )
-            status = self._token_manager().obtain(Demand(force=True)).status
+            status = self.tokens.obtain(Demand(force=True)).status
         except OAuth2Error as error:
             return False, str(error)
         return True, f"The authorization server granted a token (expires: {status.expires_at or 'unknown'})."
 
     def _set_base_url(self, connection: Any) -> None:
         """Take the base URL from the connection; HttpHook would take ``http`` for a host without a scheme."""
-        settings = connection if isinstance(connection, Settings) else self._read_settings()
+        settings = connection if isinstance(connection, Settings) else self.settings
         if not settings.base_url:
             raise ConfigurationError(
                 f"Connection {self.oauth2_conn_id!r}: enter the API's base URL in the field 'host'."
@@ -244,31 +275,40 @@ class OAuth2Hook(HttpHook):
     def _get_srv_base_urls(self) -> list[str]:
         urls: list[str] = super()._get_srv_base_urls()
         for url in urls:
-            self._oauth2_auth().allow(url)
+            self.auth.allow(url)
         return urls
 
     # -- parts, made once ----------------------------------------------------------------------------------------
 
-    def _read_settings(self) -> Settings:
+    @property
+    def settings(self) -> Settings:
+        """The connection, read and checked at first use.
+
+        :raises ConfigurationError: when it is wrong.
+        """
         if self._settings is None:
             connection = compat.get_connection(self.oauth2_conn_id)
             self._settings = read_settings(self.oauth2_conn_id, connection)
             self._first_connection = connection
         return self._settings
 
-    def _token_manager(self) -> TokenManager:
+    @property
+    def tokens(self) -> TokenManager:
+        """The connection's life cycle of tokens."""
         if self._manager is None:
-            self._read_settings()
+            _ = self.settings
             source = ConnectionSource(self.oauth2_conn_id, first=self._first_connection)
             self._manager = TokenManager(source, open_fallback(self.oauth2_conn_id), mask=compat.mask_secret)
         return self._manager
 
-    def _oauth2_auth(self) -> OAuth2Auth:
+    @property
+    def auth(self) -> OAuth2Auth:
+        """What authorizes the requests; may be given to other sessions."""
         if self._auth is None:
-            settings = self._read_settings()
+            settings = self.settings
             kind: type[OAuth2Auth] = self._auth_type or OAuth2Auth
             self._auth = kind(
-                self._token_manager(),
+                self.tokens,
                 self.oauth2_conn_id,
                 settings.allowed_origins,
                 settings.refresh_when,

@@ -1,0 +1,144 @@
+"""Pages written to storage as they arrive, so that memory stays flat however many there are."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """Where pages go, and how, in plain values.
+
+    :param path: what ``ObjectStoragePath`` takes, such as ``s3://bucket/invoices.ndjson.gz``; ``.gz`` compresses.
+    :param conn_id: the storage's Airflow connection; None: the path's own, or the environment's credentials.
+    :param owner: names the task instance, so that a retry finds what its predecessor left.
+    """
+
+    path: str
+    conn_id: str | None = None
+    owner: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as plain JSON."""
+        return asdict(self)
+
+
+class OutputFile:
+    """A file that comes about whole or not at all.
+
+    It is written under another name, beginning with a dot and ending in ``.partial``, and renamed when it is complete.
+    That name is the same for all tries of a task instance, so what a killed one left behind goes away with the next.
+
+    :param spec: where it goes.
+    """
+
+    def __init__(self, spec: OutputSpec) -> None:
+        from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+        self.path = ObjectStoragePath(spec.path, conn_id=spec.conn_id)
+        mark = hashlib.sha256(spec.owner.encode()).hexdigest()[:12]
+        self._partial = self.path.parent / f".{self.path.name}.{mark}.partial"
+        self._file: IO[bytes] | None = None
+        self._gzip: gzip.GzipFile | None = None
+        self._begun = False
+        self._ends_a_line = True
+        #: Bytes written, before compression.
+        self.size = 0
+
+    def open(self) -> None:
+        """Begin."""
+        fs = self._partial.fs
+        if "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol):
+            # Object stores have no folders, and some take the call for a wish to have a bucket.
+            fs.makedirs(self._partial.parent.path, exist_ok=True)
+        self._remove_partial()  # rather than write over it: a predecessor that still lives keeps its own file
+        self._begun = True
+        self._file = self._partial.fs.open(self._partial.path, "wb")
+        if self.path.name.endswith(".gz"):
+            # Without a time in it the same data gives the same file.
+            self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=self._file, compresslevel=6, mtime=0)
+
+    def write(self, data: bytes) -> None:
+        """Add bytes."""
+        target = self._gzip or self._file
+        if target is None:
+            raise ValueError("the file is not open")
+        target.write(data)
+        self.size += len(data)
+        if data:
+            self._ends_a_line = data.endswith(b"\n")
+
+    def write_page(self, source: bytes | IO[bytes]) -> None:
+        """Add a page as it came; a line break stands between two pages."""
+        if not self._ends_a_line:
+            self.write(b"\n")
+        if isinstance(source, bytes):
+            self.write(source)
+            return
+        while chunk := source.read(_CHUNK):
+            self.write(chunk)
+
+    def write_records(self, records: list[Any]) -> None:
+        """Add records, one JSON value a line."""
+        buffer = io.StringIO()
+        for record in records:
+            buffer.write(_encode(record))
+            buffer.write("\n")
+        self.write(buffer.getvalue().encode())
+
+    def commit(self) -> None:
+        """Finish: from now on the file is there under its name, instead of an older one."""
+        self._close()
+        fs = self._partial.fs
+        fs.mv(self._partial.path, self.path.path)
+        self._begun = False
+
+    def discard(self) -> None:
+        """Give up: nothing remains. Has no effect after :meth:`commit`."""
+        if not self._begun:
+            return
+        self._begun = False
+        with contextlib.suppress(OSError, ValueError):
+            self._close()
+        self._remove_partial()
+
+    def _close(self) -> None:
+        file, compressed = self._file, self._gzip
+        self._file = self._gzip = None
+        try:
+            if compressed is not None:
+                compressed.close()
+        finally:
+            if file is not None:
+                file.close()
+
+    def _remove_partial(self) -> None:
+        try:
+            self._partial.fs.rm_file(self._partial.path)
+        except FileNotFoundError:
+            pass
+        except NotImplementedError:
+            log.debug("%s cannot remove files", type(self._partial.fs).__name__)
+
+
+# Made once: json.dumps with arguments makes an encoder for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
+
+def owner_of(context: Mapping[str, Any]) -> str:
+    """Return what names the task instance, the same for all its tries."""
+    ti = context.get("ti") or context.get("task_instance")
+    parts = [getattr(ti, name, "") for name in ("dag_id", "task_id", "run_id", "map_index")]
+    return "/".join(str(part) for part in parts)
