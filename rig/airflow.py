@@ -327,7 +327,9 @@ class AirflowInstance(Server):
         deadline = time.monotonic() + timeout
         while (state := self.run_state(dag_id, run_id)) not in FINISHED:
             if time.monotonic() > deadline:
-                raise RigError(f"Run {run_id} of {dag_id} is still {state} after {timeout:g} s. {self.explain(dag_id, run_id)}")
+                raise RigError(
+                    f"Run {run_id} of {dag_id} is still {state} after {timeout:g} s. {self.explain(dag_id, run_id)}"
+                )
             time.sleep(0.3)
         return state
 

