@@ -93,6 +93,11 @@ class Field:
         return str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
 
     @property
+    def unchosen(self) -> str:
+        """What a drop-down shows while nothing is chosen."""
+        return f"default ({self.default_text})" if self.default_text else self.unset or "not set"
+
+    @property
     def description(self) -> str:
         """The whole help text: what it is, its default, an example."""
         parts = [self.help]

@@ -36,35 +36,29 @@ def connection_form_widgets() -> dict[str, Any]:
 
 def ui_field_behaviour() -> dict[str, Any]:
     """Return labels, examples and what is hidden, for ``OAuth2Hook.get_ui_field_behaviour``."""
-    placeholders = {field.name: field.placeholder for field in STANDARD_FIELDS if field.placeholder}
     hidden = [field.name for field in STANDARD_FIELDS if field.hidden]
     if not AIRFLOW_V_3_0_PLUS:
-        # Only this form can do either of the two for fields of extra.
-        placeholders |= {field.key: field.placeholder for field in FIELDS if field.in_form and field.placeholder}
-        hidden += [_classic_name(field) for field in FIELDS if field.kept]
+        # Only this form can hide a field of extra.
+        hidden += [f"extra__{CONN_TYPE}__{field.key}" for field in FIELDS if field.kept]
     return {
         "hidden_fields": hidden,
         "relabeling": {field.name: field.title for field in STANDARD_FIELDS if field.title},
-        "placeholders": placeholders,
+        "placeholders": {field.name: field.placeholder for field in STANDARD_FIELDS if field.placeholder},
     }
 
 
 def _modern_field(field: Field) -> Any:
     """Make the field for Airflow 3.0 and 3.1."""
-    from wtforms import BooleanField, IntegerField, PasswordField, StringField
+    from wtforms import IntegerField, PasswordField, StringField
     from wtforms.validators import Optional, any_of
 
-    classes = {
-        "password": PasswordField,
-        "boolean": BooleanField,
-        "integer": IntegerField,
-        "number": IntegerField,
-    }
-    validators = [Optional()]
-    if field.choices:
-        validators.append(any_of(list(field.choices)))
+    classes = {"password": PasswordField, "integer": IntegerField, "number": IntegerField}
+    choices = _choices(field)
     return classes.get(field.kind, StringField)(
-        field.title, validators=validators, description=field.help, default=field.default
+        field.title,
+        validators=[Optional(), any_of(list(choices))] if choices else [Optional()],
+        description=field.description,
+        default=field.default if field.kept else None,
     )
 
 
@@ -78,13 +72,13 @@ def _classic_field(field: Field) -> Any:
     from wtforms.validators import Optional, any_of
 
     if field.secret:
-        return PasswordField(field.title, description=field.help, widget=_SecretWidget(always=field.kept))
-    choices = ("true", "false") if field.kind == "boolean" else field.choices
+        return PasswordField(field.title, description=field.description, widget=_SecretWidget(always=field.kept))
+    choices = _choices(field)
     return StringField(
         field.title,
         validators=[Optional(), any_of(list(choices))] if choices else [Optional()],
         filters=[_Reader(field)],
-        description=field.help,
+        description=field.description,
         widget=_DropDownWidget(choices, field) if choices else _TextWidget(),
     )
 
@@ -108,7 +102,8 @@ class _Reader:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise ValueError(f"{self._field.title} must be a JSON object, such as {self._field.placeholder}")
+            message = f"{self._field.title} must be a JSON object, such as {self._field.placeholder}"
+            raise ValueError(message)  # noqa: TRY004 - what wtforms shows beside the field
         return value
 
     def _not_shown(self) -> Any:
@@ -157,11 +152,7 @@ class _DropDownWidget:
     """A drop-down over a text field: Airflow does not let a hook use a ``SelectField``."""
 
     def __init__(self, choices: tuple[str, ...], field: Field) -> None:
-        default = _as_text(field.default)
-        self._options = (
-            ("", f"default ({default})" if default else ""),
-            *((choice, choice) for choice in choices),
-        )
+        self._options = (("", field.unchosen), *((choice, choice) for choice in choices))
 
     def __call__(self, field: Any, **attributes: Any) -> Markup:
         current = _as_text(field.data)
@@ -193,5 +184,5 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _classic_name(field: Field) -> str:
-    return f"extra__{CONN_TYPE}__{field.key}"
+def _choices(field: Field) -> tuple[str, ...]:
+    return ("true", "false") if field.kind == "boolean" else field.choices
