@@ -31,7 +31,7 @@ def current(account: Account, stored: Record | None) -> Record:
         )
     if mark is None or mark == stored.entered_fingerprint:
         return stored
-    if mark in stored.superseded and (stored.dead is None or mark in stored.refused):
+    if mark in stored.superseded and (stored.dead is None or mark in stored.used_up):
         return stored
     old_mark = stored.entered_fingerprint
     superseded = [known for known in (*stored.superseded, old_mark) if known and known != mark]
@@ -40,7 +40,7 @@ def current(account: Account, stored: Record | None) -> Record:
         entered_fingerprint=mark,
         refresh_token=entered.refresh_token,
         superseded=tuple(superseded[-MAX_SUPERSEDED:]),
-        refused=stored.refused,
+        used_up=stored.used_up if fingerprint(stored.refresh_token) == old_mark else with_used_up(stored),
         lease=stored.lease,
     )
 
@@ -60,6 +60,7 @@ def signed_in(base: Record, answer: TokenAnswer, sent_at: float) -> Record:
         generation=base.generation + 1,
         entered_fingerprint=base.entered_fingerprint,
         superseded=base.superseded,
+        used_up=base.used_up,
         access_token=answer.access_token,
         refresh_token=answer.refresh_token,
         token_type=answer.token_type,
@@ -71,13 +72,14 @@ def signed_in(base: Record, answer: TokenAnswer, sent_at: float) -> Record:
     )
 
 
-def with_refused(record: Record) -> tuple[str, ...]:
-    """Return the marks of entered refresh tokens from which nothing lives, with that of ``record``.
+def with_used_up(record: Record) -> tuple[str, ...]:
+    """Return the marks of entered refresh tokens that are of no more use, with that of ``record``.
 
-    Workers whose copies of the connection differ would else revive each other's dead tokens for ever.
+    A person may go back to a token that was entered earlier and has never been spent. One that was spent must not
+    come back: workers whose copies of the connection differ would revive each other's dead tokens for ever.
     """
     mark = record.entered_fingerprint
-    return (*record.refused, *([mark] if mark and mark not in record.refused else []))[-MAX_SUPERSEDED:]
+    return (*record.used_up, *([mark] if mark and mark not in record.used_up else []))[-MAX_SUPERSEDED:]
 
 
 def has_moved_on(base: Record, stored: Record) -> bool:

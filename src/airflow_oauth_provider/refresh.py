@@ -187,8 +187,8 @@ class Refresher:
             return BeginAnew()
         mark = fingerprint(held.record.refresh_token) or ""
         dead = DeadGrant(mark, refusal.code, self._clock.now(), held.interrupted or "")
-        refused = lineage.with_refused(held.record)
-        buried = replace(held.record, lease=None, dead=dead, interrupted=None, refused=refused)
+        used_up = lineage.with_used_up(held.record)
+        buried = replace(held.record, lease=None, dead=dead, interrupted=None, used_up=used_up)
         try:
             held.snapshot.store.write(buried, if_version=held.version)
         except StaleVersion:
@@ -296,6 +296,7 @@ def _grown(account: Account, old: Record, answer: TokenAnswer, sent_at: float) -
         generation=old.generation + 1,
         entered_fingerprint=old.entered_fingerprint,
         superseded=old.superseded,
+        used_up=old.used_up,
         access_token=answer.access_token,
         refresh_token=(answer.refresh_token or old.refresh_token) if account.rotates else None,
         token_type=answer.token_type,

@@ -58,7 +58,7 @@ class Record:
     :param generation: grows by one with each refresh, so that of two records the newer can be told.
     :param entered_fingerprint: mark of the refresh token that a person entered and this record grew from.
     :param superseded: marks of refresh tokens that were entered earlier and have been replaced since.
-    :param refused: marks of entered refresh tokens whose grant the server has refused since the last success.
+    :param used_up: marks of entered refresh tokens that are of no more use: they were rotated away, or refused.
     :param access_token: the current access token, None before the first refresh.
     :param refresh_token: the refresh token to spend next; None for grants that have none.
     :param token_type: as answered, ``Bearer`` for the most part.
@@ -76,7 +76,7 @@ class Record:
     generation: int = 0
     entered_fingerprint: str | None = None
     superseded: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
+    used_up: tuple[str, ...] = ()
     access_token: str | None = field(default=None, repr=False)
     refresh_token: str | None = field(default=None, repr=False)
     token_type: str = "Bearer"  # noqa: S105 - the name of a scheme
@@ -130,7 +130,7 @@ class Record:
                 values["lease"] = Lease(**values["lease"])
             if "dead" in values:
                 values["dead"] = DeadGrant(**values["dead"])
-            for marks in ("superseded", "refused"):
+            for marks in ("superseded", "used_up"):
                 if marks in values:
                     values[marks] = tuple(values[marks])
             return cls(**values)
