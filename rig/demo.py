@@ -13,6 +13,7 @@ import json
 import signal
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from rig.authorization_server import AuthorizationServer
 from rig.environments import ROOT, NotSetUpError, airflow_version_of
 from rig.openbao import OpenBao
 from rig.processes import RigError
-from rig.report import change, fingerprint, table
+from rig.report import change, errors_in, fingerprint, table
 from rig.scene import STORES, Kept, Scene
 
 QUICKSTART = ROOT / "example_dags" / "quickstart.py"
@@ -65,6 +66,9 @@ def demonstrate(runs: int) -> None:
     began = time.monotonic()
     say("A rotating refresh token can be spent once: each refresh returns the next one and kills the last.")
     say("This authorization server revokes the whole grant when one is spent twice. Watch that not happen.\n")
+    say(f"The DAG, as it stands in {QUICKSTART.relative_to(ROOT)}, on each of the stores {', '.join(STORES)}:\n")
+    source = QUICKSTART.read_text()
+    say(textwrap.indent(source[source.index("with DAG") :], "    "))
     with contextlib.ExitStack() as stack:
         scene = set_up(stack)
         history = [run for number in range(1, runs + 1) for run in one_round(scene, number)]
@@ -73,7 +77,7 @@ def demonstrate(runs: int) -> None:
             stack.close()
     show(history, counts)
     check(history, counts)
-    say(f"\nDone in {time.monotonic() - began:.0f} s. The DAG is example_dags/quickstart.py.")
+    say(f"\nDone in {time.monotonic() - began:.0f} s.")
 
 
 def set_up(stack: contextlib.ExitStack) -> Scene:
@@ -104,7 +108,7 @@ def dag_id(store: str) -> str:
 
 
 def quickstart_for(store: str) -> str:
-    """The quick-start DAG as it stands in the repository, but on the connection of this store."""
+    """Give the quick-start DAG as it stands in the repository, but on the connection of this store."""
     source = QUICKSTART.read_text()
     return source.replace('"demo"', f'"{conn_id(store)}"').replace('"quickstart"', f'"{dag_id(store)}"')
 
@@ -124,20 +128,29 @@ def one_round(scene: Scene, number: int) -> list[Run]:
 def finish(scene: Scene, store: str, number: int, run_id: str, before: Kept) -> Run:
     airflow, dag = scene.airflow, dag_id(store)
     if airflow.wait(dag, run_id) != "success":
-        raise RigError(f"run {number} on the store {store!r} failed.\n{airflow.explain(dag, run_id)}")
+        raise RigError(f"run {number} on the store {store!r} failed.\n{why(airflow, dag, run_id)}")
     fetched = airflow.xcom(dag, run_id, "items")
     items = (json.loads(fetched) if isinstance(fetched, str) else fetched)["items"]
     return Run(store, number, before, scene.kept(conn_id(store)), len(items))
 
 
+def why(airflow: AirflowInstance, dag: str, run_id: str) -> str:
+    """Give what the tasks that did not succeed have logged as errors."""
+    states = airflow.task_states(dag, run_id)
+    failed = [task for task, state in states.items() if state == "failed"]
+    if not failed:
+        return airflow.explain(dag, run_id)
+    return "\n".join(f"Task {task}: {errors_in(airflow.task_log(dag, run_id, task))}" for task in failed)
+
+
 def show(history: Sequence[Run], counts: dict[str, int]) -> None:
-    head = ("Store", "Run", "Refreshes so far", "Refresh token", "Access token expires", "Items fetched")
+    head = ("Store", "Run", "Refreshes so far", "Refresh token", "Access token until", "Items fetched")
     rows = [row_of(run) for store in STORES for run in history if run.store == store]
     say("\nTokens by their fingerprints; a refresh token is replaced each time it is spent:\n")
     say(table(head, rows))
     say(
-        f"\nThe authorization server's own count: {counts['spends']} refreshes, {counts['reuses']} refresh tokens spent "
-        f"twice, {counts['grants_revoked']} grants lost."
+        f"\nWhat the authorization server counted: {counts['spends']} refreshes, "
+        f"{counts['reuses']} refresh tokens spent twice, {counts['grants_revoked']} grants lost."
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
+from typing import Any
 
 ARROW = "->"
 SHOWN = 8
@@ -13,6 +15,30 @@ SHOWN = 8
 def fingerprint(token: str) -> str:
     """Give a mark of a token that tells it from others and leads nobody back to it."""
     return hashlib.sha256(token.encode()).hexdigest()[:SHOWN]
+
+
+def errors_in(log: str, lines: int = 30) -> str:
+    """Give the errors in a task's log in plain words, or the end of the log where there are none."""
+    found = [_in_words(entry) for line in log.splitlines() if (entry := _entry(line)).get("level") in _GRAVE]
+    return "\n".join(found) or "\n".join(log.splitlines()[-lines:])
+
+
+_GRAVE = ("error", "critical")
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """One line of a log of Airflow 3, which is JSON; {} for any other."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _in_words(entry: dict[str, Any]) -> str:
+    details = entry.get("error_detail") or []
+    causes = [f"{detail.get('exc_type')}: {detail.get('exc_value')}" for detail in details]
+    return "\n  ".join([str(entry.get("event")), *causes])
 
 
 def change(before: object, after: object) -> str:

@@ -109,7 +109,7 @@ class Scene:
     # Tokens
 
     def kept(self, conn_id: str, store: str | None = None) -> Kept:
-        """The tokens in the store of `conn_id`; before the first refresh the refresh token that was entered."""
+        """Give the tokens in the store of `conn_id`; before the first refresh the refresh token that was entered."""
         text = self._record_text(conn_id, store or self._stores[conn_id])
         if not text:
             return Kept(refresh_token=self._first.get(conn_id))
