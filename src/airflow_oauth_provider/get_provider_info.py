@@ -50,6 +50,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "cli": [f"{package}.cli.definition.get_cli_commands"],
         # The plugin is an entry point: Airflow passes by what stands under "plugins" here, unless told otherwise.
         "config": {"oauth2": _CONFIG},
     }

@@ -1,0 +1,114 @@
+"""The commands and their arguments, once: for ``argparse`` and for Airflow's own command line.
+
+Airflow imports this each time anybody runs an ``airflow`` command: nothing but the standard library here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument, in the words of :meth:`argparse.ArgumentParser.add_argument`."""
+
+    flags: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    :param name: what people type.
+    :param help: one line.
+    :param function: ``module:function``, imported when the command runs; it takes the parsed arguments and returns
+        the exit code.
+    :param arguments: what it takes.
+    :param description: more than one line.
+    """
+
+    name: str
+    help: str
+    function: str
+    arguments: tuple[Argument, ...]
+    description: str
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 65536:
+        raise argparse.ArgumentTypeError(f"{text} is no port")
+    return port
+
+
+GROUP = "oauth2"
+GROUP_HELP = "OAuth 2.0 connections: sign in, find out what is wrong"
+
+_CONN_ID = Argument(("conn_id",), {"help": "The connection, of type oauth2"})
+
+COMMANDS = (
+    Command(
+        "authorize",
+        "Sign in and keep the tokens in the connection's store",
+        "airflow_oauth_provider.cli.authorize:authorize",
+        (
+            _CONN_ID,
+            Argument(
+                ("--device",),
+                {"action": "store_true", "help": "Sign in on another device, with a short code (RFC 8628)"},
+            ),
+            Argument(
+                ("--port",),
+                {
+                    "type": _port,
+                    "default": 0,
+                    "metavar": "PORT",
+                    "help": "Port of the redirect address on this machine. Default: any free one",
+                },
+            ),
+            Argument(
+                ("--redirect-uri",),
+                {
+                    "metavar": "URL",
+                    "help": "The redirect address as registered at the vendor. Default: http://127.0.0.1:PORT/callback",
+                },
+            ),
+            Argument(
+                ("--paste",),
+                {
+                    "action": "store_true",
+                    "help": "The browser is on another machine: paste the address that it ends up at",
+                },
+            ),
+            Argument(("--no-browser",), {"action": "store_true", "help": "Print the address, do not open a browser"}),
+            Argument(("--scope",), {"metavar": "SCOPE", "help": "What to ask for. Default: the connection's scope"}),
+            Argument(
+                ("--timeout",),
+                {
+                    "type": float,
+                    "default": 300.0,
+                    "metavar": "SECONDS",
+                    "help": "How long to wait for the person. Default: 300",
+                },
+            ),
+        ),
+        "Signs a person in at the authorization server and keeps the tokens where the connection's tasks look for "
+        "them. No token is shown. What a person has signed in for before is replaced; tasks that run go on with the "
+        "new tokens.",
+    ),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of ``python -m airflow_oauth_provider``."""
+    top = argparse.ArgumentParser("python -m airflow_oauth_provider", description=GROUP_HELP)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.help, description=command.description)
+        for argument in command.arguments:
+            sub.add_argument(*argument.flags, **argument.options)
+        sub.set_defaults(function=command.function)
+    return top
