@@ -8,12 +8,14 @@ JSONPath (``$.meta.next``) or names with dots between them (``meta.next``).
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import IO, Any, ClassVar, Literal
 from urllib.parse import urljoin
 
 from requests import Response
@@ -78,6 +80,29 @@ class Page:
                 f"{self.response.headers.get('Content-Type', 'of no stated type')}",
                 status_code=self.response.status_code,
             ) from None
+
+    @property
+    def size(self) -> int:
+        """The bytes of the body; 0 for one that is left to the caller to read."""
+        if self._is_spooled:
+            position = self.response.raw.tell()
+            size: int = self.response.raw.seek(0, io.SEEK_END)
+            self.response.raw.seek(position)
+            return size
+        return len(self.response.content or b"") if self._is_loaded else 0
+
+    def source(self) -> bytes | IO[bytes]:
+        """Return the body, or a file that has it."""
+        file: IO[bytes] = self.response.raw  # type: ignore[assignment]
+        return file if self._is_spooled else self.response.content or b""
+
+    @property
+    def _is_loaded(self) -> bool:
+        return getattr(self.response, "_content", False) is not False
+
+    @property
+    def _is_spooled(self) -> bool:
+        return isinstance(self.response.raw, tempfile.SpooledTemporaryFile)
 
     def records(self, path: str | None) -> list[Any]:
         """Return the records at ``path``; without one, the page itself if it is a list.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 
 class Progress:
     """Counts pages, and logs the counts at intervals that grow: after 10 seconds, then 20, 40, and then each minute.
 
-    :param log: where to.
+    :param log: where to: a logger, Python's or Airflow's.
     :param clock: elapsed seconds.
     """
 
-    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, log: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self.pages = 0
         self.records: int | None = None
         self.bytes = 0

@@ -34,7 +34,7 @@ class RetryPolicy:
     """Decides about the next attempt of one request.
 
     :param attempts: how often a request is sent at the most.
-    :param max_wait: the longest ``Retry-After`` that is waited for, in seconds; beyond it the request fails.
+    :param max_retry_after: the longest ``Retry-After`` that is waited for, in seconds; beyond it the request fails.
     :param non_idempotent: also repeat a POST or PATCH that may have been taken.
     :param first_pause: upper bound of the first pause, in seconds; doubles with each attempt. The pause itself is
         random, so that a crowd of clients does not come back at once.
@@ -42,7 +42,7 @@ class RetryPolicy:
     """
 
     attempts: int = 5
-    max_wait: float = 300.0
+    max_retry_after: float = 300.0
     non_idempotent: bool = False
     first_pause: float = 1.0
     longest_pause: float = 30.0
@@ -66,7 +66,7 @@ class RetryPolicy:
         if told is None:
             return self._pause(attempt)
         # A little later than told, and not all at once.
-        return None if told > self.max_wait else told + random.uniform(0, min(0.25, told / 10))  # noqa: S311
+        return None if told > self.max_retry_after else told + random.uniform(0, min(0.25, told / 10))  # noqa: S311
 
     def after_failure(self, method: str, attempt: int, *, was_sent: bool) -> float | None:
         """Return the seconds to wait before the next attempt when no answer came; None: give up.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
+from requests.utils import requote_uri
 
 from airflow_oauth_provider.auth import OAuth2Auth
 
@@ -45,3 +47,19 @@ class OAuth2Session(requests.Session):
             self.auth.follow_redirect(prepared_request)
         else:
             super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+
+    def redirect(self, request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Turn ``request``, in place, into the one to which ``response`` redirects, for other ways of sending.
+
+        Method and body change as ``requests`` has it; what authorizes the request is up to the caller.
+        """
+        target = self.get_redirect_target(response)
+        if target is None:
+            return
+        request.url = urljoin(response.url, requote_uri(target))
+        self.rebuild_method(request, response)
+        if response.status_code not in (307, 308):
+            for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
+                request.headers.pop(name, None)
+            request.body = None
+        request.headers.pop("Cookie", None)

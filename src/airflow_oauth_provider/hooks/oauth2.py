@@ -228,7 +228,7 @@ class OAuth2Hook(HttpHook):
 
     def _apply_options(self, session: OAuth2Session, extra_options: Mapping[str, Any]) -> None:
         """Set every option anew, so that none of an earlier call remains."""
-        options = _merged_options(self.settings, extra_options)
+        options = merged_options(self.settings, extra_options)
         session.timeout = options["timeout"]
         session.proxies = dict(options["proxies"])
         session.stream = options["stream"]
@@ -317,7 +317,7 @@ class OAuth2Hook(HttpHook):
         return self._auth
 
 
-def _merged_options(settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
+def merged_options(settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return HttpHook's options: those of the call before those of the connection."""
     transport = settings.transport
     options: dict[str, Any] = {

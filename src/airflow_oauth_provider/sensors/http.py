@@ -1,0 +1,165 @@
+"""``OAuth2HttpSensor``: waits until an API answers as hoped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.http.sensors.http import HttpSensor
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import PokeReturnValue
+    from airflow.sdk import Context
+    from requests import Response
+
+    from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+
+
+class OAuth2HttpSensor(HttpSensor):
+    """Asks an API again and again until its answer is a good one.
+
+    Takes all that ``HttpSensor`` takes. An answer whose status is in ``response_error_codes_allowlist`` means "not
+    yet"; other error statuses fail the task. Unlike there, ``response_check`` goes together with ``deferrable``: the
+    triggerer waits for a good status, the task checks the answer, and defers again if need be.
+
+    :param oauth2_conn_id: connection of type ``oauth2``. (templated)
+    :param http_conn_id: the same, by the name that ``HttpSensor`` has for it.
+    :param response_error_codes_allowlist: statuses, or beginnings of statuses (``"5"``), that mean "not yet".
+    :param max_attempts: how often one request is sent at the most, see
+        :class:`~airflow_oauth_provider.operators.http.OAuth2HttpOperator`, also for the others.
+    """
+
+    template_fields: Sequence[str] = (*HttpSensor.template_fields, "oauth2_conn_id")
+    ui_color = "#b3e5fc"
+
+    def __init__(
+        self,
+        *,
+        oauth2_conn_id: str | None = None,
+        http_conn_id: str = "oauth2_default",
+        response_error_codes_allowlist: Sequence[str | int] | None = None,
+        max_attempts: int = 5,
+        max_retry_after: float = 300.0,
+        retry_non_idempotent: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        allowed = None if response_error_codes_allowlist is None else [str(s) for s in response_error_codes_allowlist]
+        super().__init__(http_conn_id=oauth2_conn_id or http_conn_id, response_error_codes_allowlist=allowed, **kwargs)
+        self.oauth2_conn_id = oauth2_conn_id or http_conn_id
+        self.max_attempts = max_attempts
+        self.max_retry_after = max_retry_after
+        self.retry_non_idempotent = retry_non_idempotent
+        self._hook: OAuth2Hook | None = None
+
+    @property
+    def hook(self) -> OAuth2Hook:
+        """The sensor's hook: one for all its requests."""
+        if self._hook is None:
+            from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+            from airflow_oauth_provider.retrying import RetryPolicy
+            from airflow_oauth_provider.sending import Sending
+            from airflow_oauth_provider.throttle import Throttle
+
+            self._hook = OAuth2Hook(
+                self.oauth2_conn_id,
+                method=self.method,
+                tcp_keep_alive=self.tcp_keep_alive,
+                tcp_keep_alive_idle=self.tcp_keep_alive_idle,
+                tcp_keep_alive_count=self.tcp_keep_alive_count,
+                tcp_keep_alive_interval=self.tcp_keep_alive_interval,
+            )
+            policy = RetryPolicy(self.max_attempts, self.max_retry_after, self.retry_non_idempotent)
+            self._hook.sending = Sending(policy, Throttle(max_retry_after=self.max_retry_after))
+        return self._hook
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Ask once."""
+        self.log.info("Poking: %s", self.endpoint)
+        response: Response = self.hook.run(
+            self.endpoint,
+            data=self.request_params,
+            headers=self.headers,
+            extra_options={**self.extra_options, "check_response": False},
+            **self.request_kwargs,
+        )
+        if self._means_not_yet(response):
+            self.log.info("Answered %d: not yet", response.status_code)
+            return False
+        if self._checks_status:
+            self.hook.check_response(response)
+        return self._check(context, response)
+
+    @property
+    def _checks_status(self) -> bool:
+        given = self.extra_options.get("check_response")
+        checks: bool = self.hook.settings.http_options["check_response"] if given is None else given
+        return checks
+
+    def _means_not_yet(self, response: Response) -> bool:
+        # An answer that counts as it is, whatever its status, goes to response_check.
+        return self._checks_status and str(response.status_code).startswith(self.response_error_codes_allowlist)
+
+    def _check(self, context: Context, response: Response) -> bool | PokeReturnValue:
+        if not self.response_check:
+            return True
+        from airflow.providers.common.compat.sdk import determine_kwargs
+
+        kwargs = determine_kwargs(self.response_check, [response], context)
+        return self.response_check(response, **kwargs)
+
+    def execute(self, context: Context) -> Any:
+        """Wait, here or deferred."""
+        if not self.deferrable:
+            try:
+                # Past HttpSensor's, which would never defer where there is a response_check.
+                return super(HttpSensor, self).execute(context)
+            finally:
+                if self._hook is not None:
+                    self._hook.close()
+        self._defer(time.time(), first_pause=0.0)
+        return None
+
+    def _defer(self, began: float, first_pause: float) -> None:
+        from airflow_oauth_provider.triggers.http import OAuth2HttpSensorTrigger
+
+        self.defer(
+            timeout=timedelta(seconds=max(0.0, self.timeout - (time.time() - began))),
+            trigger=OAuth2HttpSensorTrigger(
+                poke_interval=self.poke_interval,
+                wait_on=self.response_error_codes_allowlist,
+                first_pause=first_pause,
+                oauth2_conn_id=self.oauth2_conn_id,
+                method=self.method,
+                endpoint=self.endpoint,
+                headers=self.headers,
+                data=self.request_params,
+                extra_options=self.extra_options,
+                request_kwargs=self.request_kwargs,
+                max_attempts=self.max_attempts,
+                max_retry_after=self.max_retry_after,
+                retry_non_idempotent=self.retry_non_idempotent,
+            ),
+            method_name="execute_complete",
+            kwargs={"began": began},
+        )
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None, began: float | None = None
+    ) -> Any:
+        """Go on with what the triggerer got.
+
+        :param event: of :class:`~airflow_oauth_provider.triggers.http.OAuth2HttpSensorTrigger`.
+        :param began: when the waiting began, in seconds since the epoch.
+        """
+        from airflow_oauth_provider.triggers.events import raise_error_of, unpack_pages
+
+        event = event or {}
+        raise_error_of(event)
+        result = self._check(context, unpack_pages(event["responses"])[0])
+        if result:
+            self.log.info("%s completed successfully.", self.task_id)
+            return getattr(result, "xcom_value", None)
+        self._defer(time.time() if began is None else began, first_pause=self.poke_interval)
+        return None

@@ -1,0 +1,89 @@
+"""What a trigger hands back to its task, in plain values: pages, or an error.
+
+Trigger events and deferred tasks' arguments stand in Airflow's metadata database, so pages are compressed where that
+makes them smaller, and no header of a request and no token ever gets in.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from requests import Response
+from requests.cookies import RequestsCookieJar
+from requests.structures import CaseInsensitiveDict
+
+from airflow_oauth_provider import exceptions
+
+#: Bytes of a body from which on compressing is worth the while.
+_WORTH_COMPRESSING = 1024
+
+
+def pack_pages(responses: Iterable[Response]) -> list[dict[str, Any]]:
+    """Return ``responses`` as plain JSON values."""
+    return [_pack(response) for response in responses]
+
+
+def unpack_pages(pages: Iterable[Mapping[str, Any]]) -> list[Response]:
+    """Return the responses that :func:`pack_pages` was given."""
+    return [_unpack(page) for page in pages]
+
+
+def _pack(response: Response) -> dict[str, Any]:
+    content = response.content or b""
+    packed = zlib.compress(content, 1) if len(content) >= _WORTH_COMPRESSING else content
+    smaller = len(packed) < len(content)
+    return {
+        "status_code": response.status_code,
+        "reason": response.reason,
+        "url": response.url,
+        "headers": dict(response.headers),
+        "encoding": response.encoding,
+        "cookies": {cookie.name: cookie.value for cookie in response.cookies},
+        "compressed": smaller,
+        "content": base64.b64encode(packed if smaller else content).decode("ascii"),
+        "history": pack_pages(response.history),
+    }
+
+
+def _unpack(page: Mapping[str, Any]) -> Response:
+    response = Response()
+    content = base64.b64decode(page["content"])
+    response._content = zlib.decompress(content) if page["compressed"] else content
+    response.status_code = page["status_code"]
+    response.reason = page["reason"]
+    response.url = page["url"]
+    response.headers = CaseInsensitiveDict(page["headers"])
+    response.encoding = page["encoding"]
+    jar = RequestsCookieJar()
+    for name, value in page["cookies"].items():
+        jar.set(name, value)
+    response.cookies = jar
+    response.history = unpack_pages(page["history"])
+    return response
+
+
+def error_event(error: Exception) -> dict[str, Any]:
+    """Return the event of a failed trigger; its text is safe to be shown if the error is one of this package's."""
+    if isinstance(error, exceptions.OAuth2Error):
+        status = getattr(error, "http_status", None)
+        return {"status": "error", "kind": type(error).__name__, "message": str(error), "http_status": status}
+    # Anything else may quote what is secret.
+    return {
+        "status": "error",
+        "kind": "OAuth2Error",
+        "message": f"Unexpected {type(error).__name__}",
+        "http_status": None,
+    }
+
+
+def raise_error_of(event: Mapping[str, Any]) -> None:
+    """Raise what went wrong in the trigger, in the class that it had there; return if nothing did."""
+    if event["status"] == "success":
+        return
+    kind = getattr(exceptions, event.get("kind", ""), exceptions.OAuth2Error)
+    if kind is exceptions.ApiError:
+        raise exceptions.ApiError(event["message"], status_code=event.get("http_status"))
+    raise kind(event["message"])
