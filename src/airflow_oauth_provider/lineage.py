@@ -60,6 +60,7 @@ def signed_in(base: Record, answer: TokenAnswer, sent_at: float) -> Record:
         generation=base.generation + 1,
         entered_fingerprint=base.entered_fingerprint,
         superseded=base.superseded,
+        used_up=with_used_up(base),
         used_up=base.used_up,
         access_token=answer.access_token,
         refresh_token=answer.refresh_token,
