@@ -84,17 +84,35 @@ def _classic_field(field: Field) -> Any:
 
 
 class _Reader:
-    """Turns what the form of Airflow 2.11 sent into the value to store: a wtforms filter."""
+    """Turns what the form of Airflow 2.11 sent into the value to store: a wtforms filter.
+
+    What nobody changed stays what it was, and is not stored as text where it was a number or a list. That form
+    prefills only values that are true in Python, and takes an empty field for a deleted key: a ``false`` or a
+    ``0`` that came by the API or the command line would be gone. It still stands in the field "Extra".
+    """
 
     def __init__(self, field: Field) -> None:
         self._field = field
 
     def __call__(self, value: Any) -> Any:
-        if value == "":
-            return self._not_shown()
-        if self._field.kind == "object" and isinstance(value, str):
-            return self._object(value)
-        return value
+        if not isinstance(value, str):
+            return value
+        stored = self._stored()
+        if stored is not None and value == (_as_text(stored) if stored else ""):
+            return stored
+        return self._object(value) if value and self._field.kind == "object" else value
+
+    def _stored(self) -> Any:
+        """Return the value in the form's field "Extra", which holds all keys; None for none."""
+        from flask import has_request_context, request
+
+        if not has_request_context():
+            return None
+        try:
+            extra = json.loads(request.form.get("extra") or "{}")
+        except ValueError:
+            return None  # the form itself tells the person
+        return extra.get(self._field.key) if isinstance(extra, dict) else None
 
     def _object(self, text: str) -> Any:
         try:
@@ -106,26 +124,9 @@ class _Reader:
             raise ValueError(message)  # noqa: TRY004 - what wtforms shows beside the field
         return value
 
-    def _not_shown(self) -> Any:
-        """Return the stored ``false`` or ``0`` of an empty field, else ``""``, which deletes the key.
-
-        The form prefills only values that are true in Python, and takes an empty field for a deleted one: a
-        ``false`` that came by the API or the command line would be gone. It still stands in the field "Extra".
-        """
-        from flask import has_request_context, request
-
-        if not has_request_context():
-            return ""
-        try:
-            extra = json.loads(request.form.get("extra") or "{}")
-        except ValueError:
-            return ""  # the form itself tells the person
-        value = extra.get(self._field.key) if isinstance(extra, dict) else None
-        return value if value is not None and not value else ""
-
 
 class _TextWidget:
-    """A text field that shows a value from JSON as JSON."""
+    """A text field that shows an object or a number as JSON, not as Python."""
 
     def __call__(self, field: Any, **attributes: Any) -> Markup:
         return _tag("input", field, attributes, type="text", value=_as_text(field.data))
@@ -179,8 +180,11 @@ def _tag(name: str, field: Any, attributes: dict[str, Any], **more: str) -> Mark
 
 
 def _as_text(value: Any) -> str:
+    """Return ``value`` as a person would type it."""
     if value is None:
         return ""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
