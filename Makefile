@@ -7,12 +7,13 @@ PYTEST := $(VENV) -m pytest
 # A test that hangs is a failure, not a night.
 TIMEOUT ?= 600
 ARGS ?=
+TEST = $(PYTEST) --timeout=$(TIMEOUT) tests/unit tests/integration tests/e2e $(ARGS)
 
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e \
-        test-matrix $(VERSIONS:%=test-matrix-%) lint format bench soak constraints clean
+.PHONY: help print-test python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e \
+        test-matrix $(VERSIONS:%=test-matrix-%) lint lint-check lint-format lint-types format bench soak constraints clean
 
 help: ## Print what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -39,7 +40,10 @@ demo: setup ## Watch refresh tokens rotate on a real Airflow, a real authorizati
 	@$(VENV) -m rig.demo $(ARGS)
 
 test: setup setup-2.11 ## Unit, integration and end-to-end tests (Airflow 3.3; one DAG on 2.11)
-	$(PYTEST) --timeout=$(TIMEOUT) tests/unit tests/integration tests/e2e $(ARGS)
+	$(TEST)
+
+print-test:
+	@echo '$(TEST)'
 
 test-unit: setup ## Unit tests only: seconds, no network
 	$(PYTEST) --timeout=60 tests/unit $(ARGS)
@@ -55,9 +59,15 @@ test-matrix: $(VERSIONS:%=test-matrix-%) ## tests/matrix on every Airflow versio
 $(VERSIONS:%=test-matrix-%): test-matrix-%: setup-%
 	RIG_AIRFLOW=$* $(if $(filter 3.3,$*),.venv,.venvs/$*)/bin/python -m pytest --timeout=$(TIMEOUT) tests/matrix $(ARGS)
 
-lint: setup ## ruff and mypy
+lint: lint-check lint-format lint-types ## ruff and mypy
+
+lint-check: setup
 	$(VENV) -m ruff check .
+
+lint-format: setup
 	$(VENV) -m ruff format --check .
+
+lint-types: setup
 	$(VENV) -m mypy
 
 format: setup ## Let ruff fix what it can

@@ -237,7 +237,7 @@ class AirflowInstance(Server):
 
     def connection(self, conn_id: str) -> dict[str, Any]:
         """The connection as it is in the metadata database, decrypted, `extra` as a dict: nothing is masked."""
-        names = ("conn_type", "host", "login", "password", "port", "schema", "extra")
+        names: tuple[str, ...] = ("conn_type", "host", "login", "password", "port", "schema", "extra")
         names += ("is_encrypted", "is_extra_encrypted")
         columns = ", ".join(f'"{name}"' for name in names)  # "schema" is a word of SQL
         rows = self.sql(f"SELECT {columns} FROM connection WHERE conn_id = :1", conn_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rig.environments import server_program
 from rig.processes import LOOPBACK, Process, Server, free_port, is_listening, wait_until
 
@@ -22,6 +24,6 @@ class AwsServer(Server):
 
     def _launch(self) -> None:
         self.port = free_port()
-        command = [server_program("moto_server"), "--host", LOOPBACK, "--port", str(self.port)]
+        command: list[str | Path] = [server_program("moto_server"), "--host", LOOPBACK, "--port", str(self.port)]
         self.process = Process(self.name, command, self.log, cwd=self.folder)
         wait_until(lambda: is_listening(self.port), 60, "moto listens", self.process)

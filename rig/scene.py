@@ -12,15 +12,25 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 from rig.airflow import AirflowInstance
+from rig.environments import ROOT
 from rig.openbao import OpenBao
 from rig.sign_in import ServerLike, sign_in
 
 STORES = ("connection", "variable", "vault")
 API_CONNECTION = "airflow_api"
-VAULT_CONNECTION = "vault"
+VAULT_CONNECTION = "vault_server"
+
+
+def example_dag(name: str, conn_id: str) -> tuple[str, str]:
+    """Give an example DAG as it stands in the repository, but on another connection: its DAG id, and its source."""
+    dag_id = f"{name}_{conn_id}"
+    source = (ROOT / "example_dags" / f"{name}.py").read_text()
+    for old, new in ((f'"{name}"', f'"{dag_id}"'), ('"demo"', f'"{conn_id}"'), (f"{name}()", f"{dag_id}()")):
+        source = source.replace(old, new)
+    return dag_id, source
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,10 @@ class Kept:
     access_token: str | None = field(default=None, repr=False)
     expires_at: float | None = None
     dead: bool = False
+
+    @property
+    def tokens(self) -> set[str]:
+        return {token for token in (self.refresh_token, self.access_token) if token}
 
 
 class Scene:
@@ -102,9 +116,31 @@ class Scene:
         refresh_token: str = sign_in(server)["refresh_token"]
         return refresh_token
 
+    def revoke(self, conn_id: str) -> None:
+        """Take the consent back: the grant of `conn_id` is dead at the authorization server (RFC 7009)."""
+        upstream = getattr(self.server, "upstream", self.server)
+        answer = upstream.session.post(
+            f"{upstream.url}/token/revocation",
+            data={"token": self.kept(conn_id).refresh_token},
+            auth=(quote_plus(self.client.client_id), quote_plus(self.client.client_secret)),
+            timeout=30,
+        )
+        answer.raise_for_status()
+
+    def first_refresh_token(self, conn_id: str) -> str:
+        """Give the refresh token that a person entered."""
+        return self._first[conn_id]
+
     @staticmethod
     def _vault_path(conn_id: str) -> str:
         return f"oauth2/{conn_id}"
+
+    def secrets(self) -> set[str]:
+        """Give what must stand nowhere in the clear, beside what passed through a recorder."""
+        found = {self.client.client_secret, self.vault_token, self.bao.root_token, self.airflow.password}
+        return (
+            found | {token for conn_id in self._stores for token in self.kept(conn_id).tokens} | {*self._first.values()}
+        )
 
     # Tokens
 

@@ -145,7 +145,7 @@ class Grants:
         return ("rotated" if rotates else "kept"), (200, known.answer)
 
     def _used_again(self, known: RefreshToken, now: float) -> tuple[str, Reply]:
-        assert known.used_at is not None  # noqa: S101 - for the type checker: the caller asked
+        assert known.used_at is not None  # for the type checker: the caller asked
         if known.answer is not None and now - known.used_at <= self.rules.grace:
             return "grace", (200, known.answer)
         if self.rules.reuse_revokes:

@@ -212,9 +212,9 @@ class _Form(HTMLParser):
         if tag == "form" and not self._done and found.get("method", "").lower() == "post":
             self._inside = True
             self.action = found.get("action", "")
-        elif self._inside and tag in ("input", "button") and found.get("name"):
-            if found["name"] not in self.values or found.get("type") == "submit":
-                self.values[found["name"]] = found.get("value", "")
+        elif self._inside and tag in ("input", "button") and (name := found.get("name")):
+            submits = found.get("type") == "submit"
+            self.values[name] = found.get("value", "") if submits else self.values.get(name, found.get("value", ""))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form" and self._inside:

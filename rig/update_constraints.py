@@ -1,4 +1,6 @@
-"""Make the files in `constraints/` anew: `make constraints`, or with Airflow versions to move to:
+"""Make the files in `constraints/` anew.
+
+`make constraints`, or with Airflow versions to move to:
 
     .venvs/tools/bin/python -m rig.update_constraints 3.3.3 3.2.2
 

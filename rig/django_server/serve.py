@@ -6,13 +6,14 @@ import secrets
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import django
 from django.conf import settings as django_settings
 
 SETTINGS = json.loads(Path(sys.argv[1]).read_text())
-TOKEN_REQUESTS: list[dict] = []
+TOKEN_REQUESTS: list[dict[str, object]] = []
 COUNTS = {"spends": 0, "reuses": 0, "api_requests": 0}
 SPENT: dict[str, float] = {}
 # Row locks do nothing on SQLite, so token requests go one at a time.
@@ -108,7 +109,7 @@ def fingerprint(token: str | None) -> str | None:
 class TokenLog:
     """Notes each request to the token endpoint, without secrets, and lets them in one at a time."""
 
-    def __init__(self, get_response):
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -156,7 +157,9 @@ def items(request: HttpRequest) -> HttpResponse:
         return answer
     page, pages = int(request.GET.get("page", "1")), SETTINGS["pages"]
     following = request.build_absolute_uri(f"/api/items?page={page + 1}") if page < pages else None
-    found = [{"id": (page - 1) * 10 + n, "name": f"item {n} of page {page}"} for n in range(10)] if page <= pages else []
+    found = (
+        [{"id": (page - 1) * 10 + n, "name": f"item {n} of page {page}"} for n in range(10)] if page <= pages else []
+    )
     return JsonResponse({"items": found, "page": page, "pages": pages, "next": following})
 
 
