@@ -61,7 +61,6 @@ def signed_in(base: Record, answer: TokenAnswer, sent_at: float) -> Record:
         entered_fingerprint=base.entered_fingerprint,
         superseded=base.superseded,
         used_up=with_used_up(base),
-        used_up=base.used_up,
         access_token=answer.access_token,
         refresh_token=answer.refresh_token,
         token_type=answer.token_type,
