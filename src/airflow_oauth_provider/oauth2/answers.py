@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,8 +12,8 @@ from typing import Any
 from airflow_oauth_provider.oauth2 import errors, json_paths
 from airflow_oauth_provider.oauth2.bodies import read_members, say
 from airflow_oauth_provider.oauth2.dialect import Dialect
-from airflow_oauth_provider.oauth2.http import HttpAnswer
-from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, http_date, parse_date, parse_lifetime
+from airflow_oauth_provider.oauth2.http import HttpAnswer, server_time
+from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date, parse_lifetime
 from airflow_oauth_provider.oauth2.scrub import scrub
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 
@@ -40,12 +39,7 @@ def parse_token_answer(
     :raises MalformedAnswer: for anything else.
     """
     known = [secret for secret in secrets if secret]
-    if answer.status == 429 or answer.status >= 500:
-        raise errors.ServerFailure(
-            say(answer, "the server cannot serve the request for now"),
-            status=answer.status,
-            retry_after=parse_retry_after(answer.headers.get("retry-after")),
-        )
+    _check_served(answer)
     mark = dialect.error_mark
     if mark is not None and mark.path == "$":
         found = re.search(mark.pattern, answer.body.decode(errors="replace"))
@@ -64,6 +58,27 @@ def parse_token_answer(
         status=answer.status,
         refresh_token=_text(values.get("refresh_token")),
     )
+
+
+def parse_error_answer(answer: HttpAnswer, secrets: Iterable[str | None] = ()) -> errors.OAuth2ProtocolError:
+    """Return what an answer means that is no success; for endpoints beside the token endpoint."""
+    try:
+        _check_served(answer)
+        values = read_members(answer)
+    except (errors.ServerFailure, errors.MalformedAnswer) as failure:
+        return failure
+    if _code(values):
+        return _oauth_error(answer, values, [secret for secret in secrets if secret], _STANDARD)
+    return errors.MalformedAnswer(say(answer, _what_is_missing(answer, values)), status=answer.status)
+
+
+def _check_served(answer: HttpAnswer) -> None:
+    if answer.status == 429 or answer.status >= 500:
+        raise errors.ServerFailure(
+            say(answer, "the server cannot serve the request for now"),
+            status=answer.status,
+            retry_after=parse_retry_after(answer.headers.get("retry-after")),
+        )
 
 
 def parse_retry_after(value: str | None) -> float | None:
@@ -131,7 +146,7 @@ def _token(
 
 
 def _lifetime(answer: HttpAnswer, values: dict[str, Any], dialect: Dialect) -> float | None:
-    now = http_date(answer.headers.get("date")) or time.time()
+    now = server_time(answer)
     named = parse_lifetime(values.get("expires_in"), milliseconds=dialect.milliseconds)
     if named is None and isinstance(values.get("expires_in"), str):
         named = parse_date(values["expires_in"], server_now=now)

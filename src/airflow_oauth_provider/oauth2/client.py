@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from airflow_oauth_provider.oauth2.assertions import SigningKey
 from airflow_oauth_provider.oauth2.dialect import Dialect
 
 
@@ -41,6 +42,11 @@ class Client:
     :param refresh_url: where refreshes go; empty: to the token endpoint.
     :param dialect: how the server departs from the RFC.
     :param basic_encoding: how id and secret are encoded for HTTP Basic: ``percent``, ``form`` or ``raw``.
+    :param signing_key: what signs assertions; None: nothing does.
+    :param assertion_audience: whom assertions are for: empty for the token endpoint, ``issuer``, or any other value.
+    :param revocation_url: the revocation endpoint; empty: found by the issuer.
+    :param introspection_url: the introspection endpoint; empty: found by the issuer.
+    :param introspects: whether the server is asked for the lifetime of a token that comes without one.
     """
 
     client_id: str
@@ -52,6 +58,11 @@ class Client:
     refresh_url: str = ""
     dialect: Dialect = field(default_factory=Dialect)
     basic_encoding: str = "percent"
+    signing_key: SigningKey | None = None
+    assertion_audience: str = ""
+    revocation_url: str = ""
+    introspection_url: str = ""
+    introspects: bool = False
 
 
 def is_secure(url: str) -> bool:

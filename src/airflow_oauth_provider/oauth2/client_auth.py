@@ -6,7 +6,12 @@ from base64 import b64encode
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
+from airflow_oauth_provider.oauth2 import assertions, errors
 from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.oauth2.endpoints import audience
+
+#: RFC 7523 section 2.2.
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 #: Changes the parameters and the headers of a token request that is about to be sent.
 ClientAuthentication = Callable[[Client, list[tuple[str, str]], dict[str, str]], None]
@@ -43,8 +48,40 @@ def public_client(client: Client, parameters: list[tuple[str, str]], _: dict[str
     parameters.append(("client_id", client.client_id))
 
 
+def private_key_jwt(client: Client, parameters: list[tuple[str, str]], _: dict[str, str]) -> None:
+    """Send a JWT signed by the client's key (RFC 7523 section 2.2), made anew for each attempt."""
+    if client.signing_key is None:
+        raise errors.NotConnected("auth_method 'private_key_jwt' has no private key", lasting=True)
+    try:
+        _assert(client, parameters, assertions.sign(_claims(client), client.signing_key))
+    except assertions.BadKeyError as error:
+        raise errors.NotConnected(f"the private key {error}", lasting=True) from None
+
+
+def client_secret_jwt(client: Client, parameters: list[tuple[str, str]], _: dict[str, str]) -> None:
+    """Send a JWT with a MAC by the client's secret (OpenID Connect Core section 9), made anew for each attempt."""
+    _assert(client, parameters, assertions.sign_by_secret(_claims(client), client.client_secret or ""))
+
+
+def _claims(client: Client) -> dict[str, object]:
+    return assertions.claims(client.client_id, client.client_id, audience(client))
+
+
+def _assert(client: Client, parameters: list[tuple[str, str]], assertion: str) -> None:
+    parameters += [
+        ("client_id", client.client_id),
+        ("client_assertion_type", ASSERTION_TYPE),
+        ("client_assertion", assertion),
+    ]
+
+
 METHODS: dict[str, ClientAuthentication] = {
     "client_secret_basic": client_secret_basic,
     "client_secret_post": client_secret_post,
+    "private_key_jwt": private_key_jwt,
+    "client_secret_jwt": client_secret_jwt,
+    # The certificate speaks for the client; the id says for which one (RFC 8705 section 2).
+    "tls_client_auth": public_client,
+    "self_signed_tls_client_auth": public_client,
     "none": public_client,
 }

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_oauth_provider.oauth2 import assertions, errors
+from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.oauth2.endpoints import audience
+
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant
+#: What is exchanged where nothing else is said (RFC 8693 section 3).
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,34 @@ class GrantOptions:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class GrantInputs:
+    """What goes with one grant only.
+
+    :param username: whom ``password`` signs in.
+    :param password: that person's password.
+    :param issuer: who makes the assertion of ``jwt_bearer``; empty: the client.
+    :param subject: whom it is about; empty: its issuer.
+    :param claims: its further claims.
+    :param subject_token: what ``token_exchange`` gives away.
+    :param subject_type: the type of that, a URI.
+    :param actor_token: who acts for the subject.
+    :param actor_type: the type of that.
+    :param requested_type: the type that is wanted back.
+    """
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    issuer: str = ""
+    subject: str = ""
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    subject_token: str = field(default="", repr=False)
+    subject_type: str = ACCESS_TOKEN_TYPE
+    actor_token: str = field(default="", repr=False)
+    actor_type: str = ACCESS_TOKEN_TYPE
+    requested_type: str = ""
+
+
 def refresh_token(token: str, options: GrantOptions) -> list[tuple[str, str]]:
     """Ask for an access token anew (RFC 6749 section 6)."""
     return [("grant_type", "refresh_token"), ("refresh_token", token), *options.parameters()]
@@ -35,3 +74,67 @@ def refresh_token(token: str, options: GrantOptions) -> list[tuple[str, str]]:
 def client_credentials(options: GrantOptions) -> list[tuple[str, str]]:
     """Ask in the name of the client itself (RFC 6749 section 4.4)."""
     return [("grant_type", "client_credentials"), *options.parameters()]
+
+
+def password(inputs: GrantInputs, options: GrantOptions) -> list[tuple[str, str]]:
+    """Ask with a person's own password (RFC 6749 section 4.3), which OAuth 2.1 does away with."""
+    return [
+        ("grant_type", "password"),
+        ("username", inputs.username),
+        ("password", inputs.password),
+        *options.parameters(),
+    ]
+
+
+def jwt_bearer(client: Client, inputs: GrantInputs, options: GrantOptions) -> list[tuple[str, str]]:
+    """Ask with an assertion about a subject (RFC 7523 section 2.1), made anew for each attempt.
+
+    :raises NotConnected: when there is no key that signs.
+    """
+    if client.signing_key is None:
+        raise errors.NotConnected("grant_type 'jwt_bearer' has no private key", lasting=True)
+    issuer = inputs.issuer or client.client_id
+    payload = assertions.claims(issuer, inputs.subject or issuer, audience(client), inputs.claims)
+    try:
+        assertion = assertions.sign(payload, client.signing_key)
+    except assertions.BadKeyError as error:
+        raise errors.NotConnected(f"the private key {error}", lasting=True) from None
+    return [("grant_type", JWT_BEARER), ("assertion", assertion), *options.parameters()]
+
+
+def token_exchange(inputs: GrantInputs, options: GrantOptions) -> list[tuple[str, str]]:
+    """Ask for a token in exchange for another one (RFC 8693 section 2.1)."""
+    return [
+        ("grant_type", TOKEN_EXCHANGE),
+        ("subject_token", inputs.subject_token),
+        ("subject_token_type", inputs.subject_type),
+        ("actor_token", inputs.actor_token),
+        ("actor_token_type", inputs.actor_type if inputs.actor_token else ""),
+        ("requested_token_type", inputs.requested_type),
+        *options.parameters(),
+    ]
+
+
+def parameters(
+    grant_type: str, client: Client, options: GrantOptions, inputs: GrantInputs, spendable: str
+) -> list[tuple[str, str]]:
+    """Return the parameters of one attempt.
+
+    :param grant_type: as the connection names it.
+    :param client: who asks.
+    :param options: what goes with any grant.
+    :param inputs: what goes with one grant only.
+    :param spendable: the refresh token.
+    :raises NotConnected: when they cannot be made.
+    """
+    match grant_type:
+        case "client_credentials":
+            return client_credentials(options)
+        case "password":
+            return password(inputs, options)
+        case "jwt_bearer":
+            return jwt_bearer(client, inputs, options)
+        case "token_exchange":
+            return token_exchange(inputs, options)
+        case _:
+            return refresh_token(spendable, options)

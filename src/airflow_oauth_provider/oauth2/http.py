@@ -15,6 +15,7 @@ import urllib3.exceptions
 
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Transport, is_secure
+from airflow_oauth_provider.oauth2.lifetimes import http_date
 from airflow_oauth_provider.oauth2.scrub import show_url
 
 #: The largest answer that is read, in bytes; no specification sets a bound, and no vendor comes near.
@@ -47,6 +48,11 @@ class HttpAnswer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+
+
+def server_time(answer: HttpAnswer) -> float:
+    """Return the server's clock when it answered, in seconds since 1970; this machine's where it does not say."""
+    return http_date(answer.headers.get("date")) or time.time()
 
 
 def exchange(

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import quote, urlsplit
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import urlsplit
 
-from airflow_oauth_provider.oauth2 import client_auth
+from airflow_oauth_provider.oauth2 import client_auth, errors
 from airflow_oauth_provider.oauth2.answers import parse_token_answer
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.discovery import discover
+from airflow_oauth_provider.oauth2.endpoints import token_endpoint
+from airflow_oauth_provider.oauth2.forms import Parameters, encoded, post_form, secrets_of
 from airflow_oauth_provider.oauth2.http import HttpAnswer, exchange
+from airflow_oauth_provider.oauth2.introspection import introspect
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 
-Parameters = Sequence[tuple[str, str]]
+log = logging.getLogger(__name__)
+
+#: Seconds that asking for a lifetime may take.
+LONGEST_INTROSPECTION = 5.0
 
 
 def request_token(client: Client, parameters: Parameters) -> TokenAnswer:
@@ -28,29 +35,23 @@ def request_token(client: Client, parameters: Parameters) -> TokenAnswer:
     fields = [(name, value) for name, value in parameters if value]
     headers = {"Accept": "application/json", **dialect.headers}
     client_auth.METHODS[client.auth_method](client, fields, headers)
-    secrets = _secrets_of(client, fields)
-    answer = _send(client, _endpoint(client, parameters), dialect.spoken(fields), headers)
-    return parse_token_answer(answer, secrets, dialect)
+    secrets = secrets_of(client, fields)
+    url = token_endpoint(client, refreshing=("grant_type", "refresh_token") in fields)
+    answer = _send(client, url, dialect.spoken(fields), headers)
+    token = parse_token_answer(answer, secrets, dialect)
+    return _with_lifetime(client, token) if client.introspects and token.expires_in is None else token
 
 
-def post_form(client: Client, url: str, fields: Parameters, headers: Mapping[str, str]) -> HttpAnswer:
-    """POST ``fields`` as a form in UTF-8.
-
-    :param client: whose transport is used.
-    :param url: an endpoint of the authorization server.
-    :param fields: the form.
-    :param headers: header fields beside ``Content-Type``.
-    :raises NotConnected: the server has seen nothing of the request.
-    :raises LostAnswer: it may have.
-    """
-    form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
-    return exchange(client.transport, "POST", url, form, _encoded(fields).encode("ascii"))
-
-
-def _endpoint(client: Client, parameters: Parameters) -> str:
-    if client.refresh_url and ("grant_type", "refresh_token") in parameters:
-        return client.refresh_url
-    return client.token_url or discover(client.issuer, client.transport).token_endpoint
+def _with_lifetime(client: Client, token: TokenAnswer) -> TokenAnswer:
+    """Ask for the lifetime that the answer left out. A token is in hand: no failure here may lose it."""
+    # The time of a lease is meant for the request, so not much of it is spent on this.
+    transport = replace(client.transport, timeout=min(client.transport.timeout, LONGEST_INTROSPECTION))
+    try:
+        known = introspect(replace(client, transport=transport), token.access_token)
+    except errors.OAuth2ProtocolError as failure:
+        log.warning("The lifetime of the new access token stays unknown: %s", failure)
+        return token
+    return replace(token, expires_in=known.expires_in, scope=token.scope or known.scope)
 
 
 def _send(client: Client, url: str, fields: Parameters, headers: Mapping[str, str]) -> HttpAnswer:
@@ -61,13 +62,9 @@ def _send(client: Client, url: str, fields: Parameters, headers: Mapping[str, st
             return exchange(client.transport, "POST", url, {**headers, "Content-Type": "application/json"}, body)
         case "query":
             separator = "&" if urlsplit(url).query else "?"
-            return exchange(client.transport, "POST", f"{url}{separator}{_encoded(fields)}", headers, b"")
+            return exchange(client.transport, "POST", f"{url}{separator}{encoded(fields)}", headers, b"")
         case _:
             return post_form(client, url, fields, headers)
-
-
-def _encoded(fields: Parameters) -> str:
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in fields)
 
 
 def _as_object(fields: Parameters) -> dict[str, str | list[str]]:
@@ -80,14 +77,3 @@ def _as_object(fields: Parameters) -> dict[str, str | list[str]]:
         else:
             members[name] = [*(before if isinstance(before, list) else [before]), value]
     return members
-
-
-def _secrets_of(client: Client, fields: Iterable[tuple[str, str]]) -> list[str]:
-    shown = {"grant_type", "scope", "client_id", "audience", "resource"}
-    values = [value for name, value in fields if name not in shown]
-    sent = [*client.dialect.parameters.values(), *client.dialect.headers.values()]
-    return [
-        *values,
-        *(value for value in sent if len(value) >= 8),
-        *([client.client_secret] if client.client_secret else []),
-    ]
