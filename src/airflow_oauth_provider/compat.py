@@ -391,3 +391,11 @@ def get_fernet() -> Any:
     from airflow.models.crypto import get_fernet as airflow_fernet
 
     return airflow_fernet()
+
+
+def callback_prefixes() -> list[str]:
+    """Return the packages from which connections may name callbacks: ``[oauth2] callback_prefixes``."""
+    from airflow.providers.common.compat.sdk import conf
+
+    text = conf.get("oauth2", "callback_prefixes", fallback="") or ""
+    return [prefix.strip() for prefix in text.split(",") if prefix.strip()]
