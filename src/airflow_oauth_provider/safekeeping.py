@@ -183,11 +183,13 @@ class Safekeeping:
             raise failure or StoreUnavailable(f"Connection {held.conn_id!r}: there is no fallback store")
         sealed = seal(replace(new, lease=None), held.record.refresh_token or "")
         pauses = Pauses(self._clock, first=0.05, longest=1.0)
+        # Whoever comes late tries for as long as everybody else: there is no other copy.
+        until = max(held.began + held.budget.total, self._clock.elapsed() + held.budget.rescue)
         while True:
             try:
                 self._fallback.save(fallback_key(held.conn_id, new.generation), sealed)
             except StoreUnavailable:
-                if self._clock.elapsed() > held.began + held.budget.total:
+                if self._clock.elapsed() > until:
                     raise
                 pauses.wait()
             else:

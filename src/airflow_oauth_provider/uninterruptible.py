@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import threading
 from collections.abc import Callable
@@ -23,28 +24,32 @@ def run_to_end(step: Callable[[], T]) -> T:
         return step()
     results: list[T] = []
     failures: list[BaseException] = []
+    begun, running = threading.Lock(), threading.Lock()
+    running.acquire()
 
     def run() -> None:
+        if not begun.acquire(blocking=False):
+            return  # an interruption left open whether the thread had been started, so there are two
         try:
             results.append(step())
         except BaseException as failure:  # noqa: BLE001 - carried over to the thread that waits, and raised there
             failures.append(failure)
+        finally:
+            running.release()
 
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(run,), name="oauth2-refresh")
+    # Not threading.Thread: before Python 3.13, a join() that is interrupted takes the running thread for ended.
+    is_started = False
     interruption: BaseException | None = None
-    while True:
+    while not (results or failures):
         try:
-            if thread.ident is None:
-                thread.start()
-            thread.join()
-            break
+            if not is_started:
+                _thread.start_new_thread(contextvars.copy_context().run, (run,))
+                is_started = True
+            running.acquire()
         except BaseException as caught:
-            if thread.ident is None and interruption is None and isinstance(caught, RuntimeError):
+            if not is_started and not begun.locked() and interruption is None and isinstance(caught, RuntimeError):
                 raise  # no thread is to be had, so the step has not begun
             interruption = interruption or caught
-    if interruption is not None:
-        raise interruption
-    if failures:
-        raise failures[0]
+    if interruption is not None or failures:
+        raise interruption or failures[0]
     return results[0]

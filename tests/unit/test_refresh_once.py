@@ -484,14 +484,18 @@ class TestStaleButUsable:
         seam.always["token"] = "fail"
         manager, _ = world.worker(seam)
         served = 0
-        while world.time.now < world.record.issued_at + 599.0:
-            assert world.server.is_good(manager.access_token())
-            served += 1
-            world.pass_time(1.0)
-        assert served >= 10
-        world.pass_time(1.0)
-        with pytest.raises(TokenRequestError):
-            manager.access_token()
+        failure = None
+        while failure is None:
+            try:
+                token = manager.access_token()
+            except TokenRequestError as error:
+                failure = error
+            else:
+                assert world.server.is_good(token)
+                served += 1
+                world.pass_time(1.0)
+        assert world.time.now >= world.record.issued_at + 600.0
+        assert served >= 5
 
     def test_not_every_call_tries_again(self):
         world = self.stale()
