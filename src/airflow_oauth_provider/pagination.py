@@ -96,6 +96,12 @@ class Page:
         file: IO[bytes] = self.response.raw  # type: ignore[assignment]
         return file if self._is_spooled else self.response.content or b""
 
+    def close(self) -> None:
+        """Free what a body that is not in memory takes."""
+        if self._is_spooled:
+            self.response.close()
+            self.response.raw.close()
+
     @property
     def _is_loaded(self) -> bool:
         return getattr(self.response, "_content", False) is not False

@@ -133,8 +133,12 @@ def _never_connected(error: Exception) -> bool:
 def _fetch(response: requests.Response) -> None:
     """Read the body to its end, and put it back as a file."""
     spool = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - lives as long as the response
-    for chunk in response.iter_content(1 << 16):
-        spool.write(chunk)
+    try:
+        for chunk in response.iter_content(1 << 16):
+            spool.write(chunk)
+    except BaseException:
+        spool.close()
+        raise
     spool.seek(0)
     response.close()
     response.raw = spool

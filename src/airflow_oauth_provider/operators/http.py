@@ -255,6 +255,7 @@ class OAuth2HttpOperator(HttpOperator):
                     found = self._call(self.response_filter, context, page.response)
                     records = found if isinstance(found, list) else [found]
                 progress.page(page.size, writer.write(page, records))
+                page.close()
             written = writer.commit()
             progress.done()
             return written
