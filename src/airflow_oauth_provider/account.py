@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.grants import GrantOptions
+from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
 from airflow_oauth_provider.stores.base import TokenStore
 from airflow_oauth_provider.stores.record import Record
 
@@ -56,10 +56,12 @@ class Account:
 
     :param conn_id: its name, for messages.
     :param client: the registered client.
-    :param grant_type: ``refresh_token`` or ``client_credentials``.
+    :param grant_type: ``refresh_token``, ``client_credentials``, ``password``, ``jwt_bearer`` or ``token_exchange``.
     :param options: what goes with the grant.
     :param entered: the tokens as first entered.
     :param policy: when to refresh.
+    :param inputs: what goes with ``grant_type`` only.
+    :param callback: the function that fetches tokens, ``package.module:function``; empty: a token request does.
     """
 
     conn_id: str
@@ -68,6 +70,27 @@ class Account:
     options: GrantOptions = field(default_factory=GrantOptions)
     entered: Entered = field(default_factory=Entered)
     policy: RefreshPolicy = field(default_factory=RefreshPolicy)
+    inputs: GrantInputs = field(default_factory=GrantInputs)
+    callback: str = ""
+
+    def values(self, record: Record) -> dict[str, Any]:
+        """Return the current values, for a callback. They hold secrets."""
+        return {
+            "conn_id": self.conn_id,
+            "grant_type": self.grant_type,
+            "client_id": self.client.client_id,
+            "client_secret": self.client.client_secret,
+            "oauth_url": self.client.token_url,
+            "refresh_url": self.client.refresh_url,
+            "scope": self.options.scope,
+            "audience": self.options.audience,
+            "access_token": record.access_token,
+            "refresh_token": record.refresh_token,
+            "token_type": record.token_type,
+            "expires_at": record.expires_at,
+            "timeout": self.client.transport.timeout,
+            "response": dict(record.response),
+        }
 
     @property
     def rotates(self) -> bool:

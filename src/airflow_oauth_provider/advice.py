@@ -57,6 +57,24 @@ def answer_lost(at: float) -> str:
     )
 
 
+def refresh_token_ends(conn_id: str, at: float, left: float) -> str:
+    """For a refresh token that dies soon, and that no refresh puts off."""
+    return (
+        f"Connection {conn_id!r}: the refresh token ends at {_at(at)}, in {max(0.0, left) / 86400:.1f} days, and this "
+        "refresh has not put it off. A person has to sign in again by then and enter the new refresh token in the "
+        "connection's field 'refresh_token'."
+    )
+
+
+def password_grant(conn_id: str) -> str:
+    """For the grant that OAuth 2.1 does away with."""
+    return (
+        f"Connection {conn_id!r}: grant_type 'password' hands a person's password to this program, defeats two-factor "
+        "sign-in and is gone from OAuth 2.1 (RFC 9700 section 2.4). Ask the vendor for client_credentials or "
+        "jwt_bearer."
+    )
+
+
 def lease_held_too_long(conn_id: str) -> str:
     """For a caller that waited in vain."""
     return f"Connection {conn_id!r}: other workers kept refreshing for too long without a result. Try again."
@@ -99,6 +117,13 @@ def _hint(account: Account, refusal: errors.ErrorAnswer) -> str:
     method = account.client.auth_method
     if isinstance(refusal, errors.InvalidClient):
         other = _OTHER_METHOD.get(method)
+        if method == "private_key_jwt":
+            return (
+                "The client authenticated with 'private_key_jwt'. Check that the server has the public key of "
+                "private_key (and key_id), that assertion_audience is what it expects, and the clock of this machine."
+            )
+        if method in ("tls_client_auth", "self_signed_tls_client_auth"):
+            return f"The client authenticated with {method!r}. Check that 'cert' is the certificate registered for it."
         if method == "none":
             return (
                 "The client sent only its id (auth_method 'none'). If it was registered with a secret, enter that as "
@@ -115,6 +140,13 @@ def _hint(account: Account, refusal: errors.ErrorAnswer) -> str:
             f"The connection asks for the scope {account.options.scope!r}: leave 'scope' empty to keep what was "
             "granted, or ask for a part of it."
         )
+    if isinstance(refusal, errors.InvalidGrant):
+        return {
+            "jwt_bearer": "The assertion was refused: check assertion_issuer, assertion_subject, assertion_audience, "
+            "the key, whether that subject has consented, and the clock of this machine.",
+            "token_exchange": "The token to exchange was refused: enter a valid one in the field 'subject_token'.",
+            "password": "Name or password was refused: check username and user_password.",
+        }.get(account.grant_type, "Check the connection against the vendor's documentation.")
     if isinstance(refusal, errors.InvalidTarget):
         return "Check 'resource' and 'audience'."
     return "Check the connection against the vendor's documentation."

@@ -48,6 +48,11 @@ class Extra:
             self._preset = self._read_preset(columns or {})
 
     @property
+    def conn_id(self) -> str:
+        """The connection's name."""
+        return self._conn_id
+
+    @property
     def unknown(self) -> list[str]:
         """The keys that no field has, and no preset."""
         parameters = self._preset.get("parameters", ())
@@ -109,7 +114,8 @@ class Extra:
         :param right: what would be right, as the end of a sentence.
         """
         value = self._given.get(key, self.preset(key))
-        shown = "" if FIELDS_BY_KEY[key].secret else f" is {json.dumps(value, default=str)[:100]}, but"
+        hidden = value is None or FIELDS_BY_KEY[key].secret
+        shown = "" if hidden else f" is {json.dumps(value, default=str)[:100]}, but"
         return ConfigurationError(f"Connection {self._conn_id!r}: the key {key!r} of its extra{shown} {right}.")
 
 
@@ -137,6 +143,11 @@ def _text(value: object) -> str | None:
     if isinstance(value, int | float):
         return str(value)
     return value.strip() if isinstance(value, str) else None
+
+
+def _secret_text(value: object) -> str | None:
+    # A JWK is an object, and people enter it as one.
+    return json.dumps(value) if isinstance(value, dict) else _text(value)
 
 
 def _boolean(value: object) -> bool | None:
@@ -193,7 +204,7 @@ def _pairs(value: object) -> dict[str, str] | None:
 
 _READERS: dict[str, Callable[[object], Any]] = {
     "string": _text,
-    "password": _text,
+    "password": _secret_text,
     "boolean": _boolean,
     "integer": _integer,
     "number": _number,

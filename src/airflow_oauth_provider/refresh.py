@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from airflow_oauth_provider import advice, lineage
+from airflow_oauth_provider import advice, callbacks, lineage, refresh_end
 from airflow_oauth_provider.account import Account, AccountSource, Snapshot
 from airflow_oauth_provider.clock import Clock
 from airflow_oauth_provider.exceptions import (
@@ -113,6 +113,9 @@ class Refresher:
             "rotated" if rotated else "unchanged",
             store,
         )
+        left = refresh_end.warns(account.policy, held.record, new, self._clock.now())
+        if left is not None:
+            log.warning("%s", advice.refresh_token_ends(account.conn_id, new.refresh_expires_at or 0.0, left))
         return Outcome(new, store, refreshed=True, rotated=rotated)
 
     def _take_lease(self, snapshot: Snapshot, record: Record) -> HeldLease:
@@ -140,13 +143,12 @@ class Refresher:
     def _spend(self, held: HeldLease) -> tuple[TokenAnswer, float]:
         """Send the token request, again where that is safe; return the answer and when it was asked for."""
         account = held.snapshot.account
-        parameters = _parameters(account, held.record)
         attempts = _Attempts(account.policy.resend_lost_answer)
         while True:
             self._check_lease(held)
             sent_at = self._clock.now()
             try:
-                return self._request(account.client, parameters), sent_at
+                return self._ask(account, held.record), sent_at
             except (
                 errors.NotConnected,
                 errors.ServerFailure,
@@ -162,6 +164,16 @@ class Refresher:
                     raise
                 log.warning("Connection %r: %s. Trying again in %.1f s", account.conn_id, failure, wait)
             self._clock.sleep(wait)
+
+    def _ask(self, account: Account, record: Record) -> TokenAnswer:
+        """Make one attempt. Its parameters are its own: an assertion may be sent only once (RFC 7523 section 3)."""
+        if account.callback:
+            return callbacks.request_token(account.callback, account.client, account.values(record))
+        if account.grant_type == "password":
+            log.warning("%s", advice.password_grant(account.conn_id))
+        spendable = record.refresh_token or ""
+        parameters = grants.parameters(account.grant_type, account.client, account.options, account.inputs, spendable)
+        return self._request(account.client, parameters)
 
     def _check_lease(self, held: HeldLease) -> None:
         """Send nothing under a lease that another worker may take for ended: this process may have been stopped."""
@@ -281,17 +293,8 @@ def _may_have_been_served(failure: errors.OAuth2ProtocolError) -> bool:
     return isinstance(failure, errors.LostAnswer | errors.MalformedAnswer)
 
 
-def _parameters(account: Account, record: Record) -> list[tuple[str, str]]:
-    if account.rotates:
-        return grants.refresh_token(record.refresh_token or "", account.options)
-    return grants.client_credentials(account.options)
-
-
 def _grown(account: Account, old: Record, answer: TokenAnswer, sent_at: float) -> Record:
     """Return the record that follows ``old``; an omitted refresh token or scope stays (RFC 6749 section 6)."""
-    refresh_expires_at = old.refresh_expires_at
-    if answer.refresh_expires_in is not None:
-        refresh_expires_at = sent_at + answer.refresh_expires_in
     return Record(
         generation=old.generation + 1,
         entered_fingerprint=old.entered_fingerprint,
@@ -303,6 +306,6 @@ def _grown(account: Account, old: Record, answer: TokenAnswer, sent_at: float) -
         scope=answer.scope or old.scope or account.options.scope or None,
         issued_at=sent_at,
         expires_in=answer.expires_in,
-        refresh_expires_at=refresh_expires_at,
+        refresh_expires_at=refresh_end.after(account.policy, old, answer, sent_at) if account.rotates else None,
         response=dict(answer.others),
     )

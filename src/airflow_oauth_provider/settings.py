@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from airflow_oauth_provider import callbacks, compat, credentials
 from airflow_oauth_provider.account import Account, Entered, RefreshPolicy
 from airflow_oauth_provider.dialects import read_dialect, read_placement
 from airflow_oauth_provider.exceptions import ConfigurationError
@@ -98,17 +99,14 @@ class Settings:
         if not client_id:
             raise ConfigurationError(f"Connection {self.conn_id!r}: enter the client id in the field 'login'.")
         secret = self._client_secret or _text(kept.get("client_secret"))
-        method = extra.get("auth_method")
-        if method != "none" and not secret:
-            raise ConfigurationError(
-                f"Connection {self.conn_id!r}: auth_method {method!r} needs a client secret: enter it in the field "
-                "'password', or set auth_method to 'none' if the client was registered without one."
-            )
+        method = credentials.auth_method(extra, secret)
         refresh_token = extra.get("refresh_token") or _text(kept.get("refresh_token"))
         return Account(
             conn_id=self.conn_id,
-            client=self._client(client_id, secret, method),
+            client=self._client(client_id, secret, method, kept),
             grant_type=extra.get("grant_type"),
+            inputs=credentials.grant_inputs(extra),
+            callback=self._callback(),
             options=GrantOptions(
                 scope=extra.get("scope") or "",
                 audience=extra.get("audience") or "",
@@ -142,8 +140,7 @@ class Settings:
     @property
     def secrets(self) -> list[str]:
         """The secrets that the connection itself holds, for masking."""
-        keys = ("refresh_token", "access_token")
-        values = [self._client_secret, *(self._extra.get(key) for key in keys)]
+        values = [self._client_secret, *(self._extra.get(key) for key in credentials.SECRET_KEYS)]
         return [value for value in values if value]
 
     @property
@@ -161,9 +158,15 @@ class Settings:
             )
         return url
 
-    def _client(self, client_id: str, secret: str | None, method: str) -> Client:
+    def _callback(self) -> str:
+        path: str = self._extra.get("callback") or ""
+        if path:
+            callbacks.check_allowed(self.conn_id, path, compat.callback_prefixes())
+        return path
+
+    def _client(self, client_id: str, secret: str | None, method: str, kept: Mapping[str, Any]) -> Client:
         token_url, issuer = self._endpoint("oauth_url"), self._endpoint("issuer")
-        if not token_url and not issuer:
+        if not token_url and not issuer and not self._extra.get("callback"):
             raise ConfigurationError(
                 f"Connection {self.conn_id!r}: enter the token endpoint under the key 'oauth_url' of its extra, or the "
                 "server's issuer under 'issuer'."
@@ -178,6 +181,11 @@ class Settings:
             refresh_url=self._endpoint("refresh_url"),
             dialect=read_dialect(self._extra),
             basic_encoding=self._extra.get("basic_encoding"),
+            signing_key=credentials.signing_key(self._extra, kept, method),
+            assertion_audience=credentials.assertion_audience(self._extra),
+            revocation_url=self._endpoint("revocation_url"),
+            introspection_url=self._endpoint("introspection_url"),
+            introspects=self._extra.get("introspect"),
         )
 
 

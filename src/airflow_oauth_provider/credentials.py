@@ -1,0 +1,91 @@
+"""Read from a connection what a client proves itself with, and what its grant takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.extra import Extra
+from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
+from airflow_oauth_provider.oauth2.grants import ACCESS_TOKEN_TYPE, GrantInputs
+
+_BY_SECRET = frozenset({"client_secret_basic", "client_secret_post", "client_secret_jwt"})
+_BY_CERTIFICATE = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
+
+#: The secrets that a connection's extra can hold.
+SECRET_KEYS = ("refresh_token", "access_token", "private_key", "user_password", "subject_token", "actor_token")
+
+
+def auth_method(extra: Extra, secret: str | None) -> str:
+    """Return the client authentication, after a look whether it has what it needs.
+
+    :param extra: the connection's extra.
+    :param secret: the client secret, of the connection or its store.
+    :raises ConfigurationError: names what is missing.
+    """
+    method: str = extra.get("auth_method")
+    if extra.get("grant_type") == "jwt_bearer" and not extra.is_set("auth_method") and not secret:
+        return "none"  # the assertion says it all (RFC 7523 section 2.1)
+    if method in _BY_SECRET and not secret:
+        raise ConfigurationError(
+            f"Connection {extra.conn_id!r}: auth_method {method!r} needs a client secret: enter it in the field "
+            "'password', or set auth_method to 'none' if the client was registered without one."
+        )
+    if method in _BY_CERTIFICATE and not extra.get("cert"):
+        raise extra.error("cert", f"has to name the client certificate, for auth_method {method!r}")
+    return method
+
+
+def signing_key(extra: Extra, kept: Mapping[str, Any], method: str) -> SigningKey | None:
+    """Return the key that signs assertions; None where nothing is to be signed.
+
+    :param extra: the connection's extra.
+    :param kept: what people keep beside the tokens in the store.
+    :param method: the client authentication.
+    :raises ConfigurationError: when there is none although it is needed, or when it cannot sign.
+    """
+    if method != "private_key_jwt" and extra.get("grant_type") != "jwt_bearer":
+        return None
+    beside = kept.get("private_key")
+    material = extra.get("private_key") or (beside if isinstance(beside, str) else None)
+    if not material:
+        raise extra.error("private_key", "has to be set, as PEM or JWK: the assertions are signed with it")
+    key = SigningKey(material, extra.get("key_id") or "", extra.get("assertion_alg") or "")
+    try:
+        key.check()
+    except BadKeyError as error:
+        raise extra.error("private_key", f"has to be a private key as PEM or JWK; this one {error}") from None
+    return key
+
+
+def assertion_audience(extra: Extra) -> str:
+    """Return whom assertions are for; see :class:`~airflow_oauth_provider.oauth2.client.Client`."""
+    entered: str = extra.get("assertion_audience") or ""
+    if entered == "issuer" and not extra.get("issuer"):
+        raise extra.error("assertion_audience", "needs the key 'issuer'")
+    return "" if entered == "oauth_url" else entered
+
+
+def grant_inputs(extra: Extra) -> GrantInputs:
+    """Return what the connection's grant takes.
+
+    :raises ConfigurationError: names the key that is missing.
+    """
+    grant = extra.get("grant_type")
+    needed = {"password": ("username", "user_password"), "token_exchange": ("subject_token",)}
+    for key in needed.get(grant, ()):
+        if not extra.get(key):
+            raise extra.error(key, f"has to be set for grant_type {grant!r}")
+    return GrantInputs(
+        username=extra.get("username") or "",
+        password=extra.get("user_password") or "",
+        issuer=extra.get("assertion_issuer") or "",
+        subject=extra.get("assertion_subject") or "",
+        claims=extra.get("assertion_claims") or {},
+        subject_token=extra.get("subject_token") or "",
+        subject_type=extra.get("subject_type") or ACCESS_TOKEN_TYPE,
+        actor_token=extra.get("actor_token") or "",
+        actor_type=extra.get("actor_type") or ACCESS_TOKEN_TYPE,
+        requested_type=extra.get("requested_type") or "",
+    )
