@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import signal
 import sys
 import tempfile
@@ -124,9 +123,7 @@ def finish(scene: Scene, store: str, number: int, run_id: str, before: Kept) -> 
     airflow, dag = scene.airflow, dag_id(store)
     if airflow.wait(dag, run_id) != "success":
         raise RigError(f"run {number} on the store {store!r} failed.\n{why(airflow, dag, run_id)}")
-    fetched = airflow.xcom(dag, run_id, "items")
-    items = (json.loads(fetched) if isinstance(fetched, str) else fetched)["items"]
-    return Run(store, number, before, scene.kept(conn_id(store)), len(items))
+    return Run(store, number, before, scene.kept(conn_id(store)), len(scene.fetched(dag, run_id)))
 
 
 def why(airflow: AirflowInstance, dag: str, run_id: str) -> str:

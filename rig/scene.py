@@ -142,6 +142,12 @@ class Scene:
             found | {token for conn_id in self._stores for token in self.kept(conn_id).tokens} | {*self._first.values()}
         )
 
+    def fetched(self, dag_id: str, run_id: str, task_id: str = "items") -> list[dict[str, Any]]:
+        """Give the items that a task got from the API."""
+        found = self.airflow.xcom(dag_id, run_id, task_id)
+        items: list[dict[str, Any]] = (json.loads(found) if isinstance(found, str) else found)["items"]
+        return items
+
     # Tokens
 
     def kept(self, conn_id: str, store: str | None = None) -> Kept:

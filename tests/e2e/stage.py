@@ -1,0 +1,52 @@
+"""A running Airflow with its connections, behind a recorder: the stage of all tests here. A pytest plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rig.airflow import AirflowInstance
+from rig.authorization_server import AuthorizationServer
+from rig.openbao import OpenBao
+from rig.recorder import Recorder
+from rig.scene import Scene, example_dag
+
+# The store that a connection names: the connection's id says it.
+QUICKSTARTS = ("connection", "variable", "vault", "auto")
+ACCESS_TOKEN_LIFETIME = 10
+
+
+@pytest.fixture(scope="session")
+def recorder() -> Iterator[Recorder]:
+    with AuthorizationServer(access_token_lifetime=ACCESS_TOKEN_LIFETIME) as server, Recorder(server) as recorder:
+        yield recorder
+
+
+@pytest.fixture(scope="session")
+def scene(airflow: AirflowInstance, recorder: Recorder, openbao: OpenBao) -> Scene:
+    """Airflow 3.3 and a connection for each store, named as the store is."""
+    scene = Scene(airflow, recorder, openbao)
+    scene.connect_stores()
+    for store in QUICKSTARTS:
+        # HttpHook would send what it does not know as a header of the API request.
+        scene.connect(store, store, my_own_note="not for the API", headers={"X-Tenant": "acme"})
+    return scene
+
+
+@pytest.fixture(scope="session")
+def runs(scene: Scene) -> dict[str, tuple[str, str]]:
+    """Every example DAG has run once: what it was (such as "quickstart vault") to DAG id and run id."""
+    wanted = [("quickstart", store) for store in QUICKSTARTS]
+    wanted += [("stock_http_operator", "auto"), ("hook_in_task", "vault")]
+    dags = {f"{name} {conn_id}": add_example(scene.airflow, name, conn_id) for name, conn_id in wanted}
+    started = {what: (dag_id, scene.airflow.trigger(dag_id)) for what, dag_id in dags.items()}
+    for dag_id, run_id in started.values():
+        assert scene.airflow.wait(dag_id, run_id) == "success", scene.airflow.explain(dag_id, run_id)
+    return started
+
+
+def add_example(airflow: AirflowInstance, name: str, conn_id: str) -> str:
+    dag_id, source = example_dag(name, conn_id)
+    airflow.add_dag(f"{dag_id}.py", source)
+    return dag_id
