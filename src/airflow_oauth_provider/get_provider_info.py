@@ -34,7 +34,11 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [_modules(f"{package}.hooks.oauth2")],
-        "operators": [_modules(f"{package}.operators.refresh_token", f"{package}.operators.http")],
+        "operators": [
+            _modules(
+                f"{package}.operators.refresh_token", f"{package}.operators.http", f"{package}.operators.revoke_token"
+            )
+        ],
         "sensors": [_modules(f"{package}.sensors.http")],
         "triggers": [_modules(f"{package}.triggers.http")],
         "connection-types": [

@@ -119,6 +119,19 @@ class OAuth2Hook(HttpHook):
         demand = Demand(min_ttl=min_ttl, force=force, coalesce_within=coalesce_within)
         return self.tokens.obtain(demand).status
 
+    def revoke(self, kind: str = "refresh_token") -> bool:
+        """Revoke a token at the authorization server (RFC 7009).
+
+        :param kind: ``refresh_token``, which ends the grant, so that a person has to sign in again; or
+            ``access_token``, after which the next request refreshes.
+        :return: False where there was no such token.
+        :raises OAuth2Error: when the server does not do it; the token may still exist.
+        """
+        from airflow_oauth_provider.revoking import revoke
+
+        _ = self.settings
+        return revoke(ConnectionSource(self.oauth2_conn_id, first=self._first_connection), kind)
+
     def get_token_response(self) -> dict[str, Any]:
         """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""
         record = self.tokens.obtain(Demand()).record

@@ -1,0 +1,38 @@
+"""``RevokeTokenOperator``: ends a grant, or an access token alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class RevokeTokenOperator(BaseOperator):
+    """Revokes the token of an ``oauth2`` connection at the authorization server (RFC 7009).
+
+    Revoking the access token alone is the way to try how a DAG recovers from a token that died early: the next
+    request meets a 401, refreshes and is sent again.
+
+    Returns whether there was a token to revoke.
+
+    :param oauth2_conn_id: connection of type ``oauth2``. (templated)
+    :param kind: ``refresh_token``: the grant ends, and a person has to sign in again; ``access_token``: that alone.
+    """
+
+    template_fields: Sequence[str] = ("oauth2_conn_id",)
+    ui_color = "#ffcdd2"
+
+    def __init__(self, *, oauth2_conn_id: str = "oauth2_default", kind: str = "refresh_token", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.oauth2_conn_id = oauth2_conn_id
+        self.kind = kind
+
+    def execute(self, context: Context) -> bool:  # noqa: ARG002 - Airflow's signature
+        """Revoke."""
+        from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+
+        return OAuth2Hook(self.oauth2_conn_id).revoke(self.kind)
