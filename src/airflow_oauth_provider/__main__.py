@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from airflow_oauth_provider.cli.arguments import parser
-from airflow_oauth_provider.cli.run import run_command
+from airflow_oauth_provider.cli.run import own_the_output, run_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,4 +18,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    own_the_output()
     sys.exit(main())

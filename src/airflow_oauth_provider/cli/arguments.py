@@ -99,6 +99,23 @@ COMMANDS = (
         "them. No token is shown. What a person has signed in for before is replaced; tasks that run go on with the "
         "new tokens.",
     ),
+    Command(
+        "doctor",
+        "Find out what is wrong with a connection",
+        "airflow_oauth_provider.cli.doctor:doctor",
+        (_CONN_ID, Argument(("--json",), {"action": "store_true", "help": "Print the report as JSON"})),
+        "Checks the connection, the authorization server, the store and the state of the tokens, in the order in which "
+        "a person would look, and says what to change. Spends no token and changes no record. The exit code is 1 if "
+        "anything does not work.",
+    ),
+    Command(
+        "revive",
+        "Try a refresh token again that the server has refused",
+        "airflow_oauth_provider.cli.doctor:revive",
+        (_CONN_ID,),
+        "After a vendor's mistake: takes off the mark that keeps tasks from trying a refresh token that the server has "
+        "refused. If the server still refuses it, the mark comes back.",
+    ),
 )
 
 

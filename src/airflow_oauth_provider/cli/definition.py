@@ -37,8 +37,9 @@ def _arg(kind: Any, argument: Argument) -> Any:
 
 def _exiting(path: str) -> Callable[[Any], None]:
     def run(arguments: Any) -> None:
-        from airflow_oauth_provider.cli.run import run_command
+        from airflow_oauth_provider.cli.run import own_the_output, run_command
 
+        own_the_output()
         sys.exit(run_command(path, arguments))
 
     return run

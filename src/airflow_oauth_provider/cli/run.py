@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from typing import Any
+from typing import Any, TextIO
+
+_output: TextIO | None = None
+
+
+def own_the_output() -> None:
+    """Keep standard output for what the command says: Airflow's log lines, which go there, go to standard error."""
+    global _output
+    sys.stdout.flush()
+    _output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
 
 def say(text: str = "") -> None:
     """Print a line at once, for somebody who waits for it."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    output = _output or sys.stdout
+    output.write(text + "\n")
+    output.flush()
 
 
 def complain(text: str) -> None:

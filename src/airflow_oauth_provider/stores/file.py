@@ -86,9 +86,9 @@ class FileStore:
         with self._failing("written"), self._locked():
             document = self._load()
             held = self._record_in(document)
-            if held.version == new_version:
-                return new_version  # our own write, whose end we have not seen
             if held.version != if_version:
+                if held.version == new_version:
+                    return new_version  # our own write, whose end we have not seen
                 raise StaleVersion(f"The record in {self._where} was changed by another worker.")
             try:
                 self._update(document, text, record, held.record)

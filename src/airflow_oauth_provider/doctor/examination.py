@@ -1,0 +1,28 @@
+"""All checks on one connection, in the order in which a person would look."""
+
+from __future__ import annotations
+
+from airflow_oauth_provider.doctor import connection, server, store, tokens
+from airflow_oauth_provider.doctor.report import Report
+
+
+def examine(conn_id: str) -> Report:
+    """Return what is right and wrong about a connection; spends no token and changes no record.
+
+    :param conn_id: the connection.
+    """
+    report = Report(conn_id)
+    found = connection.look_up(report)
+    if found is None:
+        return report
+    settings = connection.read_keys(report, found)
+    if settings is None:
+        return report
+    snapshot = store.read(report, settings)
+    if snapshot is None:
+        return report
+    server.check(report, snapshot.account)
+    store.check_writable(report, settings, snapshot)
+    store.check_fallback(report, snapshot)
+    tokens.check(report, snapshot)
+    return report

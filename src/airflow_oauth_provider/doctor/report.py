@@ -1,0 +1,54 @@
+"""What the doctor found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    :param level: ``ok``; ``warn``: it works, but not for ever; ``fail``: it does not work.
+    :param check: what was looked at, in a word or two.
+    :param text: what was found. Never a secret.
+    :param change: what to change; empty where there is nothing to.
+    """
+
+    level: Level
+    check: str
+    text: str
+    change: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """All findings on one connection, in the order they were made."""
+
+    conn_id: str
+    findings: list[Finding] = field(default_factory=list)
+
+    def ok(self, check: str, text: str) -> None:
+        """Note that something is as it should be."""
+        self.findings.append(Finding("ok", check, text))
+
+    def warn(self, check: str, text: str, change: str = "") -> None:
+        """Note what will not go well for ever."""
+        self.findings.append(Finding("warn", check, text, change))
+
+    def fail(self, check: str, text: str, change: str = "") -> None:
+        """Note what does not work."""
+        self.findings.append(Finding("fail", check, text, change))
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything does not work."""
+        return any(finding.level == "fail" for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for programs."""
+        findings = [asdict(finding) for finding in self.findings]
+        return {"connection": self.conn_id, "healthy": not self.failed, "findings": findings}

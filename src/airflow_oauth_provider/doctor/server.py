@@ -1,0 +1,109 @@
+"""The authorization server: whether it can be reached, and is the one that the connection means."""
+
+from __future__ import annotations
+
+import json
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from airflow_oauth_provider.account import Account
+from airflow_oauth_provider.doctor.report import Report
+from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2.discovery import discover
+from airflow_oauth_provider.oauth2.http import HttpAnswer, exchange
+from airflow_oauth_provider.oauth2.scrub import show_url
+
+DISCOVERY = "discovery"
+ENDPOINT = "token endpoint"
+CLOCK = "clock"
+
+#: Seconds by which clocks may differ. Signed assertions are refused beyond some minutes, often less.
+MOST_SKEW = 30.0
+
+
+def check(report: Report, account: Account) -> None:
+    """Look at metadata, token endpoint and clock."""
+    metadata = _check_discovery(report, account) if account.client.issuer else {}
+    if metadata is None:
+        return
+    url = account.client.token_url or metadata.get("token_endpoint", "")
+    answer = _check_endpoint(report, account, url)
+    if answer is not None:
+        _check_clock(report, answer)
+
+
+def _check_discovery(report: Report, account: Account) -> dict[str, Any] | None:
+    client = account.client
+    try:
+        metadata = discover(client.issuer, client.transport)
+    except errors.NotConnected as failure:
+        report.fail(DISCOVERY, str(failure), "Check 'issuer', or enter the token endpoint under 'oauth_url' instead.")
+        return None
+    report.ok(DISCOVERY, f"{show_url(client.issuer)} publishes its metadata, and names itself as the issuer")
+    if client.token_url and client.token_url != metadata.token_endpoint:
+        report.warn(
+            DISCOVERY,
+            f"its token endpoint is {show_url(metadata.token_endpoint)}, but 'oauth_url' is "
+            f"{show_url(client.token_url)}, and that is used",
+            "Leave one of the two keys empty.",
+        )
+    _check_offered(report, metadata.members, "token_endpoint_auth_methods_supported", "auth_method", client.auth_method)
+    _check_offered(report, metadata.members, "grant_types_supported", "grant_type", account.grant_type)
+    return metadata.members
+
+
+def _check_offered(report: Report, members: dict[str, Any], name: str, key: str, value: str) -> None:
+    offered = members.get(name)
+    if isinstance(offered, list) and value not in offered:
+        names = ", ".join(str(item) for item in offered)
+        report.warn(DISCOVERY, f"the server does not list {value!r} for {key}", f"It lists: {names}.")
+
+
+def _check_endpoint(report: Report, account: Account, url: str) -> HttpAnswer | None:
+    """Send a request without grant and credentials: the server can but refuse it, and nothing is spent."""
+    headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    try:
+        answer = exchange(account.client.transport, "POST", url, headers, b"")
+    except errors.OAuth2ProtocolError as failure:
+        report.fail(ENDPOINT, str(failure), "Check the address, the network, the proxy and the certificates.")
+        return None
+    said = f"{answer.endpoint} answered {answer.status}"
+    if _is_oauth(answer):
+        secure = " over TLS" if url.startswith("https:") else ""
+        report.ok(ENDPOINT, f"{said}{secure} to an empty request, as a token endpoint does")
+    elif 300 <= answer.status < 400:
+        report.fail(ENDPOINT, f"{said}: a redirect", "Credentials do not follow redirects: enter where it leads to.")
+    elif answer.status >= 500:
+        report.warn(ENDPOINT, f"{said}: the server has trouble now")
+    elif answer.status in (404, 405, 410):
+        report.fail(ENDPOINT, f"{said}: there is no token endpoint", "Check the address in the vendor's documentation.")
+    else:
+        report.warn(ENDPOINT, f"{said}, but not as a token endpoint does", "Check the address.")
+    return answer
+
+
+def _is_oauth(answer: HttpAnswer) -> bool:
+    if not 400 <= answer.status < 500:
+        return False
+    try:
+        members = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(members, dict) and "error" in members
+
+
+def _check_clock(report: Report, answer: HttpAnswer) -> None:
+    try:
+        theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return
+    skew = time.time() - theirs
+    if abs(skew) > MOST_SKEW:
+        report.warn(
+            CLOCK,
+            f"this machine's clock is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} the server's",
+            "Set the clock (NTP). Signed requests may be refused, and lifetimes go by the clock of whoever refreshed.",
+        )
+    else:
+        report.ok(CLOCK, "this machine's clock agrees with the server's")

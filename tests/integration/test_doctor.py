@@ -1,0 +1,316 @@
+"""The doctor: each thing that can be wrong, found and named, and nothing spent."""
+
+from __future__ import annotations
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_oauth_provider import __main__ as program
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.doctor import store as store_checks
+from airflow_oauth_provider.doctor.examination import examine
+from airflow_oauth_provider.exceptions import StoreUnavailable
+from airflow_oauth_provider.oauth2 import discovery
+from airflow_oauth_provider.stores.record import DeadGrant, Lease, Record, fingerprint
+from rig.openbao import OpenBao
+from rig.scripted import Answer, ScriptedServer
+from tests.integration._cli_airflow import Home
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ScriptedServer() as server:
+        yield server
+
+
+class Case:
+    """One connection with ``store: file``, and what the doctor says about it."""
+
+    def __init__(self, monkeypatch, server, path):
+        self.server = server
+        self.path = path
+        self.document = {"refresh_token": "first-refresh-token"}
+        self.extra = {"oauth_url": server.token_url, "store": "file", "file_path": str(path)}
+        self.parts = {"conn_type": "oauth2", "host": "https://api.example.com", "login": server.client_id}
+        self.parts |= {"password": server.client_secret, "schema": None, "port": None}
+        self.place = None
+        self.waiting = None
+        monkeypatch.setattr(compat, "get_connection", lambda _: self.connection())
+        monkeypatch.setattr(compat, "shadow_of_connection", lambda _: self.place)
+        monkeypatch.setattr(store_checks, "open_fallback", lambda _: self)
+        discovery._known.clear()
+
+    def connection(self):
+        if self.parts is None:
+            raise compat.AirflowNotFoundException("no")
+        text = self.extra if isinstance(self.extra, str) else json.dumps(self.extra)
+        return SimpleNamespace(**self.parts, extra=text)
+
+    def load(self, key):
+        if isinstance(self.waiting, Exception):
+            raise self.waiting
+        return self.waiting
+
+    def keep(self, **record):
+        record = {
+            "generation": 3,
+            "refresh_token": "third-refresh-token",
+            "entered_fingerprint": fingerprint("x"),
+            **record,
+        }
+        self.document = {"token_record": json.loads(Record(**record).to_json())}
+        # As the store itself leaves it: the tokens beside the record as well.
+        names = ("refresh_token", "access_token")
+        self.document |= {name: record[name] for name in names if record.get(name)}
+        if record.get("expires_in"):
+            self.document["expires_at"] = int(record["issued_at"] + record["expires_in"])
+
+    def lines(self):
+        if self.document is not None:
+            self.path.write_text(json.dumps(self.document))
+        self.path.chmod(0o600) if self.path.exists() else None
+        before = self.path.read_bytes() if self.path.exists() else b""
+        spends = self.server.spends
+        report = examine("xero")
+        assert self.server.spends == spends
+        if before:
+            assert json.loads(self.path.read_bytes()) == json.loads(before)
+        shown = json.dumps(report.as_json())
+        for secret in ("first-refresh-token", "third-refresh-token", self.server.client_secret):
+            assert secret not in shown
+        self.report = report
+        return [f"{finding.level} {finding.check}: {finding.text} -> {finding.change}" for finding in report.findings]
+
+    def found(self, beginning, *parts):
+        lines = self.lines()
+        assert any(line.startswith(beginning) and all(part in line for part in parts) for line in lines), lines
+        return lines
+
+
+@pytest.fixture
+def case(monkeypatch, server, tmp_path):
+    return Case(monkeypatch, server, tmp_path / "account.json")
+
+
+def test_a_healthy_connection(case):
+    case.keep(access_token="at", issued_at=time.time(), expires_in=600.0, refresh_expires_at=time.time() + 30 * 86400)
+    lines = case.lines()
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert not case.report.failed
+    # In the order in which a person would look.
+    checks = list(dict.fromkeys(finding.check for finding in case.report.findings))
+    assert checks == [
+        "connection", "keys", "store", "token endpoint", "clock", "fallback store", "grant", "access token",
+    ]  # fmt: skip
+    assert any("can be written" in line for line in lines)
+
+
+def test_where_the_connection_comes_from(case):
+    case.place = "the environment variable AIRFLOW_CONN_XERO"
+    case.found("ok connection", "AIRFLOW_CONN_XERO")
+    case.parts["conn_type"] = "http"
+    case.found("warn connection", "'http'", "'oauth2'")
+    case.parts = None
+    assert len(case.found("fail connection", "not defined")) == 1
+
+
+def test_keys(case):
+    case.extra |= {"leeway": "soon", "aut_method": "none", "X-Api-Version": "2"}
+    lines = case.found("fail keys", "'leeway'", '"soon"')
+    assert any("'aut_method'" in line and "Did you mean 'auth_method'?" in line for line in lines)
+    assert any("'X-Api-Version'" in line and "'headers'" in line for line in lines)
+    del case.extra["leeway"]
+    case.extra["oauth_url"] = "http://login.example.com/token"
+    case.found("fail keys", "https")
+    case.extra = "{"
+    case.found("fail keys", "not valid JSON")
+
+
+def test_a_missing_secret(case):
+    case.parts["password"] = None
+    case.found("fail keys", "client secret")
+
+
+def test_unsafe_and_incomplete(case):
+    case.extra["verify"] = "false"
+    case.parts["host"] = None
+    case.found("warn keys", "verify is false")
+    case.found("warn keys", "no host")
+
+
+def test_discovery(case):
+    del case.extra["oauth_url"]
+    case.extra |= {"issuer": case.server.issuer, "auth_method": "client_secret_basic"}
+    case.found("ok discovery", case.server.issuer)
+    case.extra["oauth_url"] = case.server.url + "/other"
+    case.found("warn discovery", "/other")
+    case.extra |= {"issuer": case.server.issuer + "/", "oauth_url": ""}
+    discovery._known.clear()
+    assert not any("token endpoint" in line.split(":")[0] for line in case.found("fail discovery", "another issuer"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "says"),
+    [
+        (Answer(200, "<html>"), "warn", "not as a token endpoint does"),
+        (Answer(302, b"", {"Location": "https://x"}), "fail", "redirect"),
+        (Answer(404, {"error": "nothing here"}), "ok", "404"),
+        (Answer(404, "<html>"), "fail", "no token endpoint"),
+        (Answer(503, ""), "warn", "trouble"),
+        (Answer(400, {"error": "invalid_request"}), "ok", "400"),
+    ],
+)
+def test_the_token_endpoint(case, answer, level, says):
+    case.server.routes["/probe"] = lambda _: answer
+    case.extra["oauth_url"] = case.server.url + "/probe"
+    case.found(f"{level} token endpoint", says)
+    sent = case.server.requests_to("/probe")[-1]
+    assert sent.body == b""
+    assert sent.header("Authorization") is None
+
+
+def test_a_server_that_is_not_there_and_a_certificate_that_does_not_verify(case):
+    case.extra["oauth_url"] = "http://127.0.0.1:1/token"
+    assert not any("clock" in line.split(":")[0] for line in case.found("fail token endpoint", "no connection"))
+    with ScriptedServer(tls=True) as other:
+        case.extra["oauth_url"] = other.token_url
+        case.found("fail token endpoint", "certificate does not verify")
+        case.extra["verify"] = other.ca_file
+        case.found("ok token endpoint", "over TLS")
+
+
+def test_the_clock(case, monkeypatch):
+    later = time.time() + 3600
+    monkeypatch.setattr("airflow_oauth_provider.doctor.server.time", SimpleNamespace(time=lambda: later))
+    case.found("warn clock", "seconds ahead of")
+
+
+def test_the_store(case):
+    case.document = None
+    assert len(case.found("fail store", "does not exist")) == 3
+    case.extra["store"] = "vault"
+    case.found("fail keys", "vault_conn_id")
+
+
+def test_a_store_that_cannot_be_written(case, monkeypatch):
+    case.keep()
+    monkeypatch.setattr("os.replace", _refuse)
+    case.found("fail store", "Read-only", "before they spend anything")
+
+
+def _refuse(*_):
+    raise OSError(30, "Read-only file system")
+
+
+def test_the_fallback_store(case):
+    case.waiting = "ciphertext"
+    case.keep()
+    case.found("warn fallback store", "generation 4")
+    case.waiting = StoreUnavailable("away")
+    case.found("warn fallback store", "away")
+
+
+def test_no_refresh_token(case):
+    case.document = {}
+    case.found("fail grant", "no refresh token", "authorize xero")
+
+
+def test_a_refresh_token_that_has_not_been_used(case):
+    case.found("ok grant", "not been used yet")
+
+
+def test_one_that_was_entered_anew(case):
+    case.keep()
+    case.extra["refresh_token"] = "entered-by-hand-1"
+    lines = case.found("ok grant", "entered anew")
+    assert not any("entered-by-hand-1" in line for line in lines)
+
+
+def test_a_dead_grant(case, capsys):
+    case.keep(dead=DeadGrant(fingerprint("third-refresh-token"), "invalid_grant", 1.9e9, "The answer was lost."))
+    lines = case.found("fail grant", "2030-03-17", "invalid_grant", "answer was lost", "authorize xero", "revive xero")
+    assert not any(line.split()[1].startswith("access") for line in lines)
+    assert program.main(["doctor", "xero"]) == 1
+    assert program.main(["revive", "xero"]) == 0
+    assert program.main(["doctor", "xero", "--json"]) == 0
+    assert program.main(["revive", "xero"]) == 0
+    output = capsys.readouterr().out
+    assert "fail  grant" in output
+    assert "not marked as dead" in output
+    assert '"healthy": true' in output
+
+
+def test_the_end_of_a_refresh_token(case):
+    case.keep(refresh_expires_at=time.time() + 3 * 86400)
+    case.found("warn grant", "runs out")
+    case.keep(refresh_expires_at=time.time() - 5)
+    case.found("fail grant", "ran out")
+
+
+def test_access_tokens(case):
+    case.keep(access_token="at", issued_at=time.time() - 100, expires_in=50.0)
+    case.found("ok access token", "refreshes it")
+    case.extra["refresh_when"] = "never"
+    case.found("fail access token", "never")
+    case.keep()
+    case.found("fail access token", "'never'")
+
+
+def test_a_refresh_under_way_and_one_that_never_ended(case):
+    case.keep(lease=Lease("someone", 100, time.time() - 4))
+    case.found("ok refresh", "for 4 seconds")
+    case.keep(lease=Lease("someone", 100, time.time() - 400), interrupted="The answer was lost.")
+    case.found("warn refresh", "never came back")
+    case.found("warn refresh", "answer was lost")
+    case.keep(not_before=time.time() + 60)
+    case.found("warn refresh", "not to be called before")
+
+
+def test_on_the_stores_of_a_real_airflow(server):
+    with Home() as home, OpenBao() as bao:
+        base = {"oauth_url": server.token_url}
+        parts = {"conn_type": "oauth2", "host": server.api_url, "login": server.client_id}
+        parts |= {"password": server.client_secret}
+        home.add_connections(
+            bao={
+                "conn_type": "vault",
+                "host": "127.0.0.1",
+                "port": int(bao.address.rpartition(":")[2]),
+                "password": bao.root_token,
+                "schema": "secret",
+                "extra": {"auth_type": "token", "kv_engine_version": 2, "use_tls": False},
+            },
+            gone={"conn_type": "http", "host": "http://127.0.0.1:1", "password": "a-bearer-token-of-nobody"},
+            one={**parts, "extra": {**base, "refresh_token": server.issue()}},
+            two={**parts, "extra": {**base, "refresh_token": server.issue(), "api_conn_id": "gone"}},
+            three={
+                **parts,
+                "extra": base
+                | {"refresh_token": server.issue(), "store": "vault", "vault_conn_id": "bao", "vault_path": "a"},
+            },
+        )
+        for conn_id in ("one", "two", "three"):
+            assert home.use(conn_id)["generation"] == 1
+        spends = server.spends
+
+        done = home.command("doctor", "one", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        report = json.loads(done.stdout)
+        assert report["healthy"]
+        texts = [finding["text"] for finding in report["findings"] if finding["check"] == "store"]
+        assert "'variable' (that is what 'auto' stands for here)" in texts[0]
+        assert texts[-1] == "it can be written"
+
+        done = home.command("doctor", "two")
+        assert done.returncode == 1
+        assert "fail  API server" in done.stdout
+
+        done = home.run("-m", "airflow", "oauth2", "doctor", "three")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "ok    store           it can be written" in done.stdout
+        assert home.use("three")["generation"] == 1
+        assert server.spends == spends
+        assert server.reuses == 0
