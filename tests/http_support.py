@@ -89,8 +89,7 @@ def run_trigger(trigger):
     made = getattr(import_module(module), name)(**arguments)
 
     async def first():
-        async for event in made.run():
-            return event.payload
+        return [event.payload async for event in made.run()][0]
 
     return json.loads(json.dumps(asyncio.run(first())))
 

@@ -119,6 +119,8 @@ class AsyncClient:
                 text = f"{prepared.method} {show_target(prepared.url or '')} answered {response.status_code}"
             log.warning("%s; attempt %d, next one in %.1f s", text, attempt, pause)
             await asyncio.sleep(pause)
+        for answer in (response, *response.history):
+            answer.url = hook.auth.without_token(answer.url)
         if options["check_response"] and response.status_code >= 400:
             raise api_error(response)
         return response
@@ -213,7 +215,7 @@ def _request(method: str, url: str, request: PageRequest) -> requests.Request:
     """Build the request as ``HttpHook.run`` does: ``data`` is the query of a GET and the body of other methods."""
     place = {"GET": "params", "HEAD": None}.get(method, "data")
     arguments = {place: request.data} if place else {}
-    return requests.Request(method, url, headers=dict(request.headers), **{**arguments, **request.request_kwargs})
+    return requests.Request(method, url, headers=dict(request.headers), **arguments, **request.request_kwargs)
 
 
 def _pause_after(

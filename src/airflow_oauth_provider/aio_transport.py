@@ -78,7 +78,9 @@ class Connections:
             request.method or "",
             url,
             headers=headers,
-            data=request.body,
+            # Neither adds what requests would not send.
+            skip_auto_headers=("Content-Type", "User-Agent", "Accept"),
+            data=request.body.encode() if isinstance(request.body, str) else request.body,
             allow_redirects=False,
             timeout=timeout,
             ssl=await self._context(settings) if url.scheme == "https" else True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from types import SimpleNamespace
 from typing import Any
 
 import requests
@@ -95,6 +96,12 @@ class OAuth2Auth(AuthBase):
         self._placement.take_off(request)
         if token is not None and self.allows(request.url or ""):
             self._placement.put(request, token)
+
+    def without_token(self, url: str) -> str:
+        """Return ``url`` without the token, where it is the query that carries it."""
+        shown = SimpleNamespace(url=url, headers={})
+        self._placement.take_off(shown)
+        return str(shown.url)
 
     def expired_token(self, response: requests.Response) -> str | None:
         """Return the token that ``response`` turns down, if a new one may help; else None."""
