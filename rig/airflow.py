@@ -377,11 +377,12 @@ class AirflowInstance(Server):
         """For an error: the states of the tasks and the ends of the logs of those that did not succeed."""
         states = self.task_states(dag_id, run_id)
         parts = [f"Tasks: {states}"]
+        logs = {task: self.task_log(dag_id, run_id, task) for task in states}
         for task, state in states.items():
             if state not in ("success", None, "upstream_failed"):
-                parts.append(f"--- log of {task}:\n{self.task_log(dag_id, run_id, task)[-4000:]}")
-        if "scheduler" in self.processes and set(states.values()) <= {None, "queued", "scheduled"}:
-            parts.append(f"--- scheduler:\n{self.processes['scheduler'].log_tail()}")
+                parts.append(f"--- log of {task}:\n{logs[task][-4000:]}")
+        if not all(log.strip() for log in logs.values()):  # a task that never began: the others know why
+            parts += [f"--- {name}:\n{process.log_tail()}" for name, process in self.processes.items()]
         return "\n".join(parts)
 
 
