@@ -85,7 +85,7 @@ def parse_retry_after(value: str | None) -> float | None:
     """Return the seconds that a ``Retry-After`` field asks for (RFC 9110 section 10.2.3), or None."""
     if not value:
         return None
-    if value.strip().isdigit():
+    if value.strip().isascii() and value.strip().isdigit():
         return min(float(value.strip()), MAX_LIFETIME)
     try:
         date = parsedate_to_datetime(value)

@@ -138,7 +138,8 @@ def _classified(endpoint: str, timeout: float) -> Iterator[None]:
         requests.exceptions.InvalidSchema,
     ):
         raise errors.NotConnected(f"{endpoint} is no valid URL", lasting=True) from None
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        # A ValueError comes of a redirect whose address is not UTF-8; requests reads it though it does not follow.
         raise errors.LostAnswer(f"{endpoint}: the answer could not be read ({type(error).__name__})") from None
     except OSError as error:
         # requests checks the paths of CA bundle and client certificate before it connects.
