@@ -6,9 +6,6 @@ from airflow_oauth_provider.account import RefreshPolicy
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 from airflow_oauth_provider.stores.record import Record
 
-#: Seconds by which an end has to move to count as put off.
-_PUT_OFF = 60.0
-
 
 def after(policy: RefreshPolicy, old: Record, answer: TokenAnswer, sent_at: float) -> float | None:
     """Return when the refresh token ends that is kept after ``answer``, in seconds since 1970; None: unknown.
@@ -41,7 +38,9 @@ def warns(policy: RefreshPolicy, old: Record, new: Record, now: float) -> float 
     :param now: this machine's wall clock.
     """
     ends, before = new.refresh_expires_at, old.refresh_expires_at
-    if ends is None or (before is not None and ends > before + _PUT_OFF) or before is None:
+    if ends is None or before is None:
         return None
+    if ends - before > (new.issued_at - old.issued_at) / 2:
+        return None  # it moves along with the refreshes; a fixed end stands still, but for rounding
     left = ends - now
     return left if left <= policy.warn_before else None

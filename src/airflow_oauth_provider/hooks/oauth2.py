@@ -123,7 +123,8 @@ class OAuth2Hook(HttpHook):
         """Revoke a token at the authorization server (RFC 7009).
 
         :param kind: ``refresh_token``, which ends the grant, so that a person has to sign in again; or
-            ``access_token``, after which the next request refreshes.
+            ``access_token``, after which the next request refreshes, unless the server ends the grant with that as
+            well, as RFC 7009 section 2.1 allows.
         :return: False where there was no such token.
         :raises OAuth2Error: when the server does not do it; the token may still exist.
         """

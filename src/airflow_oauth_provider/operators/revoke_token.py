@@ -15,7 +15,8 @@ class RevokeTokenOperator(BaseOperator):
     """Revokes the token of an ``oauth2`` connection at the authorization server (RFC 7009).
 
     Revoking the access token alone is the way to try how a DAG recovers from a token that died early: the next
-    request meets a 401, refreshes and is sent again.
+    request meets a 401, refreshes and is sent again. Some servers end the whole grant with any of its tokens (RFC 7009
+    section 2.1 lets them): try it with a grant that you can do without.
 
     Returns whether there was a token to revoke.
 
