@@ -89,7 +89,8 @@ def run_trigger(trigger):
     made = getattr(import_module(module), name)(**arguments)
 
     async def first():
-        return [event.payload async for event in made.run()][0]
+        (payload,) = [event.payload async for event in made.run()]
+        return payload
 
     return json.loads(json.dumps(asyncio.run(first())))
 

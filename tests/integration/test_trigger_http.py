@@ -165,7 +165,8 @@ def test_many_triggers_refresh_once(server):
     async def all_of_them():
         async def one():
             trigger = OAuth2HttpTrigger(oauth2_conn_id=CONN_ID, method="GET", endpoint="/items")
-            return [event.payload async for event in trigger.run()][0]
+            (payload,) = [event.payload async for event in trigger.run()]
+            return payload
 
         return await asyncio.gather(*(one() for _ in range(50)))
 
