@@ -137,8 +137,12 @@ def set_up_authorization_server() -> None:
 def make_environment(folder: Path, newest: tuple[int, int]) -> None:
     """An empty environment on this Python, or on `newest` where Airflow does not take this one."""
     shutil.rmtree(folder, ignore_errors=True)
-    python = sys.executable if sys.version_info[:2] <= newest else ".".join(map(str, newest))
-    run([uv(), "venv", "--quiet", "--no-project", "--python", python, str(folder)], f"make {folder}")
+    python, what = sys.executable, f"make {folder}"
+    if sys.version_info[:2] > newest:
+        # Any that is installed; if there is none, uv fetches one where the network lets it.
+        python = f">=3.{env.OLDEST_PYTHON[1]},<3.{newest[1] + 1}"
+        what += f" (its Airflow does not take Python 3.{sys.version_info[1]}; install one of {python})"
+    run([uv(), "venv", "--quiet", "--no-project", "--python", python, str(folder)], what)
 
 
 def install(folder: Path, *options: Sequence[str]) -> None:
