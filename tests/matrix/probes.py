@@ -80,17 +80,24 @@ def plugins() -> dict[str, Any]:
     }
 
 
-def dag_file(path: str) -> dict[str, Any]:
-    """What a DAG file defines, run as Airflow runs it."""
-    names = runpy.run_path(path, run_name="a_dag_file")
-    return {"names": sorted(name for name in names if not name.startswith("_"))}
+def dag_files(*paths: str) -> dict[str, Any]:
+    """What is heard while each of these DAG files is run as Airflow runs it, in this order."""
+    heard = {}
+    for path in paths:
+        before = len(NOISE.heard)
+        runpy.run_path(path, run_name="a_dag_file")
+        heard[path] = NOISE.heard[before:]
+    return {"heard": heard}
+
+
+NOISE = Noise()
+PROBES = {"provider": provider, "plugins": plugins, "dag_files": dag_files}
 
 
 def main(name: str, *arguments: str) -> None:
-    probe = {"provider": provider, "plugins": plugins, "dag_file": dag_file}[name]
-    with Noise() as noise:
-        found = probe(*arguments)
-    sys.stdout.write("\nPROBE " + json.dumps({**found, "noise": noise.heard}) + "\n")
+    with NOISE:
+        found = PROBES[name](*arguments)
+    sys.stdout.write("\nPROBE " + json.dumps({**found, "noise": NOISE.heard}) + "\n")
 
 
 if __name__ == "__main__":

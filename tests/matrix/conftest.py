@@ -1,0 +1,54 @@
+"""One cell of the matrix: a running Airflow of the version that RIG_AIRFLOW names, with the real servers around it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from rig.airflow import AirflowInstance
+from rig.authorization_server import AuthorizationServer
+from rig.environments import ROOT
+from rig.openbao import OpenBao
+from rig.postgres import Postgres
+from rig.scene import Scene, example_dag
+
+
+@pytest.fixture(scope="session")
+def version() -> str:
+    named = os.environ.get("RIG_AIRFLOW", "")
+    assert named, "RIG_AIRFLOW says which version is under test: run `make test-matrix`"
+    return named
+
+
+@pytest.fixture(scope="session")
+def instance(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
+    dags = tmp_path_factory.mktemp("dags")
+    for path in (ROOT / "example_dags").glob("*.py"):
+        shutil.copy(path, dags)
+    for store in ("variable", "vault"):
+        dag_id, source = example_dag("quickstart", store)
+        (dags / f"{dag_id}.py").write_text(source)
+    if version != "2.11":
+        components = ("api-server", "scheduler", "dag-processor")
+        with AirflowInstance(version, dags_folder=dags, components=components) as airflow:
+            yield airflow
+        return
+    with Postgres() as postgres:  # on SQLite it runs one task at a time, and has no row locks
+        url = postgres.create_database("airflow")
+        with AirflowInstance(version, dags_folder=dags, db_url=url, components=("webserver", "scheduler")) as airflow:
+            yield airflow
+
+
+@pytest.fixture(scope="session")
+def scene(instance: AirflowInstance) -> Iterator[Scene]:
+    """The connection `demo` of the example DAGs on the store `connection`, and one for each other store."""
+    with AuthorizationServer() as server, OpenBao() as bao:
+        scene = Scene(instance, server, bao)
+        scene.connect_stores()
+        scene.connect("demo", "connection")
+        scene.connect("variable", "variable")
+        scene.connect("vault", "vault")
+        yield scene
