@@ -87,7 +87,7 @@ def test_the_wrong_key_is_invalid_client_and_says_what_to_check(authorization_se
 
     pem, _ = _key_pair("airflow-key")
     hook, _ = signed_in(monkeypatch, authorization_server, "key-jwt", private_key=pem)
-    with pytest.raises(exceptions.InvalidClient, match="private_key_jwt.*assertion_audience"):
+    with pytest.raises(exceptions.InvalidClient, match=r"private_key_jwt.*assertion_audience"):
         hook.refresh()
 
 
