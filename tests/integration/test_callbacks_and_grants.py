@@ -97,7 +97,7 @@ def test_the_callback_runs_inside_the_lease(callback, scripted_server):
 )
 def test_what_it_returns_is_validated_like_an_answer(callback, returned, error):
     hook, _ = callback(lambda _: returned)
-    with pytest.raises(error, match="deployment_callbacks|invalid_grant: over"):
+    with pytest.raises(error, match=r"deployment_callbacks|invalid_grant: over"):
         hook.refresh()
 
 
