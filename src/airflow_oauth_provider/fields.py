@@ -307,9 +307,10 @@ FIELDS: tuple[Field, ...] = (
         STORE,
         "string",
         default="auto",
-        choices=("auto", "connection", "variable", "vault", "file"),
+        choices=("auto", "connection", "variable", "vault", "file", "aws_secrets_manager"),
         help="connection: in this connection. variable: in an Airflow Variable. vault: in HashiCorp Vault or "
-        "OpenBao. file: in a JSON file. auto: in this connection if it can be written, else in a Variable.",
+        "OpenBao. file: in a JSON file. aws_secrets_manager: in AWS. auto: in this connection if it can be written, "
+        "else in a Variable.",
     ),
     Field(
         "vault_conn_id",
@@ -353,7 +354,27 @@ FIELDS: tuple[Field, ...] = (
         placeholder="client_id=$.app.id, client_secret=$.app.key, refresh_token=$.tokens[0].refresh",
         unset="client_id, client_secret, refresh_token, access_token and expires_at at the top level",
         in_form=False,
-        help="For Token store = file: where things stand in it, as name=JSONPath.",
+        help="For Token store = file or aws_secrets_manager: where things stand in the JSON, as name=JSONPath.",
+    ),
+    Field(
+        "aws_name",
+        "AWS name",
+        STORE,
+        "string",
+        placeholder="airflow/oauth2/xero",
+        in_form=False,
+        help="For Token store = aws_secrets_manager, and needed there: name or ARN of what keeps the tokens. It has to "
+        "exist, and to be a JSON object.",
+    ),
+    Field(
+        "aws_region",
+        "AWS region",
+        STORE,
+        "string",
+        placeholder="eu-central-1",
+        in_form=False,
+        unset="what the environment says",
+        help="For Token store = aws_secrets_manager.",
     ),
     Field(
         "api_conn_id",

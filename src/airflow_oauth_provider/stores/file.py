@@ -17,11 +17,11 @@ from typing import Any
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.base import StoredRecord
-from airflow_oauth_provider.stores.layout import BadPath, Layout, format_expiry, parse_expiry
+from airflow_oauth_provider.stores.document import TokenDocument, read_layout
+from airflow_oauth_provider.stores.layout import Layout
 from airflow_oauth_provider.stores.metadata import version_of
-from airflow_oauth_provider.stores.parsing import mask_record, stored
+from airflow_oauth_provider.stores.parsing import mask_record
 from airflow_oauth_provider.stores.record import Record
-from airflow_oauth_provider.stores.shared_places import Plain, entered, first_record, may_replace
 
 log = logging.getLogger(__name__)
 
@@ -54,78 +54,41 @@ class FileStore:
         self._conn_id = conn_id
         # A symbolic link stays one: what it points to is replaced.
         self._path = Path(os.path.realpath(path))
-        self._layout = layout
+        self._document = TokenDocument(layout, f"the file {str(self._path)!r}")
         self._sleep = sleep
-        self._known: tuple[dict[str, Any], Record | None] | None = None
+        self._known: dict[str, Any] | None = None
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""
-        document = self._load()
-        found = self._record_in(document)
-        self._known = document, found.record
-        if found.record is None:
-            return StoredRecord(first_record(self._plain(document)), None)
-        return found
+        self._known = self._load()
+        return self._document.read(self._known)
 
     def secrets(self) -> dict[str, Any]:
         """Return what stands beside the record: client id and secret, and a refresh token that a person entered."""
         if self._known is None:
-            self.read()
-        document, record = self._known or ({}, None)
-        kept = {name: self._layout.text(document, name) for name in ("client_id", "client_secret")}
-        if record is not None:
-            kept["refresh_token"] = entered(self._plain(document), record)
-        return {name: value for name, value in kept.items() if value}
+            self._known = self._load()
+        return self._document.secrets(self._known)
 
     def write(self, record: Record, *, if_version: str | None) -> str:
         """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
         mask_record(record)
-        text = record.to_json()
-        new_version = version_of(text)
+        new_version = version_of(record.to_json())
         assert new_version is not None  # noqa: S101 - a text always has a version
         with self._failing("written"), self._locked():
             document = self._load()
-            held = self._record_in(document)
-            if held.version != if_version:
-                if held.version == new_version:
+            held = self._document.record_in(document).version
+            if held != if_version:
+                if held == new_version:
                     return new_version  # our own write, whose end we have not seen
                 raise StaleVersion(f"The record in {self._where} was changed by another worker.")
-            try:
-                self._update(document, text, record, held.record)
-            except BadPath as error:
-                raise StoreNotWritable(f"{self._where} does not fit file_map: {error}.") from None
+            self._document.update(document, record)
             self._replace(document)
-        self._known = document, record
+        self._known = document
         return new_version
 
     @property
     def _where(self) -> str:
-        return f"the file {str(self._path)!r}"
-
-    def _update(self, document: dict[str, Any], text: str, new: Record, old: Record | None) -> None:
-        replaces = may_replace(self._plain(document), old, new)
-        # As an object, which people can read; from text, so that what is read again is what was written.
-        self._layout.set(document, "record", json.loads(text))
-        if replaces:
-            self._layout.set(document, "refresh_token", new.refresh_token)
-        if new.access_token:
-            self._layout.set(document, "access_token", new.access_token)
-            if new.expires_at is not None:
-                like = self._layout.get(document, "expires_at")
-                self._layout.set(document, "expires_at", format_expiry(new.expires_at, like))
-
-    def _plain(self, document: dict[str, Any]) -> Plain:
-        layout = self._layout
-        return Plain(
-            layout.text(document, "refresh_token"),
-            layout.text(document, "access_token"),
-            parse_expiry(layout.get(document, "expires_at")),
-        )
-
-    def _record_in(self, document: dict[str, Any]) -> StoredRecord:
-        value = self._layout.get(document, "record")
-        text = None if value in (None, "") else value if isinstance(value, str) else _compact(value)
-        return stored(text, f"The member {'.'.join(map(str, self._layout.places['record']))!r} of {self._where}")
+        return self._document.where
 
     def _load(self) -> dict[str, Any]:
         with self._failing("read"):
@@ -195,10 +158,6 @@ class FileStore:
             raise kind(f"{self._where} could not be {what}: {error.strerror or type(error).__name__}.") from None
 
 
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
 def open_store(conn_id: str, options: Mapping[str, Any]) -> FileStore:
     """Return the store of a connection with ``store: file``.
 
@@ -212,10 +171,4 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> FileStore:
             f"Connection {conn_id!r}: with store 'file', the key 'file_path' of its extra has to be the absolute path "
             f"of a JSON file{f', not {path!r}' if path else ''}."
         )
-    try:
-        layout = Layout.parse(options.get("file_map") or {})
-    except BadPath as error:
-        raise ConfigurationError(
-            f"Connection {conn_id!r}: the key 'file_map' of its extra is wrong: {error}."
-        ) from None
-    return FileStore(conn_id, path, layout)
+    return FileStore(conn_id, path, read_layout(conn_id, options.get("file_map")))
