@@ -138,7 +138,7 @@ class AwsSecretStore:
         self._known = _Secret(new_id, document)
         return True
 
-    def _call(self, what: str, operation: Callable[[Any], Any], *, elsewhere: bool = False) -> _T | Any | None:
+    def _call(self, what: str, operation: Callable[[Any], Any], *, elsewhere: bool = False) -> Any:
         """Send one request.
 
         :param elsewhere: return None where AWS says that the label is not where the request takes it from.
