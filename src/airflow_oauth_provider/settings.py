@@ -13,6 +13,7 @@ from airflow_oauth_provider.dialects import read_dialect, read_placement
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.extra import Extra
 from airflow_oauth_provider.fields import FIELDS, STORE
+from airflow_oauth_provider.host_template import is_template
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.scrub import show_url
@@ -65,7 +66,8 @@ class Settings:
     """A connection as the rest of the package sees it.
 
     :param conn_id: its name.
-    :param base_url: the API's base URL; empty where the connection has no host.
+    :param base_url: the API's base URL; empty where the connection has no host. It may have names of the token answer
+        in braces, see :mod:`airflow_oauth_provider.host_template`.
     :param allowed_origins: the origins that may see the access token.
     :param headers: sent with every API call.
     :param transport: timeout, TLS and proxies, for the API and the authorization server alike.
@@ -199,7 +201,7 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
     extra = Extra(conn_id, connection.extra, {"host": connection.host})
     extra.check()
     base_url = _base_url(conn_id, connection, extra)
-    origins = {origin_of(base_url)} if base_url else set()
+    origins = {origin_of(base_url)} if base_url and not is_template(base_url) else set()
     for entry in extra.get("allowed_hosts") or []:
         origin = parse_allowed(entry)
         if origin is None:
@@ -241,6 +243,8 @@ def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
     host = (connection.host or "").strip() or extra.preset("host")
     if not host:
         return ""
+    if is_template(host):
+        return host
     url = host if "://" in host else f"{connection.schema or 'https'}://{host}"
     if connection.port:
         url = f"{url}:{connection.port}"

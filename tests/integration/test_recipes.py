@@ -11,6 +11,8 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_oauth_provider import compat
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from tests import http_support
 from tests.http_support import CONTEXT, connect
 
@@ -104,6 +106,41 @@ def test_elastic_io_does_not_send_the_token_where_an_answer_says(use, scripted_s
     use("elastic_io", refresh_when="always", host="https://login.example.com")
     with pytest.raises(Exception, match="allowed_hosts"):
         run(load("elastic_io"))
+
+
+@pytest.mark.parametrize("host", ["{instance_url}", "{instance_url}/", "http://{server}/api"])
+def test_the_host_may_come_from_the_answer(use, scripted_server, host):
+    scripted_server.rules.extra = {
+        "instance_url": f"{scripted_server.api_url}/",
+        "server": f"127.0.0.1:{scripted_server.port}",
+    }
+    use("elastic_io", host=host)
+    hook = OAuth2Hook("elastic_io", method="GET")
+    assert hook.run("/items").status_code == 200
+    assert scripted_server.spends == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({}, "no text under 'instance_url'. It has: scope, token_type"),
+        ({"instance_url": "http://api.example.com"}, "has to be an https URL"),
+        ({"instance_url": 5}, "no text under 'instance_url'"),
+    ],
+)
+def test_a_host_that_does_not_come_from_the_answer(use, scripted_server, extra, says):
+    scripted_server.rules.extra = extra
+    use("elastic_io", host="{instance_url}")
+    with pytest.raises(ConfigurationError, match="'elastic_io'") as caught:
+        OAuth2Hook("elastic_io", method="GET").run("/items")
+    assert says in str(caught.value)
+    assert scripted_server.requests_to("/api") == []
+
+
+def test_a_secret_is_no_part_of_a_host(use, scripted_server):
+    use("elastic_io", host="https://{refresh_token}.example.com")
+    with pytest.raises(ConfigurationError, match="no text under"):
+        OAuth2Hook("elastic_io", method="GET").run("/items")
 
 
 def test_webmethods(use, scripted_server, monkeypatch):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider import compat, host_template
 from airflow_oauth_provider.auth import OAuth2Auth
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
 from airflow_oauth_provider.fields import CONN_TYPE, HOOK_NAME
@@ -280,9 +280,12 @@ class OAuth2Hook(HttpHook):
                 f"Connection {self.oauth2_conn_id!r}: enter the API's base URL in the field 'host'."
             )
         self.base_url = settings.base_url
+        if host_template.is_template(settings.base_url):
+            self.base_url = host_template.fill(self.oauth2_conn_id, settings.base_url, self.get_token_response())
+            self.auth.allow(self.base_url)
         self._base_url_initialized = True
         if settings.http_options["srv_lookup"]:
-            scheme, _, rest = settings.base_url.partition("://")
+            scheme, _, rest = self.base_url.partition("://")
             self._srv_lookup_enabled = True
             self._srv_scheme, self._srv_name = scheme, rest.partition("/")[0].partition(":")[0]
 
