@@ -148,12 +148,9 @@ def _home(store: str, server: ScriptedProcess, folder: Path) -> Iterator[dict[st
         with OpenBao() as bao:
             connection["extra"] |= {"vault_conn_id": "bao", "vault_path": "airflow/soak"}
             environ["AIRFLOW_CONN_SOAK"] = json.dumps(connection)
-            environ["AIRFLOW_CONN_BAO"] = json.dumps(
-                {
-                    "conn_type": "vault", "host": "127.0.0.1", "port": bao.port, "schema": "secret",
-                    "password": bao.root_token, "extra": {"use_tls": False, "kv_engine_version": 2, "auth_type": "token"},
-                }
-            )  # fmt: skip
+            extra = {"use_tls": False, "kv_engine_version": 2, "auth_type": "token"}
+            where = {"conn_type": "vault", "host": "127.0.0.1", "port": bao.port, "schema": "secret"}
+            environ["AIRFLOW_CONN_BAO"] = json.dumps({**where, "password": bao.root_token, "extra": extra})
             yield environ
         return
     with Postgres() as postgres:
