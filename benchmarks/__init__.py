@@ -1,0 +1,1 @@
+"""Benchmarks: `make bench`, or `make bench ARGS="pages auth"` for some of them."""
