@@ -15,6 +15,17 @@ _BY_CERTIFICATE = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 
 #: The secrets that a connection's extra can hold.
 SECRET_KEYS = ("refresh_token", "access_token", "private_key", "user_password", "subject_token", "actor_token")
+# What marks a parameter or header as secret that a connection adds to token requests.
+_SECRET_MARKS = ("token", "secret", "password", "key", "auth", "cookie", "assertion")
+
+
+def secrets(extra: Extra) -> list[str]:
+    """Return the secrets that the extra holds, for masking."""
+    values = [extra.get(key) for key in SECRET_KEYS]
+    for key in ("extra_params", "extra_headers"):
+        added: dict[str, str] = extra.get(key) or {}
+        values += [value for name, value in added.items() if any(mark in name.lower() for mark in _SECRET_MARKS)]
+    return [value for value in values if value]
 
 
 def auth_method(extra: Extra, secret: str | None) -> str:

@@ -142,8 +142,8 @@ class Settings:
     @property
     def secrets(self) -> list[str]:
         """The secrets that the connection itself holds, for masking."""
-        values = [self._client_secret, *(self._extra.get(key) for key in credentials.SECRET_KEYS)]
-        return [value for value in values if value]
+        own = [self._client_secret] if self._client_secret else []
+        return [*own, *credentials.secrets(self._extra)]
 
     @property
     def refresh_when(self) -> str:

@@ -161,6 +161,11 @@ def test_secrets_of_the_connection_are_all_masked():
     assert len(settings(oauth_url=URL, **given).secrets) == len(secret_keys) + 1
 
 
+def test_secrets_among_further_parameters_are_masked():
+    read = settings(oauth_url=URL, extra_params="account_id=12, api_key=k123", extra_headers="X-Auth-Token=t123")
+    assert read.secrets == ["hidden-secret", "k123", "t123"]
+
+
 def test_a_jwt_bearer_grant_needs_no_other_authentication():
     account = settings(oauth_url=URL, grant_type="jwt_bearer", private_key=KEY, password=None).account()
     assert account.client.auth_method == "none"

@@ -32,7 +32,7 @@ def request_token(client: Client, parameters: Parameters) -> TokenAnswer:
     :raises OAuth2ProtocolError: for everything but a token; see :mod:`airflow_oauth_provider.oauth2.errors`.
     """
     dialect = client.dialect
-    fields = [(name, value) for name, value in parameters if value]
+    fields = list(parameters)
     headers = {"Accept": "application/json", **dialect.headers}
     client_auth.METHODS[client.auth_method](client, fields, headers)
     secrets = secrets_of(client, fields)
