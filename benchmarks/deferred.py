@@ -69,7 +69,8 @@ def report(rounds: int) -> list[str]:
         peak = {which: statistics.median(r["mb"] for r in found) for which, found in results.items()}
         lines.append(
             f"| {name} | {rate['ours'] / rate['stock']:.2f} | {peak['ours'] - peak['stock']:+.0f} MB | "
-            f"{rate['ours']:.0f} a second, {peak['ours']:.0f} MB | {rate['stock']:.0f} a second, {peak['stock']:.0f} MB |"
+            f"{rate['ours']:.0f} a second, {peak['ours']:.0f} MB | {rate['stock']:.0f} a second, "
+            f"{peak['stock']:.0f} MB |"
         )
     return [*lines, "", "Bar: no slower than stock."]
 

@@ -76,7 +76,7 @@ def report(rounds: int) -> list[str]:
     lines = [
         f"### {PAGES} pages of 20 KB",
         "",
-        "| | | times as fast as stock | against a bare session | `OAuth2HttpOperator` | bare session | `HttpOperator` |",
+        "| | time | times as fast as stock | against a bare session | `OAuth2HttpOperator` | bare | `HttpOperator` |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, tls in (("TLS", 1), ("plain HTTP", 0)):

@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TOKEN = "benchmark-token"  # noqa: S105
+TOKEN = "benchmark-token"
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
 def airflow_home() -> Iterator[None]:
-    """An empty AIRFLOW_HOME, for this process and those that it starts."""
+    """Make an empty AIRFLOW_HOME, for this process and those that it starts."""
     with tempfile.TemporaryDirectory(prefix="bench-airflow-") as home:
         bundles = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
         for name in list(os.environ):
