@@ -152,7 +152,7 @@ FIELDS: tuple[Field, ...] = (
         placeholder="tenant=contoso.onmicrosoft.com",
         unset="none",
         help="What the provider's addresses differ by, such as your tenant or region: name=value, with commas "
-        "between them. Saving without one that is needed leads to an error that names it.",
+        "between them. If one is missing, the first task says which.",
     ),
     Field(
         "oauth_url",
@@ -161,7 +161,7 @@ FIELDS: tuple[Field, ...] = (
         "string",
         placeholder="https://login.example.com/oauth/token",
         help="The address that hands out tokens, as the vendor's documentation gives it. "
-        "Fill in this field or the issuer.",
+        "Fill in this field or the issuer, unless you chose a provider.",
     ),
     Field(
         "issuer",
@@ -307,10 +307,10 @@ FIELDS: tuple[Field, ...] = (
         STORE,
         "string",
         default="auto",
-        choices=("auto", "connection", "variable", "vault", "file", "aws_secrets_manager"),
+        choices=("auto", "connection", "variable", "vault", "file", "aws_secrets_manager", "azure_keyvault"),
         help="connection: in this connection. variable: in an Airflow Variable. vault: in HashiCorp Vault or "
-        "OpenBao. file: in a JSON file. aws_secrets_manager: in AWS. auto: in this connection if it can be written, "
-        "else in a Variable.",
+        "OpenBao. file: in a JSON file. aws_secrets_manager: in AWS. azure_keyvault: in Azure. auto: in this "
+        "connection if it can be written, else in a Variable.",
     ),
     Field(
         "vault_conn_id",
@@ -375,6 +375,26 @@ FIELDS: tuple[Field, ...] = (
         in_form=False,
         unset="what the environment says",
         help="For Token store = aws_secrets_manager.",
+    ),
+    Field(
+        "keyvault_url",
+        "Azure Key Vault",
+        STORE,
+        "string",
+        placeholder="https://my-vault.vault.azure.net",
+        in_form=False,
+        help="For Token store = azure_keyvault, and needed there: the vault's address.",
+    ),
+    Field(
+        "keyvault_names",
+        "Names in Azure Key Vault",
+        STORE,
+        "pairs",
+        placeholder="client_id=xero-id, client_secret=xero-key, refresh_token=xero-refresh, access_token=xero-access",
+        in_form=False,
+        unset="the connection's id with -client-id, -client-secret, -refresh-token, -access-token and -token-record",
+        help="For Token store = azure_keyvault: what is called how there, as name=name in the vault. Nothing behind "
+        "the = means that it is not kept.",
     ),
     Field(
         "api_conn_id",
