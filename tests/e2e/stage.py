@@ -10,10 +10,9 @@ from rig.airflow import AirflowInstance
 from rig.authorization_server import AuthorizationServer
 from rig.openbao import OpenBao
 from rig.recorder import Recorder
-from rig.scene import Scene, example_dag
+from rig.scene import Scene
+from tests.e2e.examples import QUICKSTARTS, add_example
 
-# The store that a connection names: the connection's id says it.
-QUICKSTARTS = ("connection", "variable", "vault", "auto")
 ACCESS_TOKEN_LIFETIME = 10
 
 
@@ -44,9 +43,3 @@ def runs(scene: Scene) -> dict[str, tuple[str, str]]:
     for dag_id, run_id in started.values():
         assert scene.airflow.wait(dag_id, run_id) == "success", scene.airflow.explain(dag_id, run_id)
     return started
-
-
-def add_example(airflow: AirflowInstance, name: str, conn_id: str) -> str:
-    dag_id, source = example_dag(name, conn_id)
-    airflow.add_dag(f"{dag_id}.py", source)
-    return dag_id
