@@ -3,7 +3,7 @@
 A connection whose access token is still fresh has been used lately: its task is skipped.
 """
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, dag, task
 
@@ -12,7 +12,7 @@ from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 CONNECTIONS = ["demo"]
 
 
-@dag(schedule="@weekly", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), catchup=False)
+@dag(schedule="@weekly", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
 def keep_alive() -> None:
     @task(retries=3)
     def refresh(conn_id: str) -> dict[str, object]:
