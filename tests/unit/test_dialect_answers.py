@@ -1,0 +1,104 @@
+"""Whatever a server answers in whatever dialect: a token, or one of the package's own errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_oauth_provider.oauth2 import errors, json_paths
+from airflow_oauth_provider.oauth2.answers import parse_token_answer
+from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
+from airflow_oauth_provider.oauth2.http import HttpAnswer
+from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date
+
+NAMES = st.sampled_from([*PLACEABLE, "ok", "data", "errors", "code"])
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(STANDARD_CODES)
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12
+)
+PATHS = st.sampled_from(["$", "$.data", "$.data.code", "$.errors[0].code", "$['data'].access_token", "$.ok[3]"])
+DIALECTS = st.builds(
+    Dialect,
+    paths=st.dictionaries(st.sampled_from(PLACEABLE), PATHS, max_size=4),
+    milliseconds=st.booleans(),
+    default_expires_in=st.none() | st.just(60.0),
+    accepted_types=st.sampled_from([(), ("bearer",)]),
+    error_codes=st.dictionaries(st.text(max_size=5), st.sampled_from(STANDARD_CODES), max_size=2),
+    error_mark=st.none() | st.builds(ErrorMark, PATHS, st.sampled_from(["^false$", "Denied", "."])),
+    scope_separator=st.sampled_from(" ,;"),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    members=st.dictionaries(NAMES, VALUES, max_size=8),
+    status=st.sampled_from([200, 201, 302, 400, 401, 403, 429, 500, 503]),
+    date=st.sampled_from(["", "Sat, 21 Nov 2026 09:00:00 GMT", "nonsense", "Sat, 99 Nov 2026 09:00:00 GMT"]),
+    dialect=DIALECTS,
+)
+def test_a_token_or_a_typed_error(members, status, date, dialect):
+    headers = {"content-type": "application/json", **({"date": date} if date else {})}
+    answer = HttpAnswer("https://login.example.com/token", status, headers, json.dumps(members).encode())
+    try:
+        token = parse_token_answer(answer, ["a secret that is long"], dialect)
+    except errors.OAuth2ProtocolError as error:
+        assert str(error).startswith("https://login.example.com/token answered")  # noqa: PT017
+    else:
+        assert 200 <= status < 300
+        assert token.access_token.isprintable()
+        assert token.expires_in is None or 0 < token.expires_in <= MAX_LIFETIME
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (1000.0 + 90, 90),
+        ("1090", 90),
+        ((1_700_000_000.0 + 90) * 1000, None),
+        ("1970-01-01T00:18:10Z", 90),
+        ("1970-01-01T00:18:10", 90),
+        ("1970-01-01T01:18:10+01:00", 90),
+        ("Thu, 01 Jan 1970 00:18:10 GMT", 90),
+        (999, None),
+        ("yesterday", None),
+        (None, None),
+        (True, None),
+        ({}, None),
+        ("0001-01-01T00:00:00+14:00", None),
+    ],
+)
+def test_dates(value, seconds):
+    found = parse_date(value, server_now=1000.0)
+    if seconds is None and isinstance(value, float):
+        assert found == MAX_LIFETIME
+    else:
+        assert found == seconds
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("$", {"a": [{"b": 1}], "c d": 2, "n": None}),
+        ("$.a[0].b", 1),
+        ("$['a'][0]['b']", 1),
+        ('$["c d"]', 2),
+        ("$.a[1].b", None),
+        ("$.a.b", None),
+        ("$.n.x", None),
+        ("$.zzz", None),
+    ],
+)
+def test_plain_paths_need_no_library(path, found, monkeypatch):
+    monkeypatch.setattr(json_paths, "_compiled", lambda _: pytest.fail("asked the library"))
+    assert json_paths.find(path, {"a": [{"b": 1}], "c d": 2, "n": None}) == found
+
+
+@pytest.mark.parametrize("path", ["a", "$..[", "$.a[", "$.a['x", ""])
+def test_what_is_no_path_says_so(path):
+    with pytest.raises(json_paths.BadPathError):
+        json_paths.check(path)
