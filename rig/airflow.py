@@ -299,8 +299,10 @@ class AirflowInstance(Server):
         """Wait until the DAG is there; what Airflow could not import is in the error."""
 
         def there() -> bool:
-            answer = self.request("GET", f"{self.api_url}/dags/{dag_id}")
-            return answer.ok and not answer.json().get("is_stale", False)
+            # The details come from the serialized DAG, which is written after the DAG's own row. A run that
+            # is started between the two fails before its first task begins.
+            answers = [self.request("GET", f"{self.api_url}/dags/{dag_id}{part}") for part in ("", "/details")]
+            return all(answer.ok for answer in answers) and not answers[0].json().get("is_stale", False)
 
         try:
             wait_until(there, timeout, f"DAG {dag_id} is there", every=0.3)
