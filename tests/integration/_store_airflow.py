@@ -59,7 +59,6 @@ class ApiServer(Server):
             AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=str(users),
             AIRFLOW__API_AUTH__JWT_SECRET=secrets.token_hex(32),
             AIRFLOW__API_AUTH__JWT_ISSUER="airflow",  # 3.0 has none, which a recent PyJWT refuses
-            AIRFLOW__CORE__LAZY_DISCOVER_PROVIDERS="False",
             AIRFLOW__LOGGING__LOGGING_LEVEL="DEBUG",
         )
         self.run("db", "migrate")

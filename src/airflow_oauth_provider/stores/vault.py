@@ -256,11 +256,7 @@ class VaultStore:
         except exceptions.InvalidPath as error:
             return _NotFound(error.json)
         except (exceptions.Forbidden, exceptions.Unauthorized):
-            raise StoreUnavailable(
-                f"Vault does not allow the login of {self._vault_conn_id!r} to {capability} {self._where()}. Its "
-                "policy needs the capabilities create, read and update on that path (on KV v2 with /data/ after the "
-                "mount point)."
-            ) from None
+            raise StoreUnavailable(self._why_forbidden(capability)) from None
         except exceptions.InvalidRequest as error:
             message = _scrub(error, hidden or {})
             if "check-and-set" in message:
@@ -272,6 +268,26 @@ class VaultStore:
             raise StoreUnavailable(
                 f"Vault did not answer ({type(error).__name__}) when asked to {capability} {self._where()}."
             ) from None
+
+    def _why_forbidden(self, capability: str) -> str:
+        """Tell a token that has ended from a right that is missing: Vault answers 403 to both."""
+        from hvac.exceptions import VaultError
+        from requests import RequestException
+
+        try:
+            known = self._session is not None and self._session.client.is_authenticated()
+        except (VaultError, RequestException):
+            known = True  # it cannot be told now, and a missing right is what people meet more often
+        if not known:
+            return (
+                f"Vault does not know the token of the Airflow connection {self._vault_conn_id!r}, with which "
+                f"to {capability} {self._where()}: it has ended or was revoked. Enter a new one, or let Airflow log "
+                "in by itself (auth_type approle, kubernetes, …)."
+            )
+        return (
+            f"Vault does not allow the login of {self._vault_conn_id!r} to {capability} {self._where()}. Its policy "
+            "needs the capabilities create, read and update on that path (on KV v2 with /data/ after the mount point)."
+        )
 
 
 class _Changed:
