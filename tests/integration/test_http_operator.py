@@ -48,8 +48,9 @@ def next_page(response):
 # -- one session -------------------------------------------------------------------------------------------------
 
 
-def test_all_pages_on_one_connection_with_one_token(server):
-    texts = run(pagination_function=next_page)
+@pytest.mark.parametrize("keep_alive", [True, False])  # with it, an adapter outlives its session
+def test_all_pages_on_one_connection_with_one_token(server, keep_alive):
+    texts = run(pagination_function=next_page, tcp_keep_alive=keep_alive)
     assert [json.loads(text)["page"] for text in texts] == list(range(1, 11))
     calls = api_calls(server)
     assert len({call.connection for call in calls}) == 1

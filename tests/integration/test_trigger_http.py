@@ -14,6 +14,7 @@ import pytest
 
 from airflow_oauth_provider import aio
 from airflow_oauth_provider.exceptions import ApiError, ConfigurationError, ForeignOrigin, ReauthorizationRequired
+from airflow_oauth_provider.manager import TokenManager
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import LinkHeader, NextUrl
 from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
@@ -161,7 +162,11 @@ def test_an_expired_token_is_refreshed_once_and_the_page_is_fetched_again(server
     assert len(api_calls(server)) == 11
 
 
-def test_many_triggers_refresh_once(server):
+def test_many_triggers_refresh_once(server, monkeypatch):
+    """And of the worker threads, which are few, they take one."""
+    original, asked = TokenManager.access_token, []
+    monkeypatch.setattr(TokenManager, "access_token", lambda *a, **o: asked.append(1) or original(*a, **o))
+
     async def all_of_them():
         async def one():
             trigger = OAuth2HttpTrigger(oauth2_conn_id=CONN_ID, method="GET", endpoint="/items")
@@ -173,6 +178,7 @@ def test_many_triggers_refresh_once(server):
     events = asyncio.run(all_of_them())
     assert {event["status"] for event in events} == {"success"}
     assert server.spends == 1
+    assert len(asked) == 1
     server.grants.expire_access_tokens()
     assert {event["status"] for event in asyncio.run(all_of_them())} == {"success"}
     assert server.spends == 2
