@@ -124,7 +124,8 @@ def test_of_many_writers_one_wins_each_round(aws):
     assert sorted(won) == list(range(1, rounds + 1))
 
 
-def test_a_write_between_compare_and_set_is_seen_by_aws(aws):
+@pytest.mark.parametrize("before_the_move", [True, False])
+def test_a_write_between_compare_and_set_is_seen_by_aws(aws, before_the_move):
     """Both have compared; the second one's move of AWSCURRENT is refused, and it finds out why."""
     one, two = store_of(aws), store_of(aws)
     first = one.read().record
@@ -132,7 +133,7 @@ def test_a_write_between_compare_and_set_is_seen_by_aws(aws):
     move = two._call
 
     def late(what, operation, *, elsewhere=False):
-        if elsewhere:
+        if elsewhere is before_the_move and what == "written":
             one.write(grown(first, "second"), if_version=None)
         return move(what, operation, elsewhere=elsewhere)
 
