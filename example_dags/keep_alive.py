@@ -12,15 +12,16 @@ from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 CONNECTIONS = ["demo"]
 
 
+@task(retries=3)
+def refresh(conn_id: str) -> dict[str, object]:
+    status = OAuth2Hook(conn_id).refresh(force=False)
+    if status.action == "reused":
+        raise AirflowSkipException(f"{conn_id} was refreshed lately")
+    return status.as_dict()
+
+
 @dag(schedule="@weekly", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False)
 def keep_alive() -> None:
-    @task(retries=3)
-    def refresh(conn_id: str) -> dict[str, object]:
-        status = OAuth2Hook(conn_id).refresh(force=False)
-        if status.action == "reused":
-            raise AirflowSkipException(f"{conn_id} was refreshed lately")
-        return status.as_dict()
-
     refresh.expand(conn_id=CONNECTIONS)
 
 

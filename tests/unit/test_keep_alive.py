@@ -1,0 +1,43 @@
+"""The example DAG that uses refresh tokens before they die unused."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from example_dags import keep_alive
+from tests.unit.fakes import World
+
+
+@pytest.fixture
+def refresh(monkeypatch):
+    """The DAG's task on a connection of a world in memory."""
+    world = World(lifetime=1800.0)
+
+    class Hook:
+        def __init__(self, conn_id):
+            self.manager, _ = world.worker()
+
+        def refresh(self, force):
+            from airflow_oauth_provider.outcome import Demand
+
+            return self.manager.obtain(Demand(force=force)).status
+
+    monkeypatch.setattr(keep_alive, "OAuth2Hook", Hook)
+    return world, keep_alive.refresh.function
+
+
+def test_it_maps_over_the_list_once_a_week():
+    dag = keep_alive.keep_alive()
+    assert dag.get_task("refresh").is_mapped
+    assert "weekly" in str(dag.schedule)
+
+
+def test_an_unused_connection_is_refreshed_and_one_used_lately_is_skipped(refresh):
+    world, task = refresh
+    for week in range(1, 4):
+        assert task("demo")["generation"] == week
+        with pytest.raises(AirflowSkipException):
+            task("demo")
+        world.pass_time(7 * 86400.0)
+    assert world.server.refreshes == 3
