@@ -141,9 +141,7 @@ def show(history: Sequence[Run], counts: dict[str, int]) -> None:
     say("\nTokens by their fingerprints; a refresh token is replaced each time it is spent:\n")
     say(table(head, rows))
     if any(run.after.generation - run.before.generation > 1 for run in history):
-        say(
-            f"\nWhere a run took longer than its access token lives ({LIFETIME} s), the second task refreshed by itself."
-        )
+        say(f"\nWhere a run took longer than its access token lives ({LIFETIME} s), the second task refreshed too.")
     say(
         f"\nWhat the authorization server counted: {counts['spends']} refreshes, "
         f"{counts['reuses']} refresh tokens spent twice, {counts['grants_revoked']} grants lost."

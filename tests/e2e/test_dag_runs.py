@@ -44,13 +44,13 @@ def test_the_store_holds_the_newest_token(scene, runs, store):
 
 
 def test_a_stock_http_operator_gets_its_200(scene, runs):
-    dag_id, run_id = runs["stock_http_operator auto"]
+    dag_id, run_id = runs["stock_http_operator stock"]
 
     assert len(scene.fetched(dag_id, run_id)) == 10
 
 
 def test_the_hook_in_a_task_of_ones_own(scene, runs):
-    dag_id, run_id = runs["hook_in_task vault"]
+    dag_id, run_id = runs["hook_in_task hook"]
 
     assert scene.airflow.xcom(dag_id, run_id, "count_items") == 10
 
