@@ -8,6 +8,8 @@ import subprocess
 from typing import Any
 
 import requests
+from cryptography.fernet import Fernet
+from sqlalchemy import create_engine, text
 
 from rig.environments import MAIN_AIRFLOW, clean_environ, python_of
 from rig.processes import LOOPBACK, Process, Server, free_port, is_listening, wait_until
@@ -65,8 +67,8 @@ class ApiServer(Server):
         command = [self._python, "-m", "airflow", "api-server", "--host", LOOPBACK]
         command += ["--port", str(self.port), "--workers", str(self._workers)]
         self.process = Process(self.name, command, self.log, self.environ, cwd=self.folder)
-        wait_until(lambda: is_listening(self.port), 90, "the API server listens", self.process)
-        wait_until(self._is_healthy, 60, "the API server is healthy", self.process)
+        wait_until(lambda: is_listening(self.port), 240, "the API server listens", self.process)
+        wait_until(self._is_healthy, 120, "the API server is healthy", self.process)
 
     def _is_healthy(self) -> bool:
         try:
@@ -77,7 +79,7 @@ class ApiServer(Server):
     def run(self, *arguments: str) -> str:
         """Run an airflow command beside the server; gives its output."""
         command = [str(self._python), "-m", "airflow", *arguments]
-        done = subprocess.run(command, env=self.environ, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=self.environ, cwd=self.folder, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -97,6 +99,15 @@ class ApiServer(Server):
         body = {"connection_id": conn_id, "conn_type": "oauth2", **members}
         answer = self.api("POST", "/api/v2/connections", body)
         assert answer.ok, answer.text
+
+    def extra(self, conn_id: str) -> str:
+        """The extra as the database has it, decrypted."""
+        engine = create_engine(self.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+        with engine.begin() as transaction:
+            query = text("SELECT extra FROM connection WHERE conn_id = :conn_id")
+            raw: str = transaction.execute(query, {"conn_id": conn_id}).scalar_one()
+        engine.dispose()
+        return Fernet(FERNET_KEY).decrypt(raw.encode()).decode()
 
     def __repr__(self) -> str:
         return f"ApiServer({self.base_url})"
