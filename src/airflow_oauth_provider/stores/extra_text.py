@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from airflow_oauth_provider.fields import MASK
+
 #: The member that holds the record. "token" makes Airflow show it as ``***`` and keep it when a form is
 #: saved.
 RECORD_MEMBER = "token_record"
@@ -18,7 +20,7 @@ class NotAnObjectError(ValueError):
 
 
 def get_member(extra: str | None, name: str = RECORD_MEMBER) -> str | None:
-    """Return the string member ``name``; None where it is absent, null or empty.
+    """Return the string member ``name``; None where it is absent, null or empty, or the mask that a form leaves.
 
     :raises NotAnObjectError: ``extra`` is not a JSON object, or the member is no string.
     """
@@ -26,7 +28,7 @@ def get_member(extra: str | None, name: str = RECORD_MEMBER) -> str | None:
     for key, start, end in _members(extra or ""):
         if key == name:
             value = json.loads((extra or "")[start:end])
-    if value is None or value == "":
+    if value in (None, "", MASK):
         return None
     if not isinstance(value, str):
         raise NotAnObjectError(f"{name} in extra is not a string")
