@@ -211,8 +211,6 @@ class TokenManager:
         if self._watch.is_over(lease):
             return self._retried(lambda: self._keeping.recover(snapshot, record))
         works = record.access_token not in (None, demand.rejected) and not demand.force
-        has_time = self._in_hand.left > demand.min_ttl
-        patience = PATIENCE_WITH_A_WORKING_TOKEN if works and has_time else math.inf
         began = self._clock.elapsed()
         pauses = Pauses(self._clock, first=0.02)
         while not self._watch.is_over(lease):
@@ -220,7 +218,8 @@ class TokenManager:
             now = self._retried(snapshot.store.read).record
             if now is None or now.lease is None or now.lease.owner != lease.owner:
                 break
-            if self._clock.elapsed() - began > patience:
+            waited_enough = self._clock.elapsed() - began > PATIENCE_WITH_A_WORKING_TOKEN
+            if waited_enough and works and self._in_hand.left > demand.min_ttl:
                 raise RefreshTimeout(advice.another_worker_refreshes(snapshot.account.conn_id))
         return True
 

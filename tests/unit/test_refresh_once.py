@@ -60,6 +60,16 @@ class TestWaiting:
         assert seam.counts["token"] == seam.counts["store.write"] == 0
         assert world.server.refreshes == 2
 
+    def test_a_token_that_ends_while_its_user_waits_does_not_end_the_waiting(self):
+        world = World(lifetime=600.0)
+        world.worker()[0].access_token()
+        world.pass_time(599.0)  # one second left: less than the patience with a token that works
+        world.cell.record = replace(world.record, lease=Lease("gone", 30.0, world.time.now))
+        world.cell.number += 1
+        manager, _ = world.worker()
+        assert world.server.is_good(manager.access_token())
+        assert world.server.refreshes == 2
+
     def test_waiters_wait_at_least_as_long_as_the_lease(self):
         world = World(timeout=10.0)
         dead_worker(world)
