@@ -175,7 +175,8 @@ class AirflowInstance(Server):
 
     def _create_user(self) -> None:
         self.cli(
-            *("users", "create", "--username", ADMIN, "--password", self.password, "--role", "Admin"),
+            # One word, since a generated password may begin with a hyphen.
+            *("users", "create", "--username", ADMIN, f"--password={self.password}", "--role", "Admin"),
             *("--firstname", "Rig", "--lastname", "Admin", "--email", "admin@example.org"),
         )
 

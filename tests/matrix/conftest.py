@@ -32,13 +32,15 @@ def instance(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         dag_id, source = example_dag("quickstart", store)
         (dags / f"{dag_id}.py").write_text(source)
     if version != "2.11":
-        components = ("api-server", "scheduler", "dag-processor")
+        components = ("api-server", "scheduler", "dag-processor", "triggerer")
         with AirflowInstance(version, dags_folder=dags, components=components) as airflow:
             yield airflow
         return
     with Postgres() as postgres:  # on SQLite it runs one task at a time, and has no row locks
         url = postgres.create_database("airflow")
-        with AirflowInstance(version, dags_folder=dags, db_url=url, components=("webserver", "scheduler")) as airflow:
+        with AirflowInstance(
+            version, dags_folder=dags, db_url=url, components=("webserver", "scheduler", "triggerer")
+        ) as airflow:
             yield airflow
 
 

@@ -221,6 +221,10 @@ class OAuth2Hook(HttpHook):
         """Return the URL of ``endpoint``; a whole URL stays as it is, and the token goes to allowed origins only."""
         if endpoint and endpoint.lower().startswith(("https://", "http://")):
             return endpoint
+        if not self._base_url_initialized:
+            # HttpHook would read the connection by Airflow's own look-up, which ends the triggerer of Airflow 3.0:
+            # from a worker thread it takes another caller's answer.
+            self._set_base_url(self.settings)
         url: str = super().url_from_endpoint(endpoint)
         return url
 
