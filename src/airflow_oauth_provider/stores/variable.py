@@ -43,6 +43,10 @@ class VariableStore:
     a real compare-and-set. A task of Airflow 3 has only "read" and "write"; there a lease is taken by a timed
     claim, see :mod:`airflow_oauth_provider.stores.timed_claim` for what that does and does not promise.
 
+    **Logs.** The supervisor of every Airflow 3 logs at DEBUG, unmasked, whatever value a task gives to a variable: its
+    masker passes the message by. With 3.1 to 3.3 nothing of it is seen at level INFO. With 3.0 and LocalExecutor the
+    tokens stand in the scheduler's log at level INFO too. A provider cannot prevent that: use another store there.
+
     :param conn_id: the connection whose tokens these are.
     :param claim_delay: seconds after which another worker's write must have become visible.
     :param sleep: waits so many seconds.
@@ -111,8 +115,6 @@ class VariableStore:
     def _swap(self, text: str, if_version: str | None, *, claim: bool) -> str:
         if not compat.on_task_sdk():
             return metadata.swap_variable(self._key, text, if_version, self._description)
-        # On Airflow 3.0 the supervisor logs, at debug level, whatever it is asked to write.
-        compat.mask_secret(text)
         new_version = version_of(text)
         assert new_version is not None  # noqa: S101 - a text always has a version
         return timed_claim.swap(
