@@ -12,6 +12,7 @@ import re
 import select
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,22 +92,21 @@ class Victim:
 class Scenario:
     def __init__(self, server: ScriptedServer, conn_id: str, step: str) -> None:
         self.server, self.conn_id, self.step = server, conn_id, step
-        client = Client(
-            server.client_id, server.token_url, client_secret=server.client_secret, transport=Transport(timeout=0.5)
-        )
-        self.account = Account(
-            conn_id, client, entered=Entered(server.issue()), policy=RefreshPolicy(leeway=60.0)
-        )  # fmt: skip
+        self.client = Client(server.client_id, server.token_url, client_secret=server.client_secret)
+        self.entered = Entered(server.issue())
 
-    def manager(self) -> tuple[TokenManager, VaultStore]:
+    def manager(self, timeout: float) -> tuple[TokenManager, VaultStore]:
+        client = replace(self.client, transport=Transport(timeout=timeout))
+        account = Account(self.conn_id, client, entered=self.entered, policy=RefreshPolicy(leeway=60.0))
         store = VaultStore(self.conn_id, "bao", f"crashes/{self.conn_id}")
-        source = FakeSource(Connection(self.account), store, lambda _, call: call())  # type: ignore[arg-type]
+        source = FakeSource(Connection(account), store, lambda _, call: call())  # type: ignore[arg-type]
         return TokenManager(source, MemoryFallback({}, lambda _, call: call())), store
 
     def kill(self) -> None:
         pid = os.fork()
         if pid == 0:
-            manager, store = self.manager()
+            # Its lease lasts as its timeout says, and the next worker waits for that.
+            manager, store = self.manager(timeout=3.0)
             Victim(manager, store, self.step).manager.access_token()
             os._exit(0)
         status = os.waitpid(pid, 0)[1]
@@ -114,7 +114,7 @@ class Scenario:
         assert os.WTERMSIG(status) == signal.SIGKILL
 
     def outcome(self) -> str:
-        manager, _ = self.manager()
+        manager, _ = self.manager(timeout=30.0)
         try:
             token = manager.access_token()
         except ReauthorizationRequired as error:
