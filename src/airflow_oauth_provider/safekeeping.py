@@ -96,6 +96,8 @@ class Safekeeping:
                 if self._clock.elapsed() > held.write_until:
                     return self._give_to_fallback(held, new, work, failure)
                 log.warning("Connection %r: the new tokens are not written yet: %s", held.conn_id, failure)
+                # At once: the next try may hang beyond the end of the lease, or this process be killed meanwhile.
+                self._copy(held, new, work, until=self._clock.elapsed())
                 pauses.wait()
             except Superseded:
                 raise
@@ -127,8 +129,22 @@ class Safekeeping:
             log.warning("Connection %r: the new token is kept in this process only: %s", held.conn_id, failure)
             return "memory"  # anyone can ask for such a token again
         if not work.rescued:
-            self._rescue(held, new, failure)
+            # Whoever comes late tries for as long as everybody else: there is no other copy.
+            until = max(held.began + held.budget.total, self._clock.elapsed() + held.budget.rescue)
+            self._rescue(held, new, failure, until)
         return "fallback"
+
+    def _copy(self, held: HeldLease, new: Record, work: _Work, until: float) -> None:
+        """Have the fallback store keep a copy while the store is still being tried, once and until ``until``."""
+        if work.rescued or not held.snapshot.account.rotates:
+            return
+        try:
+            self._rescue(held, new, None, until)
+        except Exception as failure:  # noqa: BLE001 - whatever ails the fallback, the store is still being tried
+            reason = failure if isinstance(failure, OAuth2Error) else type(failure).__name__
+            log.warning("Connection %r: no copy in the fallback store: %s", held.conn_id, reason)
+        else:
+            work.rescued = True
 
     def recover(self, snapshot: Snapshot, record: Record) -> bool:
         """Look for tokens that the last holder of the lease could not write; return whether the store has changed.
@@ -170,26 +186,19 @@ class Safekeeping:
             raise Superseded
         if other.lease is None or self._watch.is_over(other.lease):
             return
-        if not work.rescued and held.snapshot.account.rotates:
-            try:
-                self._rescue(held, new, None)
-                work.rescued = True
-            except StoreUnavailable as failure:
-                log.warning("Connection %r: no copy in the fallback store: %s", held.conn_id, failure)
+        self._copy(held, new, work, until=self._clock.elapsed() + held.budget.rescue)
         Pauses(self._clock, first=0.3).wait()
 
-    def _rescue(self, held: HeldLease, new: Record, failure: OAuth2Error | None) -> None:
+    def _rescue(self, held: HeldLease, new: Record, failure: OAuth2Error | None, until: float) -> None:
         if self._fallback is None:
             raise failure or StoreUnavailable(f"Connection {held.conn_id!r}: there is no fallback store")
         sealed = seal(replace(new, lease=None), held.record.refresh_token or "")
         pauses = Pauses(self._clock, first=0.05, longest=1.0)
-        # Whoever comes late tries for as long as everybody else: there is no other copy.
-        until = max(held.began + held.budget.total, self._clock.elapsed() + held.budget.rescue)
         while True:
             try:
                 self._fallback.save(fallback_key(held.conn_id, new.generation), sealed)
             except StoreUnavailable:
-                if self._clock.elapsed() > until:
+                if self._clock.elapsed() >= until:
                     raise
                 pauses.wait()
             else:

@@ -130,6 +130,42 @@ class TestStoreAway:
         world.worker(seam)[0].access_token()
         assert world.time.now - before < world.lease
 
+    def test_a_store_that_hangs_does_not_keep_the_tokens_beyond_the_lease(self):
+        """Each write runs into a timeout of its own, and the last one could end after the lease."""
+        world = World(timeout=10.0)
+        seam = Faults(store_write=[None])
+
+        def hang(_):
+            world.pass_time(15.0)
+            raise StoreUnavailable("no answer")
+
+        saved_at = []
+
+        def note_when(call):
+            saved_at.append(world.time.now)
+            return call()
+
+        seam.always["store.write"], seam.always["fallback.save"] = hang, note_when
+        before = world.time.now
+        world.worker(seam)[0].access_token()
+        assert saved_at[0] - before < world.lease
+
+    def test_a_worker_that_is_killed_while_it_is_away_loses_nothing(self):
+        world = World()
+        with pytest.raises(Killed):
+            world.worker(Faults(store_write=[None, "fail", kill]))[0].access_token()
+        assert world.server.is_good(world.worker()[0].access_token())
+        assert (world.server.refreshes, world.server.reuses) == (1, 0)
+
+    @pytest.mark.parametrize("failure", ["fail", RuntimeError("a bug")])
+    def test_a_copy_that_the_fallback_does_not_take_holds_nothing_up(self, failure):
+        world = World()
+        seam = Faults(store_write=[None, "fail", "fail"])
+        seam.always["fallback.save"] = failure
+        before = world.time.now
+        assert world.worker(seam)[0].obtain(Demand()).store == "memory"
+        assert world.time.now - before < 1.0
+
     def test_a_fallback_that_cannot_be_asked_stops_the_next_spend(self):
         world = World()
         with pytest.raises(Killed):
