@@ -26,13 +26,41 @@ from rig.processes import Process, remove_folder, temporary_folder
 from rig.report import table
 from rig.scripted import ScriptedProcess
 
-#: Names of what can be soaked, and the Airflow version and the ``store`` behind each.
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tokens of a soak live.
+
+    :param airflow: the Airflow version of the workers.
+    :param store: the connection's ``store``.
+    :param lifetime: of access tokens, in seconds; longer where taking a lease takes long.
+    :param as_task: workers reach the store only as a task of Airflow 3 does: over the API server's route, or, for a
+        variable, without compare-and-set.
+    :param pool: workers share a pool with one slot.
+    :param kv_version: of Vault's secrets engine.
+    """
+
+    airflow: str
+    store: str
+    lifetime: int = 4
+    as_task: bool = False
+    pool: bool = False
+    kv_version: int = 2
+
+
+#: What can be soaked.
 STORES = {
-    "vault": ("3.3", "vault"),
-    "connection (2.11, ORM)": ("2.11", "connection"),
-    "connection (3.3, API server)": ("3.3", "connection"),
-    "variable (2.11, ORM)": ("2.11", "variable"),
+    "vault": Place("3.3", "vault"),
+    "connection (2.11, ORM)": Place("2.11", "connection"),
+    "connection (3.3, API server)": Place("3.3", "connection", as_task=True),
+    "variable (2.11, ORM)": Place("2.11", "variable"),
+    "variable (3.3)": Place("3.3", "variable", lifetime=10, as_task=True),
+    "variable (3.3), pool of one slot": Place("3.3", "variable", lifetime=10, as_task=True, pool=True),
+    "vault, KV v1": Place("3.3", "vault", lifetime=10, kv_version=1),
+    "vault, KV v1, pool of one slot": Place("3.3", "vault", lifetime=10, pool=True, kv_version=1),
 }
+#: Seconds between two lines that say how far it is.
+SHOW_EVERY = 60
 HEAD = ("store", "processes", "expiries", "refreshes", "reuses", "grant", "calls", "failures", "p50 ms", "p95 ms")
 
 
@@ -66,28 +94,35 @@ class Result:
         )  # fmt: skip
 
 
-def soak(store: str, processes: int, expiries: int, lifetime: int = 3, limit: float = 1800.0) -> Result:
+def soak(store: str, processes: int, expiries: int, lifetime: int | None = None, limit: float = 1800.0) -> Result:
     """Let ``processes`` use one connection until its access token has expired ``expiries`` times.
 
     :param store: one of ``STORES``.
-    :param lifetime: of access tokens, in seconds.
+    :param lifetime: of access tokens, in seconds; None for the store's own.
     :param limit: seconds after which the soak ends whatever it has seen.
     """
+    place = STORES[store]
+    lifetime = lifetime or place.lifetime
     folder = temporary_folder("soak")
     folder.chmod(0o755)
     try:
-        with ScriptedProcess(lifetime=lifetime, pages=1) as server, _home(store, server, folder) as environ:
+        with ScriptedProcess(lifetime=lifetime, pages=1) as server, _home(place, server, folder, lifetime) as environ:
             before = server.stats()["spends"]
-            airflow, _ = STORES[store]
             plan = {
                 "processes": processes, "folder": str(folder), "api_url": f"{server.api_url}/items",
-                "by_api": "API" in store,
+                "as_task": place.as_task, "pool": place.pool,
             }  # fmt: skip
-            command: list[str | Path] = [python_of(airflow), "-m", "benchmarks.soak_worker", json.dumps(plan)]
+            command: list[str | Path] = [python_of(place.airflow), "-m", "benchmarks.soak_worker", json.dumps(plan)]
             workers = Process("soak", command, folder / "workers.log", environ, cwd=ROOT)
             ends = time.monotonic() + limit
             # Each refresh but the first answers to an expiry.
-            while server.stats()["spends"] - before <= expiries and time.monotonic() < ends and workers.is_running():
+            shown = time.monotonic()
+            while (seen := server.stats()["spends"] - before) <= expiries:
+                if time.monotonic() > ends or not workers.is_running():
+                    break
+                if time.monotonic() - shown > SHOW_EVERY:
+                    shown = time.monotonic()
+                    print(f"{store}: {seen} of {expiries + 1} refreshes", file=sys.stderr)
                 time.sleep(1)
             (folder / "stop").touch()
             ends = time.monotonic() + 90
@@ -98,15 +133,15 @@ def soak(store: str, processes: int, expiries: int, lifetime: int = 3, limit: fl
             refreshes = stats["spends"] - before
             alive = set(stats["outcomes"]) <= {"rotated"}
             result = Result(store, processes, max(0, refreshes - 1), refreshes, stats["reuses"], alive)
-        _add_reports(result, folder, processes)
+        _add_reports(result, folder)
         return result
     finally:
         remove_folder(folder)
 
 
-def _add_reports(result: Result, folder: Path, processes: int) -> None:
-    for number in range(processes):
-        path = folder / f"{number}.json"
+def _add_reports(result: Result, folder: Path) -> None:
+    for begun in folder.glob("*.begun"):
+        path = begun.with_suffix(".json")
         if not path.exists():
             result.failures.append("a process ended without a report: " + _end_of(folder / "workers.log"))
             continue
@@ -121,9 +156,8 @@ def _end_of(log: Path) -> str:
 
 
 @contextmanager
-def _home(store: str, server: ScriptedProcess, folder: Path) -> Iterator[dict[str, str]]:
+def _home(place: Place, server: ScriptedProcess, folder: Path, lifetime: int) -> Iterator[dict[str, str]]:
     """Make the store, define the connection, and give the environment of the workers."""
-    _, kind = STORES[store]
     connection: dict[str, Any] = {
         "conn_type": "oauth2",
         "host": server.url,
@@ -132,9 +166,9 @@ def _home(store: str, server: ScriptedProcess, folder: Path) -> Iterator[dict[st
         "extra": {
             "oauth_url": server.token_url,
             "refresh_token": server.issue(),
-            "leeway": 1,
+            "leeway": lifetime // 3,
             "timeout": 10,
-            "store": kind,
+            "store": place.store,
         },
     }
     environ = clean_environ(
@@ -144,18 +178,19 @@ def _home(store: str, server: ScriptedProcess, folder: Path) -> Iterator[dict[st
         AIRFLOW__CORE__FERNET_KEY="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
         PYTHONPATH=f"{ROOT / 'src'}:{ROOT}",
     )
-    if kind == "vault":
+    if place.store == "vault":
         with OpenBao() as bao:
+            bao.mount_kv("soak", version=place.kv_version)
             connection["extra"] |= {"vault_conn_id": "bao", "vault_path": "airflow/soak"}
             environ["AIRFLOW_CONN_SOAK"] = json.dumps(connection)
-            extra = {"use_tls": False, "kv_engine_version": 2, "auth_type": "token"}
-            where = {"conn_type": "vault", "host": "127.0.0.1", "port": bao.port, "schema": "secret"}
+            extra = {"use_tls": False, "kv_engine_version": place.kv_version, "auth_type": "token"}
+            where = {"conn_type": "vault", "host": "127.0.0.1", "port": bao.port, "schema": "soak"}
             environ["AIRFLOW_CONN_BAO"] = json.dumps({**where, "password": bao.root_token, "extra": extra})
             yield environ
         return
     with Postgres() as postgres:
         environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = postgres.create_database("airflow")
-        if "API" in store:
+        if place.as_task and place.store == "connection":
             # Here, so that a soak of Vault needs nothing of it.
             from tests.integration._store_airflow import FERNET_KEY, ApiServer
 
@@ -167,7 +202,7 @@ def _home(store: str, server: ScriptedProcess, folder: Path) -> Iterator[dict[st
                 )
                 yield environ
             return
-        python = python_of(STORES[store][0])
+        python = python_of(place.airflow)
 
         def airflow(*words: str) -> str:
             log = folder / f"{words[0]}.log"
@@ -190,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", action="append", choices=list(STORES), help="may be given more than once")
     parser.add_argument("--processes", type=int, default=16)
     parser.add_argument("--expiries", type=int, default=40)
-    parser.add_argument("--lifetime", type=int, default=3, help="of access tokens, in seconds")
+    parser.add_argument("--lifetime", type=int, help="of access tokens, in seconds, in place of the store's own")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds that one store may take")
     chosen = parser.parse_args(arguments)
     results = []
