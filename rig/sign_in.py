@@ -12,6 +12,7 @@ import base64
 import hashlib
 import secrets
 import time
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any, Protocol
 from urllib.parse import parse_qs, quote_plus, urlencode, urljoin, urlsplit
@@ -50,9 +51,13 @@ def sign_in(
     redirect_uri: str = "http://127.0.0.1/callback",
     user: str = "rig-user",
     password: str = "rig-password",
+    resources: Sequence[str] = (),
     **parameters: str,
 ) -> dict[str, Any]:
-    """Sign in as `user` and give the whole token answer. `parameters` go into the authorization request."""
+    """Sign in as `user` and give the whole token answer. `parameters` go into the authorization request.
+
+    The grant is for all of `resources` (RFC 8707), the first access token for the first of them.
+    """
     registered: ClientLike = server.client(client)
     browser = _session(server)
     verifier = secrets.token_urlsafe(48)
@@ -65,9 +70,10 @@ def sign_in(
         "state": state,
         "code_challenge": base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode(),
         "code_challenge_method": "S256",
+        "resource": list(resources),
         **parameters,
     }
-    first = f"{server.authorization_url}?{urlencode(request)}"
+    first = f"{server.authorization_url}?{urlencode(request, doseq=True)}"
     arrived = authorize_in_browser(browser, first, redirect_uri, user, password)
     if arrived.get("state") != state or "code" not in arrived:
         raise RigError(f"Signing in ended without a code: {arrived.get('error')} {arrived.get('error_description')}")
@@ -77,6 +83,8 @@ def sign_in(
         "redirect_uri": redirect_uri,
         "code_verifier": verifier,
     }
+    if resources:
+        form["resource"] = resources[0]
     return token_request(server, registered, form)
 
 
@@ -119,7 +127,7 @@ def token_request(server: ServerLike, client: ClientLike, form: dict[str, str]) 
 
     This does not share a line with the package under test.
     """
-    http = _session(server)
+    http = _session(server, client)
     headers = {}
     form = dict(form)
     if client.auth_method == "client_secret_basic":
@@ -154,13 +162,15 @@ def _assertion(server: ServerLike, client: Any) -> str:
     return jwt.encode(claims, client.private_key, algorithm="RS256", headers={"kid": client.key_id})
 
 
-def _session(server: ServerLike) -> requests.Session:
+def _session(server: ServerLike, client: ClientLike | None = None) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
     if server.ca_file:
         session.verify = server.ca_file
         certificates = getattr(server, "certificates", None)
-        session.cert = str(certificates.client_file) if certificates else None
+        if certificates:
+            self_signed = client is not None and client.auth_method == "self_signed_tls_client_auth"
+            session.cert = str(certificates.self_signed_file if self_signed else certificates.client_file)
     return session
 
 

@@ -11,6 +11,7 @@ A refresh token that is presented a second time takes its grant and all its toke
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 from dataclasses import dataclass, field
@@ -36,7 +37,9 @@ AUTH_METHODS = {
     "secret-jwt": "client_secret_jwt",
     "key-jwt": "private_key_jwt",
     "tls": "tls_client_auth",
+    "self-signed-tls": "self_signed_tls_client_auth",
 }
+BY_CERTIFICATE = ("tls", "self-signed-tls")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class AuthorizationServer(Server):
         rotate: bool = True,
         pages: int = 5,
         dpop_nonce: bool = False,
+        device_code_lifetime: int = 600,
+        resources: list[str] | None = None,
+        api_audience: str | None = None,
         tls: bool = False,
         client_certificates: bool = False,
         extra_clients: list[dict[str, Any]] | None = None,
@@ -76,6 +82,10 @@ class AuthorizationServer(Server):
             "rotate": rotate,
             "pages": pages,
             "dpop_nonce": dpop_nonce,
+            "device_code_lifetime": device_code_lifetime,
+            # None: any will do.
+            "resources": resources,
+            "api_audience": api_audience,
             "api_dpop_nonce": None,
         }
         self.url = ""
@@ -115,7 +125,7 @@ class AuthorizationServer(Server):
         return str(self.certificates.ca_file) if self.certificates else None
 
     def client(self, name: str = "basic") -> Client:
-        """One of "basic", "post", "public", "secret-jwt", "key-jwt"; with `client_certificates` also "tls"."""
+        """One of AUTH_METHODS; "tls" and "self-signed-tls" only with `client_certificates`."""
         return self._clients[name]
 
     # What happened
@@ -162,7 +172,7 @@ class AuthorizationServer(Server):
         self.url = json.loads(ready.read_text())["url"]
 
     def _all_settings(self) -> dict[str, Any]:
-        names = [name for name in AUTH_METHODS if name != "tls" or self._client_certificates]
+        names = [name for name in AUTH_METHODS if name not in BY_CERTIFICATE or self._client_certificates]
         clients = [self._register(name) for name in names] + self._extra_clients
         tls = None
         if self.certificates:
@@ -196,6 +206,8 @@ class AuthorizationServer(Server):
             metadata["jwks"] = {"keys": [public]}
         if method == "tls_client_auth":
             metadata["tls_client_auth_san_email"] = "airflow@example.org"
+        if method == "self_signed_tls_client_auth":
+            metadata["jwks"] = {"keys": [_certificate_key(self.certificates)]}
         self._clients[name] = Client(name, metadata["client_id"], method, secret, pem, "airflow-key" if pem else "")
         return metadata
 
@@ -210,3 +222,15 @@ def _key_pair(key_id: str) -> tuple[str, dict[str, Any]]:
     ).decode()
     public = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     return pem, {**public, "kid": key_id, "use": "sig", "alg": "RS256"}
+
+
+def _certificate_key(certificates: Certificates | None) -> dict[str, Any]:
+    """The self-signed certificate as a JWK, as RFC 8705 section 2.2.2 registers it."""
+    from jwt.algorithms import RSAAlgorithm
+
+    assert certificates is not None
+    certificate = certificates.self_signed
+    key = certificate.public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
+    encoded = base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()
+    return {**RSAAlgorithm.to_jwk(key, as_dict=True), "kid": "self-signed", "x5c": [encoded]}

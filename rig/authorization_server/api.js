@@ -37,6 +37,7 @@ export function createApi(settings, log, fingerprint) {
     const found = await provider.AccessToken.find(token) ?? await provider.ClientCredentials.find(token);
     // The provider's own tolerance for skewed clocks would let a token live longer than it says.
     if (!found || found.isExpired) return invalid('expired or revoked');
+    if (settings.api_audience && found.aud !== settings.api_audience) return invalid('for another audience');
     if (found.jkt) return problemWithProof(found, issuer, url, request, scheme, token, invalid);
     if (scheme.toLowerCase() === 'dpop') return invalid('not a DPoP token');
     return undefined;

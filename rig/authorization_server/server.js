@@ -8,7 +8,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 
-import Provider from 'oidc-provider';
+import Provider, { errors } from 'oidc-provider';
 
 import { createApi, read, send } from './api.js';
 import { createAdapter } from './storage.js';
@@ -47,7 +47,7 @@ const configuration = {
     ClientCredentials: () => settings.access_token_lifetime,
     RefreshToken: () => settings.refresh_token_lifetime,
     AuthorizationCode: 60,
-    DeviceCode: 600,
+    DeviceCode: () => settings.device_code_lifetime,
     IdToken: 3600,
     Interaction: 600,
     Session: 86400,
@@ -61,18 +61,23 @@ const configuration = {
     revocation: { enabled: true, allowedPolicy: () => true },
     resourceIndicators: {
       enabled: true,
-      defaultResource: () => undefined,
+      defaultResource: (ctx, client, several) => several, // a token is for one, and nobody chooses for the client
       useGrantedResource: () => true,
-      getResourceServerInfo: () => ({
-        scope: 'read write',
-        accessTokenFormat: 'opaque',
-        accessTokenTTL: settings.access_token_lifetime,
-      }),
+      getResourceServerInfo: (ctx, resource) => {
+        if (settings.resources && !settings.resources.includes(resource)) throw new errors.InvalidTarget();
+        return {
+          scope: 'read write',
+          audience: resource,
+          accessTokenFormat: 'opaque',
+          accessTokenTTL: settings.access_token_lifetime,
+        };
+      },
     },
     dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => settings.dpop_nonce },
     mTLS: {
       enabled: Boolean(settings.tls?.require_client),
       tlsClientAuth: true,
+      selfSignedTlsClientAuth: true,
       certificateBoundAccessTokens: true,
       getCertificate: peerCertificate,
       certificateAuthorized: (ctx) => ctx.socket.authorized === true,

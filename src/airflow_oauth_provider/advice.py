@@ -148,5 +148,20 @@ def _hint(account: Account, refusal: errors.ErrorAnswer) -> str:
             "password": "Name or password was refused: check username and user_password.",
         }.get(account.grant_type, "Check the connection against the vendor's documentation.")
     if isinstance(refusal, errors.InvalidTarget):
-        return "Check 'resource' and 'audience'."
+        return _target_hint(account)
     return "Check the connection against the vendor's documentation."
+
+
+def _target_hint(account: Account) -> str:
+    resources, audience = account.options.resources, account.options.audience
+    asked = [f"the resource {' '.join(resources)!r}"] if resources else []
+    asked += [f"the audience {audience!r}"] if audience else []
+    if not asked:
+        return "The connection names no API: enter the one that the token is for under 'resource' or 'audience'."
+    several = " Many servers give a token for one resource at a time." if len(resources) > 1 else ""
+    # oidc-provider rotates before it looks at the resource.
+    spent = " Some servers have spent the refresh token by then: sign in again if the next refresh is refused, too."
+    return (
+        f"The connection asks for {' and '.join(asked)}: enter it as the API's documentation does, to the letter; a "
+        f"person has to have granted it at sign-in.{several}{spent if account.rotates else ''}"
+    )

@@ -120,11 +120,29 @@ def test_each_attempt_has_an_assertion_of_its_own(scripted_server, monkeypatch):
         assert claims["exp"] > claims["iat"]
 
 
-def test_mutual_tls(mtls_authorization_server, monkeypatch):
+def certificate(server, name):
+    files = {"tls": server.certificates.client_file, "self-signed-tls": server.certificates.self_signed_file}
+    return str(files[name])
+
+
+@pytest.mark.parametrize("name", ["tls", "self-signed-tls"])
+def test_mutual_tls(mtls_authorization_server, monkeypatch, name):
     server = mtls_authorization_server
-    extra = {"verify": server.ca_file, "cert": str(server.certificates.client_file)}
-    hook, _ = signed_in(monkeypatch, server, "tls", **extra)
-    assert hook.refresh().rotated
+    hook, _ = signed_in(monkeypatch, server, name, verify=server.ca_file, cert=certificate(server, name))
+    assert [hook.refresh().rotated for _ in range(2)] == [True, True]
+    with hook.get_conn() as session:
+        assert session.get(f"{server.api_url}/items").status_code == 200
+    assert server.token_log()[-1]["auth_method"] == server.client(name).auth_method
+
+
+@pytest.mark.parametrize(("name", "other"), [("tls", "self-signed-tls"), ("self-signed-tls", "tls")])
+def test_mutual_tls_with_another_certificate(mtls_authorization_server, monkeypatch, name, other):
+    server = mtls_authorization_server
+    hook, store = signed_in(monkeypatch, server, name, verify=server.ca_file, cert=certificate(server, other))
+    method = server.client(name).auth_method
+    with pytest.raises(exceptions.InvalidClient, match=f"'{CONN_ID}'.*'{method}'.*'cert' is the certificate"):
+        hook.refresh()
+    assert store.record.dead is None
 
 
 def test_mutual_tls_without_the_certificate(mtls_authorization_server, monkeypatch):
