@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
     from airflow_oauth_provider.output import OutputSpec
     from airflow_oauth_provider.pagination import Page, PageRequest, Paginator
-    from airflow_oauth_provider.retrying import RetryPolicy
     from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
 
 
@@ -100,32 +99,17 @@ class OAuth2HttpOperator(HttpOperator):
     def hook(self) -> OAuth2Hook:
         """The task's hook: one for all its requests."""
         if self._hook is None:
-            from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-            from airflow_oauth_provider.sending import Sending
-            from airflow_oauth_provider.throttle import Throttle
+            from airflow_oauth_provider.task_hook import hook_of
 
-            self._hook = OAuth2Hook(
-                self.oauth2_conn_id,
-                method=self.method,
+            self._hook = hook_of(
+                self,
+                # With retry_args the caller repeats requests: doing so here as well would multiply the attempts.
+                attempts=1 if self.retry_args else self.max_attempts,
                 auth_type=self.auth_type,
-                tcp_keep_alive=self.tcp_keep_alive,
-                tcp_keep_alive_idle=self.tcp_keep_alive_idle,
-                tcp_keep_alive_count=self.tcp_keep_alive_count,
-                tcp_keep_alive_interval=self.tcp_keep_alive_interval,
-            )
-            self._hook.sending = Sending(
-                self._retry_policy(),
-                Throttle(self.requests_per_second, max_retry_after=self.max_retry_after),
+                requests_per_second=self.requests_per_second,
                 spool=self._streams,
             )
         return self._hook
-
-    def _retry_policy(self) -> RetryPolicy:
-        from airflow_oauth_provider.retrying import RetryPolicy
-
-        # With retry_args the caller repeats requests: doing so here as well would multiply the attempts.
-        attempts = 1 if self.retry_args else self.max_attempts
-        return RetryPolicy(attempts, self.max_retry_after, self.retry_non_idempotent)
 
     @property
     def _streams(self) -> bool:

@@ -57,21 +57,9 @@ class OAuth2HttpSensor(HttpSensor):
     def hook(self) -> OAuth2Hook:
         """The sensor's hook: one for all its requests."""
         if self._hook is None:
-            from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-            from airflow_oauth_provider.retrying import RetryPolicy
-            from airflow_oauth_provider.sending import Sending
-            from airflow_oauth_provider.throttle import Throttle
+            from airflow_oauth_provider.task_hook import hook_of
 
-            self._hook = OAuth2Hook(
-                self.oauth2_conn_id,
-                method=self.method,
-                tcp_keep_alive=self.tcp_keep_alive,
-                tcp_keep_alive_idle=self.tcp_keep_alive_idle,
-                tcp_keep_alive_count=self.tcp_keep_alive_count,
-                tcp_keep_alive_interval=self.tcp_keep_alive_interval,
-            )
-            policy = RetryPolicy(self.max_attempts, self.max_retry_after, self.retry_non_idempotent)
-            self._hook.sending = Sending(policy, Throttle(max_retry_after=self.max_retry_after))
+            self._hook = hook_of(self, attempts=self.max_attempts)
         return self._hook
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
