@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 
 class Certificates:
-    """Written to `folder`: `ca.pem` to trust, `server.pem`, certificate and key in `client.pem` and `self-signed.pem`."""
+    """In `folder`: `ca.pem` to trust, `server.pem`; certificate and key in `client.pem` and `self-signed.pem`."""
 
     def __init__(self, folder: Path) -> None:
         self._authority = trustme.CA()
