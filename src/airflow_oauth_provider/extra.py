@@ -114,7 +114,8 @@ class Extra:
         :param right: what would be right, as the end of a sentence.
         """
         value = self._given.get(key, self.preset(key))
-        hidden = value is None or FIELDS_BY_KEY[key].secret
+        field = FIELDS_BY_KEY[key]
+        hidden = value is None or field.secret or field.mixed
         shown = "" if hidden else f" is {json.dumps(value, default=str)[:100]}, but"
         return ConfigurationError(f"Connection {self._conn_id!r}: the key {key!r} of its extra{shown} {right}.")
 

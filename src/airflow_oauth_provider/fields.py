@@ -68,6 +68,7 @@ class Field:
     :param placeholder: an example.
     :param in_form: whether the form has a field for it; other keys are set in the JSON of ``extra``.
     :param kept: whether the program writes it and no person does: part of the form, but out of sight.
+    :param mixed: whether a secret may stand among its values: no error quotes them.
     """
 
     key: str
@@ -84,6 +85,7 @@ class Field:
     placeholder: str = ""
     in_form: bool = True
     kept: bool = False
+    mixed: bool = False
 
     @property
     def default_text(self) -> str:
@@ -420,6 +422,7 @@ FIELDS: tuple[Field, ...] = (
         "API headers",
         API,
         "object",
+        mixed=True,
         placeholder='{"Accept": "application/json"}',
         unset="none",
         help="Headers for every API call, as a JSON object.",
@@ -459,6 +462,7 @@ FIELDS: tuple[Field, ...] = (
         "Proxies",
         TRANSPORT,
         "object",
+        mixed=True,
         in_form=False,
         placeholder='{"https": "http://proxy.example.com:3128"}',
         unset="what the environment says",
@@ -592,6 +596,7 @@ FIELDS: tuple[Field, ...] = (
         "Claims of the assertion",
         GRANT,
         "object",
+        mixed=True,
         in_form=False,
         placeholder='{"scope": "reports.read"}',
         help="For grant_type jwt_bearer: further claims.",
@@ -716,6 +721,7 @@ FIELDS: tuple[Field, ...] = (
         "Further parameters",
         DIALECT,
         "pairs",
+        mixed=True,
         in_form=False,
         placeholder="account_id=1234",
         unset="none",
@@ -736,6 +742,7 @@ FIELDS: tuple[Field, ...] = (
         "Further headers",
         DIALECT,
         "pairs",
+        mixed=True,
         in_form=False,
         placeholder="User-Agent=my-app/1.0",
         unset="none",
@@ -935,6 +942,7 @@ FIELDS: tuple[Field, ...] = (
         "Parameters of the sign-in",
         SERVER,
         "pairs",
+        mixed=True,
         in_form=False,
         placeholder="access_type=offline, prompt=consent",
         unset="none",

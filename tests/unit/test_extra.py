@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.extra import Extra
 from airflow_oauth_provider.fields import FIELDS
+from airflow_oauth_provider.settings import read_settings
 
 SECRET = "s3cr3t-refresh-token-value"
 
@@ -59,7 +61,7 @@ def test_an_alias_gives_way_to_the_key_itself():
         ("grant_type", "implicit", "has to be one of refresh_token, client_credentials"),
         ("auth_method", "basic", "client_secret_basic, client_secret_post, none"),
         ("resend_lost_answer", "perhaps", "has to be true or false"),
-        ("headers", "[1]", "has to be a JSON object"),
+        ("error_in_200", "[1]", "has to be a JSON object"),
         ("max_redirects", 1.5, "has to be a whole number"),
     ],
 )
@@ -71,6 +73,57 @@ def test_a_wrong_value_is_named_with_what_would_be_right(key, value, right):
     assert f"{key!r}" in message
     assert right in message
     assert json.dumps(value) in message
+
+
+WRONG = {
+    "string": (["s3cr3t"], "has to be text"),
+    "password": (["s3cr3t"], "has to be text"),
+    "boolean": ("s3cr3t", "has to be true or false"),
+    "integer": ("s3cr3t", "has to be a whole number"),
+    "number": ("s3cr3t", "has to be a number"),
+    "object": ("s3cr3t", "has to be a JSON object"),
+    "list": ({"a": "s3cr3t"}, "has to be a list, or text with commas between the items"),
+    "pairs": ("s3cr3t", "has to be a list of name=value, or text with commas between them"),
+}
+
+
+@pytest.mark.parametrize("field", [field for field in FIELDS if not field.kept], ids=lambda field: field.key)
+def test_each_field_says_what_is_wrong_with_it_and_quotes_no_secret(field):
+    value, right = WRONG[field.kind]
+    with pytest.raises(ConfigurationError) as caught:
+        extra(**{field.key: value}).check()
+    message = str(caught.value)
+    assert message.startswith(f"Connection 'xero': the key {field.key!r} of its extra")
+    assert right in message
+    assert ("s3cr3t" in message) is not (field.secret or field.mixed)
+
+
+@pytest.mark.parametrize("field", [field for field in FIELDS if field.choices], ids=lambda field: field.key)
+def test_each_choice_says_what_there_is_to_choose_from(field):
+    with pytest.raises(ConfigurationError) as caught:
+        extra(**{field.key: "nonsense"}).check()
+    assert [choice for choice in field.choices if choice not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("headers", "X-Api-Key: s3cr3t"),
+        ("extra_headers", "Authorization=Basic s3cr3t"),
+        ("extra_headers", "X Key=s3cr3t"),
+        ("extra_params", "s3cr3t"),
+        ("proxies", "http://me:s3cr3t@proxy.example.com"),
+        ("oauth_url", "http://me:s3cr3t@login.example.com/token?key=s3cr3t"),
+    ],
+)
+def test_a_secret_in_a_wrong_place_is_not_quoted(key, value):
+    given = {"oauth_url": "https://login.example.com/token", key: value}
+    connection = SimpleNamespace(
+        host="https://a.example", schema=None, port=None, login="id", password="x", extra=json.dumps(given)
+    )
+    with pytest.raises(ConfigurationError, match=f"'xero'.*'{key}'") as caught:
+        read_settings("xero", connection).account()
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_wrong_secret_is_not_quoted():
