@@ -151,6 +151,7 @@ class Refresher:
                 return self._ask(account, held.record), sent_at
             except (
                 errors.NotConnected,
+                errors.NonceWanted,
                 errors.ServerFailure,
                 errors.LostAnswer,
                 errors.MalformedAnswer,
@@ -273,6 +274,8 @@ class _Attempts:
         """Count ``failure`` and tell whether to send again."""
         self._made += 1
         if isinstance(failure, errors.NotConnected) and failure.lasting:
+            return False
+        if isinstance(failure, errors.WrongTokenType):
             return False
         if isinstance(failure, errors.MalformedAnswer) and (failure.refresh_token or not 200 <= failure.status < 300):
             return False

@@ -12,6 +12,7 @@ from typing import Any
 from airflow_oauth_provider.oauth2 import errors, json_paths
 from airflow_oauth_provider.oauth2.bodies import read_members, say
 from airflow_oauth_provider.oauth2.dialect import Dialect
+from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
 from airflow_oauth_provider.oauth2.http import HttpAnswer, server_time
 from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date, parse_lifetime
 from airflow_oauth_provider.oauth2.scrub import scrub
@@ -121,8 +122,11 @@ def _token(
     refresh_token = _text(values.get("refresh_token"))
     token_type = _text(values.get("token_type")) or "Bearer"
     problem = ""
+    kind = errors.MalformedAnswer
     if not _HEADER_SAFE.fullmatch(token):
         problem = "the access token has characters that cannot stand in a header"
+    elif bound_wrongly := _bound_wrongly(token_type, dialect):
+        problem, kind = bound_wrongly, errors.WrongTokenType
     elif not dialect.accepts(token_type):
         problem = (
             f"the access token is of the type {scrub(token_type, limit=40)!r}, which is not to be used without "
@@ -130,7 +134,7 @@ def _token(
             "token, or say by 'header_prefix' how it is sent"
         )
     if problem:
-        raise errors.MalformedAnswer(say(answer, problem), status=answer.status, refresh_token=refresh_token)
+        raise kind(say(answer, problem), status=answer.status, refresh_token=refresh_token)
     scope = values.get("scope")
     if isinstance(scope, list):
         scope = " ".join(str(part) for part in scope)
@@ -143,6 +147,22 @@ def _token(
         refresh_expires_in=_refresh_lifetime(values, dialect),
         others=_others(members, dialect, {token, refresh_token}),
     )
+
+
+def _bound_wrongly(token_type: str, dialect: Dialect) -> str:
+    """Return what is wrong where only one side means a token that is bound to a key (RFC 9449 section 5)."""
+    wanted, got = dialect.accepted_types == (TOKEN_TYPE,), token_type.lower() == TOKEN_TYPE.lower()
+    if wanted and not got:
+        return (
+            f"the access token is of the type {scrub(token_type, limit=40)!r} and not bound to the key of the "
+            "connection, so it is not used: allow this client DPoP at the server, or take 'dpop_private_key' away"
+        )
+    if got and not wanted:
+        return (
+            "the access token is bound to a key (DPoP), which the connection does not have: enter it under "
+            "'dpop_private_key', or have the server issue bearer tokens to this client"
+        )
+    return ""
 
 
 def _lifetime(answer: HttpAnswer, values: dict[str, Any], dialect: Dialect) -> float | None:

@@ -1,4 +1,4 @@
-"""Signed JSON Web Tokens by which a client proves who it is, or whom it acts for (RFC 7523)."""
+"""Signed JSON Web Tokens by which a client proves who it is, or whom it acts for (RFC 7523); and keys that sign."""
 
 from __future__ import annotations
 
@@ -65,6 +65,15 @@ def sign(payload: Mapping[str, Any], key: SigningKey) -> str:
     return jwt.encode(dict(payload), usable, algorithm=algorithm, headers=headers)
 
 
+def private_key(key: SigningKey) -> tuple[Any, str]:
+    """Return the private key, as ``cryptography`` has it, and its JWS algorithm.
+
+    :raises BadKeyError: when the key cannot sign.
+    """
+    usable, algorithm, _ = _usable(key)
+    return usable, algorithm
+
+
 def sign_by_secret(payload: Mapping[str, Any], secret: str) -> str:
     """Return ``payload`` as a JWT with a MAC by the client's secret (``client_secret_jwt``)."""
     import jwt
@@ -100,6 +109,8 @@ def _from_jwk(text: str) -> tuple[Any, str, dict[str, Any]]:
     import jwt
 
     members = json.loads(text)
+    if members.get("kty") == "oct":
+        raise BadKeyError("is symmetric, a secret that the server would have to share")
     if "d" not in members:
         raise BadKeyError("is a JWK without its private part")
     loaded = jwt.PyJWK(members, algorithm=members.get("alg") or None)

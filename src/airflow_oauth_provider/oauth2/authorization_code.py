@@ -14,13 +14,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2 import dpop, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.scrub import scrub, show_url
 
 _OURS = frozenset(
-    {"response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method", "request"}
+    {
+        "response_type",
+        "client_id",
+        "redirect_uri",
+        "state",
+        "code_challenge",
+        "code_challenge_method",
+        "dpop_jkt",
+        "request",
+    }
 )
 
 
@@ -63,6 +72,8 @@ def begin(
 ) -> Pending:
     """Make an authorization request (RFC 6749 section 4.1.1) with PKCE by SHA-256 (RFC 7636 section 4).
 
+    Where tokens are to be bound to a key, it names the key (RFC 9449 section 10).
+
     :param client: who asks. Its issuer, where set, is what the answer's ``iss`` is held against.
     :param authorize_url: the authorization endpoint.
     :param redirect_uri: where the browser is to come back to, as registered.
@@ -80,6 +91,8 @@ def begin(
         ("state", state),
         ("code_challenge", challenge),
         ("code_challenge_method", "S256"),
+        # RFC 9449 section 10: then the code is good only for whoever has the key.
+        ("dpop_jkt", dpop.prover(client.dpop_key).thumbprint if client.dpop_key else ""),
         *options.parameters(),
         *((name, value) for name, value in (parameters or {}).items() if name not in _OURS),
     ]

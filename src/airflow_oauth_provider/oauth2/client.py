@@ -47,6 +47,7 @@ class Client:
     :param revocation_url: the revocation endpoint; empty: found by the issuer.
     :param introspection_url: the introspection endpoint; empty: found by the issuer.
     :param introspects: whether the server is asked for the lifetime of a token that comes without one.
+    :param dpop_key: what tokens are bound to (RFC 9449); None: they are bearer tokens.
     """
 
     client_id: str
@@ -63,6 +64,7 @@ class Client:
     revocation_url: str = ""
     introspection_url: str = ""
     introspects: bool = False
+    dpop_key: SigningKey | None = None
 
 
 def is_secure(url: str) -> bool:

@@ -107,7 +107,7 @@ def wait(
             if failure.lasting:
                 raise
             interval *= 2  # section 3.5: back off when the connection times out
-        except errors.LostAnswer:
+        except (errors.LostAnswer, errors.NonceWanted):
             interval *= 2
         except errors.ServerFailure as failure:
             interval = max(interval + SLOWER_BY, failure.retry_after or 0.0)  # slow_down among them

@@ -6,7 +6,9 @@
     ├── NotConnected          the request never reached the server: nothing was spent
     ├── LostAnswer            the request may have been carried out, its answer never came
     ├── ServerFailure         429 or 5xx, or an error that the RFC calls passing
+    ├── NonceWanted           the proof of a key lacked the server's nonce: nothing was spent
     ├── MalformedAnswer       an answer that is neither a token nor an OAuth error
+    │   └── WrongTokenType    a token, but of a type that is not to be used
     └── ErrorAnswer           an OAuth error answer (RFC 6749 section 5.2), one class a code
         ├── InvalidRequest, InvalidClient, InvalidGrant, UnauthorizedClient,
         └── UnsupportedGrantType, InvalidScope, InvalidTarget
@@ -63,6 +65,17 @@ class MalformedAnswer(OAuth2ProtocolError):
         super().__init__(message)
         self.status = status
         self.refresh_token = refresh_token
+
+
+class WrongTokenType(MalformedAnswer):
+    """A token that is bound to a key where none was given, or to none where one was (RFC 9449 section 5)."""
+
+
+class NonceWanted(OAuth2ProtocolError):
+    """The server wants a nonce in the proof that it has not had yet (RFC 9449 section 8); it is known by now.
+
+    The server refuses such a request before it looks at the grant, so the next one may bring the same.
+    """
 
 
 class ErrorAnswer(OAuth2ProtocolError):

@@ -1,15 +1,21 @@
-"""One POST to the token endpoint and what came of it (RFC 6749 section 3.2). Retries are not made here."""
+"""A request to the token endpoint and what came of it (RFC 6749 section 3.2).
+
+Retries are not made here, but for one: an answer that only says what nonce a proof needs is the first half of an
+exchange whose second half follows at once (RFC 9449 section 8).
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from airflow_oauth_provider.oauth2 import client_auth, errors
+from airflow_oauth_provider.oauth2 import client_auth, dpop, errors
 from airflow_oauth_provider.oauth2.answers import parse_token_answer
+from airflow_oauth_provider.oauth2.bodies import read_members
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.endpoints import token_endpoint
 from airflow_oauth_provider.oauth2.forms import Parameters, encoded, post_form, secrets_of
@@ -31,15 +37,59 @@ def request_token(client: Client, parameters: Parameters) -> TokenAnswer:
         the RFC reads them as omitted.
     :raises OAuth2ProtocolError: for everything but a token; see :mod:`airflow_oauth_provider.oauth2.errors`.
     """
+    prover = _prover(client)
+    dialect = client.dialect if prover is None else replace(client.dialect, accepted_types=(dpop.TOKEN_TYPE,))
+    began = time.monotonic()
+    answer, secrets, again = _ask(client, parameters, prover)
+    if again:
+        _check_repeatable(answer, parameters)
+        # The time of a lease is meant for one request, so the second half of this one gets what the first has left.
+        timeout = client.transport.timeout
+        left = max(timeout - (time.monotonic() - began), timeout / 2)
+        hurried = replace(client, transport=replace(client.transport, timeout=left))
+        answer, secrets, again = _ask(hurried, parameters, prover)
+        if again:
+            raise errors.NonceWanted(f"{answer.endpoint} wants another nonce in each proof that it is sent")
+    token = parse_token_answer(answer, secrets, dialect)
+    return _with_lifetime(client, token) if client.introspects and token.expires_in is None else token
+
+
+def _ask(client: Client, parameters: Parameters, prover: dpop.Prover | None) -> tuple[HttpAnswer, list[str], bool]:
+    """Send one request, with an assertion and a proof of its own.
+
+    :return: the answer, what must not show, and whether the answer only says what nonce the proof needs.
+    """
     dialect = client.dialect
     fields = list(parameters)
     headers = {"Accept": "application/json", **dialect.headers}
     client_auth.METHODS[client.auth_method](client, fields, headers)
-    secrets = secrets_of(client, fields)
     url = token_endpoint(client, refreshing=("grant_type", "refresh_token") in fields)
+    if prover is not None:
+        headers[dpop.HEADER] = prover.proof("POST", url)
     answer = _send(client, url, dialect.spoken(fields), headers)
-    token = parse_token_answer(answer, secrets, dialect)
-    return _with_lifetime(client, token) if client.introspects and token.expires_in is None else token
+    has_nonce = prover is not None and prover.take_nonce(url, answer.headers, api=False)
+    return answer, secrets_of(client, fields), has_nonce and _wants_nonce(answer)
+
+
+def _prover(client: Client) -> dpop.Prover | None:
+    try:
+        return None if client.dpop_key is None else dpop.prover(client.dpop_key)
+    except dpop.BadKeyError as error:
+        raise errors.NotConnected(f"the key of the proofs {error}", lasting=True) from None
+
+
+def _wants_nonce(answer: HttpAnswer) -> bool:
+    """Tell whether the server refuses the proof for want of its nonce (RFC 9449 section 8)."""
+    try:
+        return 400 <= answer.status < 500 and read_members(answer).get("error") == dpop.WANTS_NONCE
+    except errors.MalformedAnswer:
+        return False
+
+
+def _check_repeatable(answer: HttpAnswer, parameters: Parameters) -> None:
+    """Leave it to the caller to make an assertion anew: a server may take one only once (RFC 7523 section 3)."""
+    if any(name == "assertion" for name, _ in parameters):
+        raise errors.NonceWanted(f"{answer.endpoint} wants its nonce in the proof")
 
 
 def _with_lifetime(client: Client, token: TokenAnswer) -> TokenAnswer:
