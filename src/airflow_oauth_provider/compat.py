@@ -9,10 +9,12 @@ which was rotated long ago. So the look-ups below are strict: a value, a *certai
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib
 import logging
 import sys
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -28,6 +30,7 @@ __all__ = [
     "AIRFLOW_V_3_0_PLUS",
     "AirflowNotFoundException",
     "delete_variable",
+    "fernet_keys",
     "get_connection",
     "get_fernet",
     "mask_secret",
@@ -60,6 +63,9 @@ _MASKERS_3_0 = ("airflow.sdk.execution_time.secrets_masker",)
 #: `_confirm_absent`).
 _PROBE_KEY = "oauth2_store_probe"
 _PROBE_VALUE = "ok"
+
+#: Bytes of a Fernet key.
+_FERNET_KEY_LENGTH = 32
 
 
 def on_task_sdk() -> bool:
@@ -391,6 +397,32 @@ def get_fernet() -> Any:
     from airflow.models.crypto import get_fernet as airflow_fernet
 
     return airflow_fernet()
+
+
+@cache
+def fernet_keys() -> list[str]:
+    """Return Airflow's Fernet keys, the newest first; none where this process has not been given any.
+
+    Tasks of Airflow 3 need none to run, but mostly share the configuration of whoever started them. Asked for once in
+    a process: a configuration can say that a command prints it, or that a secrets backend has it.
+    """
+    from airflow.providers.common.compat.sdk import AirflowConfigException, conf
+
+    try:
+        text = conf.get("core", "fernet_key", fallback="") or ""
+    except AirflowConfigException as error:
+        # A worker may share the configuration, but not the command that it names.
+        log.debug("This process cannot read Airflow's Fernet key (%s)", type(error).__name__)
+        return []
+    return [key for part in text.split(",") if _is_fernet_key(key := part.strip())]
+
+
+def _is_fernet_key(text: str) -> bool:
+    """Tell a key from what the SDK of Airflow 3.2 and later gives where there is none: ``{FERNET_KEY}``, literally."""
+    try:
+        return len(base64.urlsafe_b64decode(text)) == _FERNET_KEY_LENGTH
+    except ValueError:
+        return False
 
 
 def callback_prefixes() -> list[str]:

@@ -28,6 +28,22 @@ def secrets(extra: Extra) -> list[str]:
     return [value for value in values if value]
 
 
+def sealing(extra: Extra, secret: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the secrets that keys are made of to seal what is stored, by name.
+
+    A person's password is none of them: in whatever it sealed it could be guessed at leisure.
+
+    :param extra: the connection's extra.
+    :param secret: the client secret.
+    """
+    named = (
+        ("client_secret", secret),
+        ("refresh_token", extra.get("refresh_token")),
+        ("private_key", extra.get("private_key")),
+    )
+    return tuple((name, value) for name, value in named if value)
+
+
 def auth_method(extra: Extra, secret: str | None) -> str:
     """Return the client authentication, after a look whether it has what it needs.
 

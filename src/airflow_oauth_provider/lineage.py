@@ -29,9 +29,7 @@ def current(account: Account, stored: Record | None) -> Record:
             access_token=entered.access_token,
             expires_in=entered.expires_at,  # counted from issued_at, which is 0: the epoch
         )
-    if mark is None or mark == stored.entered_fingerprint:
-        return stored
-    if mark in stored.superseded and (stored.dead is None or mark in stored.used_up):
+    if mark is None or mark == stored.entered_fingerprint or stored.has_replaced(mark):
         return stored
     old_mark = stored.entered_fingerprint
     superseded = [known for known in (*stored.superseded, old_mark) if known and known != mark]

@@ -19,6 +19,7 @@ from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.scrub import show_url
 from airflow_oauth_provider.origins import Origin, origin_of, parse_allowed
 from airflow_oauth_provider.placement import Placement
+from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 
 
 class ConnectionLike(Protocol):
@@ -144,6 +145,12 @@ class Settings:
         """The secrets that the connection itself holds, for masking."""
         own = [self._client_secret] if self._client_secret else []
         return [*own, *credentials.secrets(self._extra)]
+
+    @property
+    def keys(self) -> ConnectionKeys:
+        """What the connection itself has to seal its record with."""
+        secrets = credentials.sealing(self._extra, self._client_secret)
+        return ConnectionKeys(secrets, rotates=self._extra.get("grant_type") == "refresh_token")
 
     @property
     def refresh_when(self) -> str:

@@ -56,6 +56,7 @@ class ConnectionSource:
             vault_path=choice.vault_path,
             vault_mount_point=choice.vault_mount_point,
             options=choice.options,
+            keys=settings.keys,
         )
         if choice.kind == "vault":
             self._vault = choice, store

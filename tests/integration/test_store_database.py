@@ -26,11 +26,13 @@ from airflow_oauth_provider.exceptions import StaleVersion
 from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
 from airflow_oauth_provider.stores.variable import VariableStore
 from airflow_oauth_provider.stores.record import Lease, Record
+from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 
+KEYS = ConnectionKeys((("client_secret", "one-that-all-know"),))
 kind, process, threads, rounds, gate = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5])
 
 def work(me):
-    store = OrmConnectionStore("xero") if kind == "connection" else VariableStore("xero")
+    store = OrmConnectionStore("xero") if kind == "connection" else VariableStore("xero", KEYS)
     for number in range(rounds):
         before = store.read()
         (gate / f"{number}-{me}").touch()
@@ -61,9 +63,11 @@ with create_session() as session:
 LOOK = """
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
+from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.stores.variable import VariableStore
+KEYS = ConnectionKeys((("client_secret", "one-that-all-know"),))
 print(compat.get_connection("xero").extra)
-print(OrmConnectionStore("xero").read().version, VariableStore("xero").read().version)
+print(OrmConnectionStore("xero").read().version, VariableStore("xero", KEYS).read().version)
 """
 
 

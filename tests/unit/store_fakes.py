@@ -17,9 +17,12 @@ from sqlalchemy import create_engine, insert, select, update
 
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.stores.record import Lease, Record
+from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 
 TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 KEY = Fernet.generate_key()
+#: What the connection of most tests has to seal its record with.
+KEYS = ConnectionKeys((("client_secret", "client-secret"), ("refresh_token", "entered-secret")))
 
 
 def record(generation: int = 1, owner: str | None = None, **more: Any) -> Record:

@@ -18,7 +18,7 @@ from airflow_oauth_provider.stores.factory import open_fallback, open_store
 from airflow_oauth_provider.stores.metadata import version_of
 from airflow_oauth_provider.stores.record import Record
 from airflow_oauth_provider.stores.variable import VariableStore
-from tests.unit.store_fakes import Database, Supervisor, database, put_in_task, record, server_error
+from tests.unit.store_fakes import KEYS, Database, Supervisor, database, put_in_task, record, server_error
 
 NOT_FOUND = messages.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={})
 
@@ -211,11 +211,11 @@ class Pair:
 
     def __init__(self, made: Database) -> None:
         made.add_connection("xero", "{}")
-        self.variable = VariableStore("xero")
+        self.variable = VariableStore("xero", KEYS)
         self.home = OrmConnectionStore("xero")
 
     def adopting(self) -> AdoptingStore:
-        return AdoptingStore(OrmConnectionStore("xero"), VariableStore("xero"))
+        return AdoptingStore(OrmConnectionStore("xero"), VariableStore("xero", KEYS))
 
 
 @pytest.fixture

@@ -51,9 +51,10 @@ def test_a_change_of_one_character_is_noticed():
 
 
 def test_what_opens_but_is_no_record_is_none():
-    from airflow_oauth_provider.stores.fallback import _cipher
+    from airflow_oauth_provider.stores.fallback import _PURPOSE
+    from airflow_oauth_provider.stores.sealing import cipher
 
-    assert unseal(_cipher(SPENT).encrypt(b"[1]").decode(), SPENT) is None
+    assert unseal(cipher(SPENT, _PURPOSE).encrypt(b"[1]").decode(), SPENT) is None
 
 
 def test_without_a_spent_token_nothing_is_sealed():

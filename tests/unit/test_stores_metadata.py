@@ -16,7 +16,7 @@ from airflow_oauth_provider.stores import metadata
 from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
 from airflow_oauth_provider.stores.record import Record
 from airflow_oauth_provider.stores.variable import VariableStore
-from tests.unit.store_fakes import Database, database, record
+from tests.unit.store_fakes import KEYS, Database, database, record
 
 EXTRA = '{ "oauth_url": "https://as/token",  "expires_in": 1.50, "refresh_token": "typed-secret" }'
 
@@ -30,7 +30,7 @@ def airflow(tmp_path, monkeypatch):
 @pytest.fixture(params=["connection", "variable"])
 def store(request, airflow: Database) -> Any:
     if request.param == "variable":
-        return VariableStore("xero")
+        return VariableStore("xero", KEYS)
     airflow.add_connection("xero", EXTRA)
     return OrmConnectionStore("xero")
 
@@ -122,7 +122,7 @@ def test_a_process_without_database_is_told_so(monkeypatch):
 
     monkeypatch.setattr(settings, "engine", None)
     with pytest.raises(StoreUnavailable, match="no access"):
-        VariableStore("xero").read()
+        VariableStore("xero", KEYS).read()
 
 
 # -------------------------------------------------------------------------------------- only in connections
@@ -250,7 +250,7 @@ def test_plain_writes_and_deletes_of_variables(airflow):
 def test_a_foreign_value_in_the_variable_is_not_taken_for_absence(airflow):
     compat.write_variable("oauth2_token_record__xero", "refresh-secret", "somebody else's")
     with pytest.raises(StoreNotWritable, match="oauth2_token_record__xero") as failure:
-        VariableStore("xero").read()
+        VariableStore("xero", KEYS).read()
     assert "secret" not in str(failure.value)
 
 

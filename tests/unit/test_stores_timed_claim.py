@@ -11,7 +11,7 @@ import pytest
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import timed_claim
 from airflow_oauth_provider.stores.variable import VariableStore
-from tests.unit.store_fakes import Supervisor, put_in_task, record, server_error
+from tests.unit.store_fakes import KEYS, Supervisor, put_in_task, record, server_error
 
 DELAY = 4.0
 
@@ -178,7 +178,7 @@ def supervisor(monkeypatch) -> Supervisor:
 
 def _store(*during_sleep: Callable[[], None]) -> VariableStore:
     pending = list(during_sleep)
-    return VariableStore("xero", claim_delay=DELAY, sleep=lambda _seconds: pending.pop(0)() if pending else None)
+    return VariableStore("xero", KEYS, claim_delay=DELAY, sleep=lambda _: pending.pop(0)() if pending else None)
 
 
 def test_a_variable_is_claimed_and_written(supervisor):
@@ -236,7 +236,7 @@ def test_the_tokens_are_masked_before_they_are_written(supervisor):
 def test_connection_ids_never_share_a_variable(supervisor):
     ids = ["a", "a#b", "a/b", "a=23b", "x" * 400, "x" * 401]
     for number, conn_id in enumerate(ids):
-        VariableStore(conn_id, sleep=lambda _: None).write(record(number), if_version=None)
-    assert [VariableStore(conn_id).read().record.generation for conn_id in ids] == list(range(len(ids)))
+        VariableStore(conn_id, KEYS, sleep=lambda _: None).write(record(number), if_version=None)
+    assert [VariableStore(conn_id, KEYS).read().record.generation for conn_id in ids] == list(range(len(ids)))
     assert max(len(key) for key in supervisor.variables) <= 250
     assert not any(set(key) & set("#/?%") for key in supervisor.variables)

@@ -40,6 +40,12 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
             "Give the tasks that refresh a pool with one slot; or choose the store 'vault', or 'connection' with "
             f"the Airflow connection {settings.store.api_conn_id!r}.",
         )
+        if not getattr(snapshot.store, "seals", True):
+            report.warn(
+                CHECK,
+                "Airflow 3 logs what tasks write into variables, and this connection has no secret to seal tokens with",
+                "Set Airflow's Fernet key ([core] fernet_key), or choose another store.",
+            )
     return snapshot
 
 

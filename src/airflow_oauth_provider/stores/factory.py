@@ -12,6 +12,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailab
 from airflow_oauth_provider.stores import timed_claim
 from airflow_oauth_provider.stores.adopting import AdoptingStore
 from airflow_oauth_provider.stores.base import FallbackStore, TokenStore
+from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.stores.variable import VariableStore
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def open_store(
     vault_path: str | None = None,
     vault_mount_point: str | None = None,
     options: Mapping[str, Any] | None = None,
+    keys: ConnectionKeys | None = None,
 ) -> TokenStore:
     """Return the store of the tokens of ``conn_id``.
 
@@ -53,15 +55,16 @@ def open_store(
     :param vault_path: path of the secret in Vault.
     :param vault_mount_point: mount point of the secrets engine; None for the Vault connection's own.
     :param options: what the connection says about stores, key by key, for the other kinds.
+    :param keys: what the connection has to seal its tokens with, in a variable.
     :raises ConfigurationError: ``kind`` is unknown, or what it needs is not given.
     :raises StoreUnavailable: ``auto`` cannot tell now which store it stands for.
     """
     if kind == "auto":
         kind = _choose(conn_id, connection, api_conn_id)
     if kind == "variable":
-        return _variable_store(conn_id)
+        return _variable_store(conn_id, keys)
     if kind == "connection":
-        return AdoptingStore(_connection_store(conn_id, connection, api_conn_id), _variable_store(conn_id))
+        return AdoptingStore(_connection_store(conn_id, connection, api_conn_id), _variable_store(conn_id, keys))
     if kind == "vault":
         from airflow_oauth_provider.stores.vault import VaultStore
 
@@ -87,11 +90,13 @@ def open_fallback(conn_id: str) -> FallbackStore:
     return FallbackChain([VariableFallback(), PathFallback()])
 
 
-def _variable_store(conn_id: str) -> VariableStore:
+def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> VariableStore:
     from airflow.providers.common.compat.sdk import conf
 
     delay = conf.getfloat("oauth2", "claim_delay", fallback=timed_claim.DEFAULT_DELAY)
-    return VariableStore(conn_id, claim_delay=delay)
+    # Airflow's own key too, where this process has it: it outlives any change of the connection.
+    all_keys = (keys or ConnectionKeys()).with_more("fernet_key", compat.fernet_keys())
+    return VariableStore(conn_id, all_keys, claim_delay=delay)
 
 
 def _connection_store(conn_id: str, connection: Connection | None, api_conn_id: str) -> TokenStore:

@@ -7,7 +7,6 @@ file is of no use to whoever finds it, and the authorization server does not tak
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import os
@@ -22,6 +21,7 @@ from airflow_oauth_provider.stores.base import FallbackStore
 from airflow_oauth_provider.stores.keys import key
 from airflow_oauth_provider.stores.parsing import mask_record
 from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.stores.sealing import cipher, decrypted
 
 log = logging.getLogger(__name__)
 
@@ -44,31 +44,22 @@ def seal(record: Record, spent: str) -> str:
     """
     if not spent:
         raise StoreUnavailable("There is no spent refresh token with which to encrypt the new tokens.")
-    return str(_cipher(spent).encrypt(record.to_json().encode()).decode())
+    return str(cipher(spent, _PURPOSE).encrypt(record.to_json().encode()).decode())
 
 
 def unseal(text: str, spent: str) -> Record | None:
     """Return the record in ``text``; None where ``text`` was not sealed with ``spent``, or is no record."""
-    from cryptography.fernet import InvalidToken
-
     if not spent:
         return None
+    plain = decrypted(cipher(spent, _PURPOSE), text)
+    if plain is None:
+        return None
     try:
-        record = Record.from_json(_cipher(spent).decrypt(text.encode()).decode())
-    except (InvalidToken, ValueError):
+        record = Record.from_json(plain.decode())
+    except ValueError:
         return None
     mask_record(record)
     return record
-
-
-def _cipher(spent: str) -> Any:
-    from cryptography.fernet import Fernet
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-    # HKDF (RFC 5869) and no slow key derivation: a refresh token is random already (RFC 6749 section 10.10).
-    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(spent.encode())
-    return Fernet(base64.urlsafe_b64encode(derived))
 
 
 class VariableFallback:

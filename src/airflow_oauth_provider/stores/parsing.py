@@ -19,12 +19,21 @@ def parse_record(text: str, where: str) -> Record:
     try:
         record = Record.from_json(text)
     except ValueError as error:
-        raise StoreNotWritable(
-            f"{where} does not hold a token record of this version ({error}). If nothing else uses it, "
-            "remove it and enter a new refresh token in the connection."
-        ) from None
+        raise not_a_record(where, error) from None
     mask_record(record)
     return record
+
+
+def not_a_record(where: str, error: ValueError) -> StoreNotWritable:
+    """Return the error for a place whose text is no record.
+
+    :param where: the place.
+    :param error: what is wrong with the text, without quoting it.
+    """
+    return StoreNotWritable(
+        f"{where} does not hold a token record of this version ({error}). If nothing else uses it, "
+        "remove it and enter a new refresh token in the connection."
+    )
 
 
 def mask_record(record: Record) -> None:

@@ -95,6 +95,15 @@ class Record:
         """Seconds since the epoch at which the access token ends, on its writer's clock; None where unknown."""
         return None if self.expires_in is None else self.issued_at + self.expires_in
 
+    def has_replaced(self, mark: str) -> bool:
+        """Tell whether an entered refresh token is known to have been replaced by another one, and may not come back.
+
+        A person may go back to one that was never spent, once its successor is dead.
+
+        :param mark: its fingerprint.
+        """
+        return mark in self.superseded and (self.dead is None or mark in self.used_up)
+
     def with_lease(self, lease: Lease | None) -> Record:
         """Return a copy that is held by ``lease``, or by nobody."""
         return replace(self, lease=lease)

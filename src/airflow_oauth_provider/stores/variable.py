@@ -13,8 +13,9 @@ from airflow_oauth_provider.stores import metadata, timed_claim
 from airflow_oauth_provider.stores.base import StoredRecord
 from airflow_oauth_provider.stores.keys import key
 from airflow_oauth_provider.stores.metadata import version_of
-from airflow_oauth_provider.stores.parsing import mask_record, stored
+from airflow_oauth_provider.stores.parsing import mask_record
 from airflow_oauth_provider.stores.record import RECORD_FORMAT, Record
+from airflow_oauth_provider.stores.sealed_record import ConnectionKeys, Opened, seal, still_fits, unseal
 
 #: "token" in the key makes Airflow show the value as ``***``.
 KEY_PREFIX = "oauth2_token_record__"
@@ -44,10 +45,12 @@ class VariableStore:
     claim, see :mod:`airflow_oauth_provider.stores.timed_claim` for what that does and does not promise.
 
     **Logs.** The supervisor of every Airflow 3 logs at DEBUG, unmasked, whatever value a task gives to a variable: its
-    masker passes the message by. With 3.1 to 3.3 nothing of it is seen at level INFO. With 3.0 and LocalExecutor the
-    tokens stand in the scheduler's log at level INFO too. A provider cannot prevent that: use another store there.
+    masker passes the message by (3.0 with LocalExecutor shows it at level INFO too). So the record is sealed with keys
+    made from the connection's secrets, see :mod:`airflow_oauth_provider.stores.sealed_record`; without any, it stands
+    in clear.
 
     :param conn_id: the connection whose tokens these are.
+    :param keys: what it has to seal them with.
     :param claim_delay: seconds after which another worker's write must have become visible.
     :param sleep: waits so many seconds.
     """
@@ -57,14 +60,23 @@ class VariableStore:
     def __init__(
         self,
         conn_id: str,
+        keys: ConnectionKeys,
         *,
         claim_delay: float = timed_claim.DEFAULT_DELAY,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._conn_id = conn_id
+        self._keys = keys
         self._key = key(KEY_PREFIX, conn_id)
         self._description = f"OAuth 2.0 tokens of the connection {conn_id}. Written by the provider; do not edit."
         self._claim_delay = claim_delay
         self._sleep = sleep
+        self._last: Opened | None = None
+
+    @property
+    def seals(self) -> bool:
+        """Whether the connection has anything to seal its tokens with."""
+        return bool(self._keys.secrets)
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""
@@ -75,14 +87,14 @@ class VariableStore:
                 f"The tokens in the variable {self._key!r} have been moved to the store {home!r}. Choose "
                 "that store for the connection again; or delete the variable and enter a new refresh token."
             )
-        return stored(text, f"The variable {self._key!r}")
+        return StoredRecord(None if text is None else self._record_in(text), version_of(text))
 
     def write(self, record: Record, *, if_version: str | None) -> str:
         """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
         mask_record(record)
         if record.lease is not None:
             compat.refuse_shadowed_variable(self._key)
-        return self._swap(record.to_json(), if_version, claim=record.lease is not None)
+        return self._swap(self._text_of(record), if_version, claim=record.lease is not None)
 
     def left_behind(self) -> LeftBehind:
         """Return what another store can take over from this one.
@@ -93,7 +105,7 @@ class VariableStore:
         if text is None:
             return LeftBehind(None, None, marked=False)
         marked = bool(_moved_to(text))
-        record = None if text == _tombstone(_moved_to(text)) else stored(text, f"The variable {self._key!r}").record
+        record = None if text == _tombstone(_moved_to(text)) else self._record_in(text)
         return LeftBehind(record, version_of(text), marked)
 
     def mark_moved(self, left: LeftBehind, home: str) -> None:
@@ -102,7 +114,7 @@ class VariableStore:
         :raises StaleVersion: it holds something else by now.
         """
         if left.record is not None and not left.marked:
-            members = json.loads(left.record.to_json()) | {_MOVED_TO: home}
+            members = json.loads(self._text_of(left.record)) | {_MOVED_TO: home}
             self._swap(json.dumps(members, separators=(",", ":")), left.version, claim=True)
 
     def bury(self, home: str) -> None:
@@ -126,6 +138,27 @@ class VariableStore:
             delay=self._claim_delay,
             sleep=self._sleep,
         )
+
+    def _record_in(self, text: str) -> Record:
+        if self._last is not None and self._last.text == text:
+            mask_record(self._last.record)
+        else:
+            where = f"The variable {self._key!r} with the tokens of the connection {self._conn_id!r}"
+            self._last = unseal(text, self._keys, self._conn_id, where)
+        return self._last.record
+
+    def _text_of(self, record: Record) -> str:
+        """Return the text of ``record``: that which was last read or written, where it keeps just this record.
+
+        What is sealed again looks different, and versions are hashes of texts. A write that is tried again because its
+        answer was lost has to be recognized, and a record that is written back as it is must not look changed.
+        """
+        last = self._last
+        if last is not None and last.record == record and still_fits(last, self._keys, self._conn_id):
+            return last.text
+        text = seal(record, self._keys, self._conn_id)
+        self._last = Opened(text, record)
+        return text
 
     def _read_text(self) -> str | None:
         return compat.read_variable(self._key)
