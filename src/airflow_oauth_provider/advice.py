@@ -57,6 +57,14 @@ def answer_lost(at: float) -> str:
     )
 
 
+def bound_refresh_token() -> str:
+    """For a refused refresh token that works only with the key under which it was issued (RFC 9449 section 5)."""
+    return (
+        "It works only with the key under which it was issued: if 'dpop_private_key' has changed since, put the former "
+        "key back and run 'python -m airflow_oauth_provider revive'."
+    )
+
+
 def refresh_token_ends(conn_id: str, at: float, left: float) -> str:
     """For a refresh token that dies soon, and that no refresh puts off."""
     return (
@@ -110,7 +118,9 @@ def configuration_error(account: Account, refusal: errors.ErrorAnswer) -> except
         errors.InvalidScope: exceptions.InvalidScope,
     }
     kind = kinds.get(type(refusal), exceptions.ConfigurationError)
-    return kind(f"Connection {account.conn_id!r}: {refusal}. {_hint(account, refusal)}")
+    about_proof = refusal.code in ("use_dpop_nonce", "invalid_dpop_proof")
+    hint = _proof_hint(account) if about_proof else _hint(account, refusal)
+    return kind(f"Connection {account.conn_id!r}: {refusal}. {hint}")
 
 
 def _hint(account: Account, refusal: errors.ErrorAnswer) -> str:
@@ -164,4 +174,16 @@ def _target_hint(account: Account) -> str:
     return (
         f"The connection asks for {' and '.join(asked)}: enter it as the API's documentation does, to the letter; a "
         f"person has to have granted it at sign-in.{several}{spent if account.rotates else ''}"
+    )
+
+
+def _proof_hint(account: Account) -> str:
+    if account.client.dpop_key is None:
+        return (
+            "The server binds tokens to a key (DPoP, RFC 9449): enter a private key under 'dpop_private_key', and sign "
+            "in with it."
+        )
+    return (
+        "The server refused the proof of 'dpop_private_key'. Check the clock of this machine, that 'oauth_url' is the "
+        "address by which the server knows its token endpoint, and that it takes keys of this kind (doctor tells)."
     )

@@ -170,7 +170,12 @@ class AsyncClient:
         while True:
             hook.auth.authorize(request, token)
             response = await self._once(session, request, options, cookies)
-            response.history = history.copy()
+            asked: list[requests.Response] = []
+            if hook.auth.wants_nonce(response):
+                asked = [response]
+                response = await self._once(session, request, options, cookies)
+                hook.auth.wants_nonce(response)  # it may bring the next nonce
+            response.history = [*history, *asked]
             if not options["allow_redirects"] or not session.get_redirect_target(response):
                 return response
             if len(history) >= options["max_redirects"]:

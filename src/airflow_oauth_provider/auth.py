@@ -1,9 +1,10 @@
-"""Authorization of ``requests`` by an access token that is kept fresh (RFC 6750 section 2.1)."""
+"""Authorization of ``requests`` by an access token that is kept fresh (RFC 6750 section 2.1, RFC 9449 section 7)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,10 @@ from requests.auth import AuthBase
 from requests.exceptions import UnrewindableBodyError
 from requests.utils import rewind_body
 
+from airflow_oauth_provider import proofs
 from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
 from airflow_oauth_provider.manager import TokenManager
+from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.scrub import show_url
 from airflow_oauth_provider.origins import Origin, origin_of, show_origin
 from airflow_oauth_provider.placement import Placement
@@ -23,6 +26,9 @@ log = logging.getLogger(__name__)
 
 class OAuth2Auth(AuthBase):
     """Puts a fresh token on each request; after a 401 refreshes once and sends the request again, once.
+
+    A token that is bound to a key goes along with a proof of that key, made anew for each sending; an API that wants
+    its nonce in the proof is sent the request again, once, without a refresh.
 
     :param manager: hands out the token.
     :param conn_id: the connection's name, for messages.
@@ -45,7 +51,8 @@ class OAuth2Auth(AuthBase):
         self._conn_id = conn_id
         self._origins = set(origins)
         self._replays = refresh_when != "never"
-        self._placement = placement or Placement()
+        self._bearer = placement or Placement()
+        self._bound = replace(self._bearer, header_name="Authorization", header_prefix=dpop.TOKEN_TYPE, in_query="")
         # The token that the API turned down although it was brand-new: refreshing again would not help.
         self._turned_down_fresh: str | None = None
 
@@ -62,15 +69,15 @@ class OAuth2Auth(AuthBase):
         :raises OAuth2Error: when there is no token.
         """
         self.check_origin(request.url or "")
-        self._placement.put(request, self._manager.access_token())
-        request.register_hook("response", self._after_401)  # type: ignore[no-untyped-call]
+        self._put(request, self._manager.access_token())
+        request.register_hook("response", self._after_answer)  # type: ignore[no-untyped-call]
         return request
 
     def follow_redirect(self, request: requests.PreparedRequest) -> None:
         """Take the token off a redirected request, and put it on again only where it may go."""
-        self._placement.take_off(request)
+        self._take_off(request)
         if self.allows(request.url or ""):
-            self._placement.put(request, self._manager.access_token())
+            self._put(request, self._manager.access_token())
         else:
             log.info("Connection %r: following a redirect without the token", self._conn_id)
 
@@ -93,9 +100,9 @@ class OAuth2Auth(AuthBase):
 
         :param token: as the manager gave it; None takes off what is there.
         """
-        self._placement.take_off(request)
+        self._take_off(request)
         if token is not None and self.allows(request.url or ""):
-            self._placement.put(request, token)
+            self._put(request, token)
 
     def without_token(self, url: str) -> str:
         """Return ``url`` without the token, where it is the query that carries it."""
@@ -123,26 +130,62 @@ class OAuth2Auth(AuthBase):
                 response.status_code,
             )
 
-    def _after_401(self, response: requests.Response, **send_options: Any) -> requests.Response:
+    def wants_nonce(self, response: requests.Response) -> bool:
+        """Take the nonce out of ``response``, and tell whether the request is to be sent again with that.
+
+        To be asked of each answer where the token may be bound to a key; a second time in a row means no.
+        """
+        prover = self._manager.prover
+        return prover is not None and proofs.wants_another(prover, response)
+
+    @property
+    def _placement(self) -> Placement:
+        return self._bearer if self._manager.prover is None else self._bound
+
+    def _put(self, request: Any, token: str) -> None:
+        prover = self._manager.prover
+        if prover is None:
+            self._bearer.put(request, token)
+        else:
+            self._bound.put(request, token)
+            proofs.put(request, prover, token)
+
+    def _take_off(self, request: Any) -> None:
+        self._placement.take_off(request)
+        proofs.take_off(request)
+
+    def _after_answer(self, response: requests.Response, **send_options: Any) -> requests.Response:
+        response = self._with_nonce(response, send_options)
         token = self.expired_token(response)
         if token is None:
             return response
         log.info("Connection %r: the API answered %d; refreshing the access token", self._conn_id, response.status_code)
         fresh = self._manager.access_token(rejected=token)
-        again = self._replay(response, fresh, send_options)
+        again = self._with_nonce(self._replay(response, fresh, send_options), send_options)
         self.replayed(again, fresh)
+        return again
+
+    def _with_nonce(self, response: requests.Response, send_options: dict[str, Any]) -> requests.Response:
+        """Return ``response``, or where that only asks for a nonce what comes of the request with it."""
+        if not self.wants_nonce(response):
+            return response
+        token = self._placement.token_of(response.request)
+        if token is None:
+            return response
+        again = self._replay(response, token, send_options)
+        self.wants_nonce(again)  # its answer may bring the next one
         return again
 
     def _replay(self, response: requests.Response, token: str, send_options: dict[str, Any]) -> requests.Response:
         request = response.request.copy()
         rewind(request, self._conn_id, "the API answered 401")
-        self._placement.put(request, token)
+        self._put(request, token)
         # Read to its end and give the connection back, or the pool would open another one.
         _ = response.content
         response.close()
         send: Callable[..., requests.Response] = response.connection.send
         again = send(request, **send_options)
-        again.history.append(response)
+        again.history += [*response.history, response]
         again.request = request
         return again
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.extra import Extra
+from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
 from airflow_oauth_provider.oauth2.grants import ACCESS_TOKEN_TYPE, GrantInputs
 
@@ -14,7 +16,25 @@ _BY_SECRET = frozenset({"client_secret_basic", "client_secret_post", "client_sec
 _BY_CERTIFICATE = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 
 #: The secrets that a connection's extra can hold.
-SECRET_KEYS = ("refresh_token", "access_token", "private_key", "user_password", "subject_token", "actor_token")
+SECRET_KEYS = (
+    "refresh_token",
+    "access_token",
+    "private_key",
+    "dpop_private_key",
+    "user_password",
+    "subject_token",
+    "actor_token",
+)
+# The private members of a JWK (RFC 7518 section 6, RFC 8037 section 2).
+_PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "k")
+# What goes against a token that is bound to a key, but for these values.
+_AGAINST_DPOP = {
+    "callback": (),
+    "in_query": (),
+    "header_name": ("authorization",),
+    "header_prefix": ("dpop",),
+    "accepted_types": ("dpop",),
+}
 # What marks a parameter or header as secret that a connection adds to token requests.
 _SECRET_MARKS = ("token", "secret", "password", "key", "auth", "cookie", "assertion")
 
@@ -25,7 +45,21 @@ def secrets(extra: Extra) -> list[str]:
     for key in ("extra_params", "extra_headers"):
         added: dict[str, str] = extra.get(key) or {}
         values += [value for name, value in added.items() if any(mark in name.lower() for mark in _SECRET_MARKS)]
+    for key in ("private_key", "dpop_private_key"):
+        values += key_secrets(extra.get(key))[1:]  # the key itself is among them
     return [value for value in values if value]
+
+
+def key_secrets(key: object) -> list[str]:
+    """Return what is secret in a private key: itself if it is text, then the private members of a JWK."""
+    if isinstance(key, str):
+        try:
+            members = json.loads(key)
+        except ValueError:
+            members = None
+        return [key, *key_secrets(members)]
+    members = key if isinstance(key, dict) else {}
+    return [value for name in _PRIVATE_MEMBERS if isinstance(value := members.get(name), str) and value]
 
 
 def sealing(extra: Extra, secret: str | None) -> tuple[tuple[str, str], ...]:
@@ -74,8 +108,7 @@ def signing_key(extra: Extra, kept: Mapping[str, Any], method: str) -> SigningKe
     """
     if method != "private_key_jwt" and extra.get("grant_type") != "jwt_bearer":
         return None
-    beside = kept.get("private_key")
-    material = extra.get("private_key") or (beside if isinstance(beside, str) else None)
+    material = _key_material(extra, kept, "private_key")
     if not material:
         raise extra.error("private_key", "has to be set, as PEM or JWK: the assertions are signed with it")
     key = SigningKey(material, extra.get("key_id") or "", extra.get("assertion_alg") or "")
@@ -84,6 +117,43 @@ def signing_key(extra: Extra, kept: Mapping[str, Any], method: str) -> SigningKe
     except BadKeyError as error:
         raise extra.error("private_key", f"has to be a private key as PEM or JWK; this one {error}") from None
     return key
+
+
+def dpop_key(extra: Extra, kept: Mapping[str, Any]) -> SigningKey | None:
+    """Return the key that tokens are bound to (RFC 9449); None where they are bearer tokens.
+
+    :param extra: the connection's extra.
+    :param kept: what people keep beside the tokens in the store.
+    :raises ConfigurationError: when it cannot sign, or something else of the connection goes against it.
+    """
+    material = _key_material(extra, kept, "dpop_private_key")
+    if not material:
+        return None
+    for name, harmless in _AGAINST_DPOP.items():
+        given = extra.get(name) if extra.is_set(name) else ()
+        values = given if isinstance(given, list | tuple) else [given]
+        if any(value and value.lower() not in harmless for value in values):
+            raise extra.error(
+                name,
+                "goes against dpop_private_key: a token that is bound to a key comes from the token endpoint with the "
+                "type DPoP, and is sent as 'Authorization: DPoP …' (RFC 9449); take one of the two keys away",
+            )
+    key = SigningKey(material)
+    try:
+        dpop.prover(key)
+    except BadKeyError as error:
+        raise extra.error(
+            "dpop_private_key",
+            f"has to be a private key as PEM or JWK, of an elliptic curve of NIST, RSA or Ed25519; this one {error}",
+        ) from None
+    return key
+
+
+def _key_material(extra: Extra, kept: Mapping[str, Any], name: str) -> str | None:
+    """Return a private key of the connection, else of its store, where a JWK may be an object."""
+    beside = kept.get(name)
+    material: str | None = extra.get(name)
+    return material or (json.dumps(beside) if isinstance(beside, dict) else beside if isinstance(beside, str) else None)
 
 
 def assertion_audience(extra: Extra) -> str:

@@ -13,7 +13,7 @@ from airflow_oauth_provider.placement import Placement
 NOTHING = "none"
 
 # Client authentication and credentials have keys of their own, which hide their values.
-_RESERVED_HEADERS = frozenset({"authorization", "content-type", "content-length", "host"})
+_RESERVED_HEADERS = frozenset({"authorization", "content-type", "content-length", "dpop", "host"})
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -66,7 +66,7 @@ def _headers(extra: Extra) -> dict[str, str]:
         if not _FIELD_NAME.fullmatch(name) or not value.isprintable() or not value.isascii():
             raise extra.error("extra_headers", f"has a header field {name!r} in it that cannot be sent")
         if name.lower() in _RESERVED_HEADERS:
-            raise extra.error("extra_headers", f"has {name!r} in it, which follows from auth_method and request_format")
+            raise extra.error("extra_headers", f"has {name!r} in it, which follows from other keys (auth_method …)")
     return headers
 
 

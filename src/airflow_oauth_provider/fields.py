@@ -309,10 +309,19 @@ FIELDS: tuple[Field, ...] = (
         STORE,
         "string",
         default="auto",
-        choices=("auto", "connection", "variable", "vault", "file", "aws_secrets_manager", "azure_keyvault"),
+        choices=(
+            "auto",
+            "connection",
+            "variable",
+            "vault",
+            "file",
+            "aws_secrets_manager",
+            "azure_keyvault",
+            "gcp_secret_manager",
+        ),
         help="connection: in this connection. variable: in an Airflow Variable. vault: in HashiCorp Vault or "
-        "OpenBao. file: in a JSON file. aws_secrets_manager: in AWS. azure_keyvault: in Azure. auto: in this "
-        "connection if it can be written, else in a Variable.",
+        "OpenBao. file: in a JSON file. aws_secrets_manager: in AWS. azure_keyvault: in Azure. gcp_secret_manager: "
+        "in Google Cloud. auto: in this connection if it can be written, else in a Variable.",
     ),
     Field(
         "vault_conn_id",
@@ -356,7 +365,8 @@ FIELDS: tuple[Field, ...] = (
         placeholder="client_id=$.app.id, client_secret=$.app.key, refresh_token=$.tokens[0].refresh",
         unset="client_id, client_secret, refresh_token, access_token and expires_at at the top level",
         in_form=False,
-        help="For Token store = file or aws_secrets_manager: where things stand in the JSON, as name=JSONPath.",
+        help="For Token store = file, aws_secrets_manager or gcp_secret_manager: where things stand in the JSON, as "
+        "name=JSONPath.",
     ),
     Field(
         "aws_name",
@@ -397,6 +407,26 @@ FIELDS: tuple[Field, ...] = (
         unset="the connection's id with -client-id, -client-secret, -refresh-token, -access-token and -token-record",
         help="For Token store = azure_keyvault: what is called how there, as name=name in the vault. Nothing behind "
         "the = means that it is not kept.",
+    ),
+    Field(
+        "gcp_name",
+        "Google Cloud name",
+        STORE,
+        "string",
+        placeholder="projects/my-project/secrets/xero",
+        in_form=False,
+        help="For Token store = gcp_secret_manager, and needed there: the whole name of what keeps the tokens. It has "
+        "to exist, with a version that is a JSON object.",
+    ),
+    Field(
+        "gcp_endpoint",
+        "Google Cloud endpoint",
+        STORE,
+        "string",
+        placeholder="secretmanager-my-endpoint.p.googleapis.com",
+        in_form=False,
+        unset="Google's, of the region that is in the name",
+        help="For Token store = gcp_secret_manager: the host, where it is reached by Private Service Connect.",
     ),
     Field(
         "api_conn_id",
@@ -561,6 +591,18 @@ FIELDS: tuple[Field, ...] = (
         choices=("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"),
         unset="what fits the key",
         help="How assertions are signed.",
+    ),
+    Field(
+        "dpop_private_key",
+        "Key that tokens are bound to",
+        GRANT,
+        "password",
+        secret=True,
+        in_form=False,
+        unset="none, tokens are bearer tokens",
+        help="Binds tokens to this private key (DPoP, RFC 9449), so that nobody can use them without it: PEM or JWK, "
+        "best of the curve P-256. Keep the same one: a public client's refresh token works with no other. May stand "
+        "where the client secret may.",
     ),
     Field(
         "assertion_audience",

@@ -23,6 +23,7 @@ from airflow_oauth_provider.exceptions import (
 )
 from airflow_oauth_provider.in_hand import TokenInHand
 from airflow_oauth_provider.leases import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.oauth2.dpop import Prover, prover
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.outcome import Demand, Outcome
 from airflow_oauth_provider.pauses import Pauses
@@ -74,6 +75,7 @@ class TokenManager:
         self._refresher = Refresher(source, request, self._keeping, self._watch, self._clock, self._mask, budget)
         self._in_hand = TokenInHand(self._clock)
         self._refreshed_once = False
+        self._prover: Prover | None = None
         self._lock = threading.RLock()
 
     def access_token(self, *, min_ttl: float = 0.0, rejected: str | None = None) -> str:
@@ -86,6 +88,14 @@ class TokenManager:
         if token is None:
             raise AssertionError("obtain() returned without an access token")
         return token
+
+    @property
+    def prover(self) -> Prover | None:
+        """What proves possession of the key that the access token is bound to (RFC 9449); None: it is bound to none.
+
+        Known from the first token on.
+        """
+        return self._prover
 
     def token_in_hand(self) -> str | None:
         """Return the access token if it is fresh and known without asking anybody; never blocks."""
@@ -132,6 +142,7 @@ class TokenManager:
         while True:
             snapshot = self._retried(self._source.load)
             account = snapshot.account
+            self._prover = prover(account.client.dpop_key) if account.client.dpop_key else None
             record = lineage.current(account, snapshot.record)
             self._mask(record)
             if first_generation is None:

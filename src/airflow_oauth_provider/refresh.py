@@ -199,7 +199,8 @@ class Refresher:
             self._release(held)
             return BeginAnew()
         mark = fingerprint(held.record.refresh_token) or ""
-        dead = DeadGrant(mark, refusal.code, self._clock.now(), held.interrupted or "")
+        hints = [held.interrupted or "", advice.bound_refresh_token() if _is_bound(account) else ""]
+        dead = DeadGrant(mark, refusal.code, self._clock.now(), " ".join(hint for hint in hints if hint))
         used_up = lineage.with_used_up(held.record)
         buried = replace(held.record, lease=None, dead=dead, interrupted=None, used_up=used_up)
         try:
@@ -257,6 +258,11 @@ class Refresher:
             held.snapshot.store.write(free, if_version=held.version)
         except (StaleVersion, StoreUnavailable) as failure:
             log.warning("Connection %r: the lease was not given back (%s); it ends by itself", held.conn_id, failure)
+
+
+def _is_bound(account: Account) -> bool:
+    """Tell whether the refresh token works with one key only: a public client has nothing else to prove (RFC 9449)."""
+    return account.client.dpop_key is not None and account.client.auth_method == "none"
 
 
 class _Attempts:

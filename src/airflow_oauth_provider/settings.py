@@ -195,6 +195,7 @@ class Settings:
             revocation_url=self._endpoint("revocation_url"),
             introspection_url=self._endpoint("introspection_url"),
             introspects=self._extra.get("introspect"),
+            dpop_key=credentials.dpop_key(self._extra, kept),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider import compat, credentials
 from airflow_oauth_provider.account import Snapshot
 from airflow_oauth_provider.settings import Settings, read_settings
 from airflow_oauth_provider.stores.base import TokenStore
@@ -39,8 +39,9 @@ class ConnectionSource:
         stored = store.read()
         kept = store.secrets() if hasattr(store, "secrets") else {}
         for name, value in kept.items():
-            if name != "client_id" and isinstance(value, str):
-                compat.mask_secret(value)
+            if name != "client_id":
+                for secret in credentials.key_secrets(value):
+                    compat.mask_secret(secret)
         return Snapshot(settings.account(kept), store, stored.record, stored.version)
 
     def _open(self, settings: Settings, connection: Any) -> TokenStore:

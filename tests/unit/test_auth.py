@@ -20,6 +20,8 @@ OTHER = "https://other.example.net"
 class Tokens:
     """Stands for the manager: a new token for each one rejected."""
 
+    prover = None
+
     def __init__(self):
         self.generation = 1
         self.rejections = []

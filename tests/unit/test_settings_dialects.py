@@ -157,7 +157,7 @@ def test_what_is_said_how_to_send_may_be_of_any_type():
 
 def test_secrets_of_the_connection_are_all_masked():
     secret_keys = {field.key for field in FIELDS if field.secret and not field.kept}
-    given = dict.fromkeys(secret_keys, "hidden") | {"private_key": KEY}
+    given = dict.fromkeys(secret_keys, "hidden") | {"private_key": KEY, "dpop_private_key": KEY}
     assert len(settings(oauth_url=URL, **given).secrets) == len(secret_keys) + 1
 
 

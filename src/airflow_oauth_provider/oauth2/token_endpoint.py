@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from airflow_oauth_provider.oauth2 import client_auth, dpop, errors
 from airflow_oauth_provider.oauth2.answers import parse_token_answer
+from airflow_oauth_provider.oauth2.assertions import BadKeyError
 from airflow_oauth_provider.oauth2.bodies import read_members
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.endpoints import token_endpoint
@@ -74,7 +75,7 @@ def _ask(client: Client, parameters: Parameters, prover: dpop.Prover | None) -> 
 def _prover(client: Client) -> dpop.Prover | None:
     try:
         return None if client.dpop_key is None else dpop.prover(client.dpop_key)
-    except dpop.BadKeyError as error:
+    except BadKeyError as error:
         raise errors.NotConnected(f"the key of the proofs {error}", lasting=True) from None
 
 

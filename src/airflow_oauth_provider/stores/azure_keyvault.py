@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: What is kept, and what its secret is called unless the connection says otherwise.
 NAMES = ("client_id", "client_secret", "refresh_token", "access_token", "record")
+#: What is kept there only where the connection names its secret: each name is a request more.
+KEYS = ("private_key", "dpop_private_key")
 #: The member of the record's JSON with the marks of refresh tokens that we have put into their own secret.
 _OURS = "written_beside"
 #: How many of them are remembered.
@@ -41,7 +43,7 @@ class KeyVaultStore:
 
     :param conn_id: the connection whose tokens these are.
     :param url: the vault.
-    :param names: names of secrets, by :data:`NAMES`.
+    :param names: names of secrets, by :data:`NAMES` and :data:`KEYS`.
     :param claim_delay: seconds after which another worker's write must have become visible.
     :param sleep: waits so many seconds.
     """
@@ -76,9 +78,9 @@ class KeyVaultStore:
         return StoredRecord(record, version)
 
     def secrets(self) -> dict[str, Any]:
-        """Return what stands beside the record: client id and secret, and a refresh token that a person entered."""
+        """Return what stands beside the record: the client's id, secret and keys, and a refresh token as entered."""
         if self._credentials is None:
-            self._credentials = {name: self._get(name) for name in ("client_id", "client_secret")}
+            self._credentials = {name: self._get(name) for name in ("client_id", "client_secret", *KEYS)}
         kept = dict(self._credentials)
         if self._record is not None:
             plain = self._get("refresh_token")
@@ -213,10 +215,10 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> KeyVaultStore:
             f"vault's address, such as https://my-vault.vault.azure.net{f', not {url!r}' if url else ''}."
         )
     names = dict(options.get("keyvault_names") or {})
-    if unknown := [name for name in names if name not in NAMES]:
+    if unknown := [name for name in names if name not in (*NAMES, *KEYS)]:
         raise ConfigurationError(
             f"Connection {conn_id!r}: the key 'keyvault_names' of its extra has {unknown[0]!r} in it, which is none of "
-            f"{', '.join(NAMES)}."
+            f"{', '.join((*NAMES, *KEYS))}."
         )
     prefix = re.sub(r"[^0-9A-Za-z-]", "-", conn_id)
     for name in NAMES:

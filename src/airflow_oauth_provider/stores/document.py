@@ -38,8 +38,9 @@ class TokenDocument:
         return found if found.record is not None else StoredRecord(first_record(self._plain(document)), None)
 
     def secrets(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return what stands beside the record: client id and secret, and a refresh token that a person entered."""
-        kept = {name: self.layout.text(document, name) for name in ("client_id", "client_secret")}
+        """Return what stands beside the record: the client's id, secret and keys, and a refresh token as entered."""
+        kept: dict[str, Any] = {name: self.layout.text(document, name) for name in ("client_id", "client_secret")}
+        kept |= {name: self.layout.get(document, name) for name in ("private_key", "dpop_private_key")}
         record = self.record_in(document).record
         if record is not None:
             kept["refresh_token"] = entered(self._plain(document), record)

@@ -15,7 +15,16 @@ from typing import Any
 _STEP = re.compile(r"""\.(?P<name>[\w-]+)|\[(?P<index>\d+)\]|\['(?P<single>[^']*)'\]|\["(?P<double>[^"]*)"\]""")
 
 #: What a place can be for. ``record`` is where this package keeps the whole of what it knows.
-NAMES = ("client_id", "client_secret", "refresh_token", "access_token", "expires_at", "record")
+NAMES = (
+    "client_id",
+    "client_secret",
+    "private_key",
+    "dpop_private_key",
+    "refresh_token",
+    "access_token",
+    "expires_at",
+    "record",
+)
 
 #: Numbers beyond this one are dates in milliseconds: as seconds they would be in the year 5138.
 _MILLISECONDS_FROM = 1e11
