@@ -108,7 +108,7 @@ class Safekeeping:
                 self._give_to_fallback(held, new, work, StoreUnavailable(type(failure).__name__))
                 raise
         if work.rescued:
-            self._forget(held.conn_id, new.generation)
+            self._forget(held.conn_id, new.generation, held.record.refresh_token or "")
         return held.snapshot.store.name
 
     def _written(self, held: HeldLease, new: Record, work: _Work) -> bool:
@@ -156,8 +156,9 @@ class Safekeeping:
         account = snapshot.account
         if self._fallback is None or not account.rotates or not record.refresh_token:
             return False
-        ciphertext = self._fallback.load(fallback_key(account.conn_id, record.generation + 1))
-        rescued = unseal(ciphertext, record.refresh_token) if ciphertext else None
+        spent = record.refresh_token
+        ciphertext = self._fallback.load(fallback_key(account.conn_id, record.generation + 1, spent))
+        rescued = unseal(ciphertext, spent) if ciphertext else None
         if rescued is None:
             return False
         try:
@@ -170,7 +171,7 @@ class Safekeeping:
             rescued.generation,
             snapshot.store.name,
         )
-        self._forget(account.conn_id, rescued.generation)
+        self._forget(account.conn_id, rescued.generation, spent)
         return True
 
     def _yield_to(self, held: HeldLease, new: Record, stored: StoredRecord, work: _Work) -> None:
@@ -192,11 +193,12 @@ class Safekeeping:
     def _rescue(self, held: HeldLease, new: Record, failure: OAuth2Error | None, until: float) -> None:
         if self._fallback is None:
             raise failure or StoreUnavailable(f"Connection {held.conn_id!r}: there is no fallback store")
-        sealed = seal(replace(new, lease=None), held.record.refresh_token or "")
+        spent = held.record.refresh_token or ""
+        place, sealed = fallback_key(held.conn_id, new.generation, spent), seal(replace(new, lease=None), spent)
         pauses = Pauses(self._clock, first=0.05, longest=1.0)
         while True:
             try:
-                self._fallback.save(fallback_key(held.conn_id, new.generation), sealed)
+                self._fallback.save(place, sealed)
             except StoreUnavailable:
                 if self._clock.elapsed() >= until:
                     raise
@@ -210,11 +212,11 @@ class Safekeeping:
             held.snapshot.store.name,
         )
 
-    def _forget(self, conn_id: str, generation: int) -> None:
+    def _forget(self, conn_id: str, generation: int, spent: str) -> None:
         if self._fallback is None:
             return
         try:
-            self._fallback.remove(fallback_key(conn_id, generation))
+            self._fallback.remove(fallback_key(conn_id, generation, spent))
         except StoreUnavailable as failure:
             # It opens with a spent refresh token only, and is never looked for again.
             log.warning("Connection %r: an outdated entry stays in the fallback store: %s", conn_id, failure)

@@ -166,6 +166,24 @@ class TestStoreAway:
         assert world.worker(seam)[0].obtain(Demand()).store == "memory"
         assert world.time.now - before < 1.0
 
+    def test_a_latecomer_of_an_older_sign_in_does_not_overwrite_the_copy_of_the_newer_one(self):
+        """Both are the first refresh of their sign-in, and so of the same generation."""
+        world = World()
+        away = Faults(store_write=[None])
+        away.always["store.write"] = "fail"
+
+        def overtaken(call):
+            answer = call()
+            world.sign_in_again()
+            assert world.worker(away)[0].obtain(Demand()).store == "fallback"
+            return answer
+
+        late = Faults(store_write=[None], token=[overtaken])
+        late.always["store.write"] = "fail"
+        world.worker(late)[0].access_token()
+        assert world.server.is_good(world.worker()[0].access_token())
+        assert (world.server.refreshes, world.server.reuses, world.server.alive) == (2, 0, True)
+
     def test_a_fallback_that_cannot_be_asked_stops_the_next_spend(self):
         world = World()
         with pytest.raises(Killed):

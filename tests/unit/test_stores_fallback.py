@@ -63,9 +63,11 @@ def test_without_a_spent_token_nothing_is_sealed():
     assert unseal(seal(record(2), SPENT), "") is None
 
 
-def test_keys_tell_connections_and_generations_apart():
-    keys = {fallback_key(conn_id, n) for conn_id in ("a", "a__1", "a#", "x" * 400, "x" * 401) for n in (1, 11)}
-    assert len(keys) == 10
+def test_keys_tell_connections_generations_and_sign_ins_apart():
+    conn_ids = ("a", "a__1", "a#", "x" * 400, "x" * 401)
+    keys = {fallback_key(conn_id, n, spent) for conn_id in conn_ids for n in (1, 11) for spent in (SPENT, "other")}
+    assert len(keys) == 20
+    assert not [key for key in keys if SPENT in key]
     assert all(key.startswith("oauth2_token_fallback__") and len(key) <= 250 and "/" not in key for key in keys)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider import compat, lineage
 from airflow_oauth_provider.account import Snapshot
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreError, StoreNotWritable
@@ -92,10 +92,11 @@ def _check_route(report: Report, settings: Settings) -> None:
 
 def check_fallback(report: Report, snapshot: Snapshot) -> None:
     """Look for tokens that a worker could not write to the store."""
-    record = snapshot.record
-    generation = record.generation if record else 0
+    record = lineage.current(snapshot.account, snapshot.record)
+    following = record.generation + 1
     try:
-        waiting = open_fallback(report.conn_id).load(fallback_key(report.conn_id, generation + 1))
+        key = fallback_key(report.conn_id, following, record.refresh_token or "")
+        waiting = open_fallback(report.conn_id).load(key)
     except StoreError as failure:
         report.warn(FALLBACK, str(failure), "Refreshes wait while it cannot be told whether tokens are kept there.")
         return
@@ -104,6 +105,6 @@ def check_fallback(report: Report, snapshot: Snapshot) -> None:
     else:
         report.warn(
             FALLBACK,
-            f"tokens of generation {generation + 1} wait there, since the store could not be written",
+            f"tokens of generation {following} wait there, since the store could not be written",
             "The next refresh brings them back; do not enter an older refresh token meanwhile.",
         )

@@ -20,7 +20,7 @@ from airflow_oauth_provider.exceptions import StoreUnavailable
 from airflow_oauth_provider.stores.base import FallbackStore
 from airflow_oauth_provider.stores.keys import key
 from airflow_oauth_provider.stores.parsing import mask_record
-from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.stores.record import Record, fingerprint
 from airflow_oauth_provider.stores.sealing import cipher, decrypted
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,13 @@ KEY_PREFIX = "oauth2_token_fallback__"
 _PURPOSE = b"airflow-oauth-provider: tokens in the fallback store"
 
 
-def fallback_key(conn_id: str, generation: int) -> str:
-    """Return the name under which the tokens of ``generation`` of ``conn_id`` are kept."""
-    return key(KEY_PREFIX, conn_id, f"__{generation}")
+def fallback_key(conn_id: str, generation: int, spent: str) -> str:
+    """Return the name under which the tokens of ``generation`` of ``conn_id`` are kept.
+
+    :param spent: the refresh token that was spent for them. Each sign-in begins anew, so that a generation alone
+        does not tell two of them apart.
+    """
+    return key(KEY_PREFIX, conn_id, f"__{generation}_{fingerprint(spent) or ''}")
 
 
 def seal(record: Record, spent: str) -> str:
