@@ -22,6 +22,7 @@ from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 REFRESH_LIFETIME_MEMBERS = ("refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in")
 
 _OWN_MEMBERS = frozenset({"access_token", "token_type", "expires_in", "refresh_token", "scope"})
+_ERROR_MEMBERS = frozenset({"error", "error_description"})
 # What may stand in a header: RFC 6750 section 2.1 allows less, but access tokens are opaque.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 _STANDARD = Dialect()
@@ -47,7 +48,7 @@ def parse_token_answer(
         if found:
             raise _oauth_error(answer, {"error": found[0]}, known, dialect)
     members = read_members(answer)
-    values = {**members, **{name: json_paths.find(path, members) for name, path in dialect.paths.items()}}
+    values = {**members, **_placed(members, dialect)}
     token = values.get("access_token")
     is_error = not 200 <= answer.status < 300 or _is_marked(members, dialect)
     if not is_error and isinstance(token, str) and token:
@@ -104,6 +105,12 @@ def _is_marked(members: dict[str, Any], dialect: Dialect) -> bool:
         return False
     value = json_paths.find(mark.path, members)
     return re.search(mark.pattern, value if isinstance(value, str) else json.dumps(value)) is not None
+
+
+def _placed(members: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """Return what stands where the connection says. Servers with errors of their own also send standard ones."""
+    found = {name: json_paths.find(path, members) for name, path in dialect.paths.items()}
+    return {name: value for name, value in found.items() if value is not None or name not in _ERROR_MEMBERS}
 
 
 def _what_is_missing(answer: HttpAnswer, values: dict[str, Any]) -> str:
