@@ -22,7 +22,8 @@ IN_THE_QUERY = {"gong", "miro"}
 PUBLIC = {"clover", "etsy"}
 BASIC = {
     "airtable", "calendly", "constant_contact", "docusign", "ebay", "figma", "fitbit", "gong", "notion", "okta",
-    "pipedrive", "quickbooks", "reddit", "ringcentral", "slack", "smartcar", "snowflake", "spotify", "x", "xero", "zoom",
+    "pipedrive", "quickbooks", "reddit", "ringcentral", "slack", "smartcar", "snowflake", "spotify", "x", "xero",
+    "zoom",
 }  # fmt: skip
 HEADERS = {
     "amazon_selling_partner": ("x-amz-access-token", "{}"),
