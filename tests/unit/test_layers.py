@@ -57,8 +57,43 @@ def test_the_refresh_is_below_what_airflow_sees(name):
     assert not [found for found in imported(f"{name}.py") if found.partition(".")[0] == "airflow"]
 
 
+def used(module: str) -> set[str]:
+    """What ``module`` names of this package, as a path below it: ``oauth2.grants.parameters``."""
+    tree = ast.parse((ROOT / module).read_text())
+    known: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{PACKAGE}."):
+            below = f"{node.module}.".removeprefix(f"{PACKAGE}.")
+            known |= {alias.asname or alias.name: f"{below}{alias.name}" for alias in node.names}
+    found = {known[node.id] for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in known}
+    found |= {
+        f"{known[node.value.id]}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known
+    }
+    if any(isinstance(node, ast.Tuple) and _spells_the_grant(node) for node in ast.walk(tree)):
+        found.add("the grant, spelled out")
+    return found
+
+
+def _spells_the_grant(node: ast.Tuple) -> bool:
+    return [getattr(part, "value", None) for part in node.elts] == ["grant_type", "refresh_token"]
+
+
+def users_of(*names: str) -> set[str]:
+    return {module for module in MODULES if used(module) & set(names)}
+
+
 def test_one_place_spends():
-    """Nothing but the refresh and its manager hands a refresh token to the token endpoint."""
-    spenders = {name for name in MODULES if f"{PACKAGE}.oauth2.grants.refresh_token" in imported(name)}
-    spenders |= {name for name in MODULES if "grants.refresh_token(" in (ROOT / name).read_text()}
-    assert spenders <= {"refresh.py", "oauth2/grants.py", "account.py"}
+    """Only the refresh makes a token request of a refresh token, or hands one to a callback that does."""
+    assert users_of("oauth2.grants.parameters", "oauth2.grants.refresh_token", "callbacks.request_token") == {
+        "refresh.py"
+    }
+    # The latter only compares with it, since some servers refresh at a URL of its own.
+    assert users_of("the grant, spelled out") == {"oauth2/grants.py", "oauth2/token_endpoint.py"}
+
+
+def test_who_else_sends_token_requests_redeems_a_sign_in():
+    senders = {"manager.py"}  # which hands it on to the refresh
+    sign_ins = {"cli/authorize.py", "oauth2/device.py"}
+    assert users_of("oauth2.token_endpoint.request_token") == senders | sign_ins
