@@ -52,11 +52,13 @@ def sign_in(
     user: str = "rig-user",
     password: str = "rig-password",
     resources: Sequence[str] = (),
+    dpop_key: str = "",
     **parameters: str,
 ) -> dict[str, Any]:
     """Sign in as `user` and give the whole token answer. `parameters` go into the authorization request.
 
-    The grant is for all of `resources` (RFC 8707), the first access token for the first of them.
+    The grant is for all of `resources` (RFC 8707), the first access token for the first of them. With `dpop_key`, the
+    PEM of a P-256 key, the tokens are bound to it (RFC 9449).
     """
     registered: ClientLike = server.client(client)
     browser = _session(server)
@@ -85,7 +87,7 @@ def sign_in(
     }
     if resources:
         form["resource"] = resources[0]
-    return token_request(server, registered, form)
+    return token_request(server, registered, form, dpop_key)
 
 
 def authorize_in_browser(
@@ -122,14 +124,16 @@ def approve_device(server: ServerLike, verification_uri_complete: str, user: str
     raise RigError(f"Approving the device did not end within {_MOST_STEPS} steps")
 
 
-def token_request(server: ServerLike, client: ClientLike, form: dict[str, str]) -> dict[str, Any]:
+def token_request(
+    server: ServerLike, client: ClientLike, form: dict[str, str], dpop_key: str = "", nonce: str = ""
+) -> dict[str, Any]:
     """Send `form` to the token endpoint as `client`; a `RigError` unless tokens come back.
 
     This does not share a line with the package under test.
     """
     http = _session(server, client)
     headers = {}
-    form = dict(form)
+    fields, form = form, dict(form)
     if client.auth_method == "client_secret_basic":
         pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}"
         headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
@@ -143,7 +147,11 @@ def token_request(server: ServerLike, client: ClientLike, form: dict[str, str]) 
         form["client_id"] = client.client_id
         if client.auth_method == "client_secret_post":
             form["client_secret"] = client.client_secret
+    if dpop_key:
+        headers["DPoP"] = _proof(server, dpop_key, nonce)
     answer = http.post(server.token_url, data=form, headers=headers, timeout=30)
+    if dpop_key and not nonce and "use_dpop_nonce" in answer.text:
+        return token_request(server, client, fields, dpop_key, answer.headers["DPoP-Nonce"])
     if not answer.ok:
         raise RigError(f"The token endpoint gave {answer.status_code}: {answer.text[:500]}")
     tokens: dict[str, Any] = answer.json()
@@ -160,6 +168,18 @@ def _assertion(server: ServerLike, client: Any) -> str:
     if client.auth_method == "client_secret_jwt":
         return jwt.encode(claims, client.client_secret, algorithm="HS256")
     return jwt.encode(claims, client.private_key, algorithm="RS256", headers={"kid": client.key_id})
+
+
+def _proof(server: ServerLike, key: str, nonce: str) -> str:
+    import jwt
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from jwt.algorithms import ECAlgorithm
+
+    loaded: Any = load_pem_private_key(key.encode(), None)
+    header = {"typ": "dpop+jwt", "jwk": ECAlgorithm.to_jwk(loaded.public_key(), as_dict=True)}
+    claims: dict[str, Any] = {"jti": secrets.token_urlsafe(12), "htm": "POST", "htu": server.token_url}
+    claims |= {"iat": int(time.time())} | ({"nonce": nonce} if nonce else {})
+    return jwt.encode(claims, loaded, algorithm="ES256", headers=header)
 
 
 def _session(server: ServerLike, client: ClientLike | None = None) -> requests.Session:

@@ -56,7 +56,11 @@ class Client:
 
 
 class AuthorizationServer(Server):
-    """Lifetimes are seconds. Change a setting while it runs with `configure(access_token_lifetime=2)`."""
+    """Lifetimes are seconds. Change a setting while it runs with `configure(access_token_lifetime=2)`.
+
+    DPoP (RFC 9449): with `dpop_required` no client gets a token without a proof, with `dpop_nonce` a proof needs the
+    server's nonce. The API wants `api_dpop_nonce` where that is set, and with `api_dpop_rotates` a new one each time.
+    """
 
     name = "authorization-server"
 
@@ -68,6 +72,7 @@ class AuthorizationServer(Server):
         rotate: bool = True,
         pages: int = 5,
         dpop_nonce: bool = False,
+        dpop_required: bool = False,
         device_code_lifetime: int = 600,
         resources: list[str] | None = None,
         api_audience: str | None = None,
@@ -87,7 +92,9 @@ class AuthorizationServer(Server):
             "resources": resources,
             "api_audience": api_audience,
             "api_dpop_nonce": None,
+            "api_dpop_rotates": False,
         }
+        self._dpop_required = dpop_required
         self.url = ""
         self.certificates: Certificates | None = None
         self._tls = tls or client_certificates
@@ -195,6 +202,7 @@ class AuthorizationServer(Server):
             "redirect_uris": [REDIRECT_URI],
             "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
             "response_types": ["code"],
+            "dpop_bound_access_tokens": self._dpop_required,
         }
         if method != "none":
             metadata["grant_types"].append("client_credentials")

@@ -39,10 +39,6 @@ class ProvedHeaders(CaseInsensitiveDict[str]):
         """Return fields that make proofs for the same request, or none where the proof was taken off."""
         return ProvedHeaders(self, self._prove) if dpop.HEADER in self else CaseInsensitiveDict(self)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # What makes proofs has the private key, which must not get into a pickle.
-        return CaseInsensitiveDict, ({name: self[name] for name in self if not _is_proof(name)},)
-
 
 def put(request: Any, prover: dpop.Prover, token: str) -> None:
     """Have ``request`` (anything with ``method``, ``url`` and ``headers``) carry a proof for ``token``."""
