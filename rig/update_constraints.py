@@ -24,7 +24,8 @@ from rig.setup_env import uv
 # What an Airflow release allows but does not work with, seen by running it.
 HELD_BACK = {
     # Its tasks send JSON to the API server without saying that it is JSON; newer FastAPI insists.
-    "3.0": ["fastapi<0.130"],
+    # Its ObjectStoragePath takes no s3:// with universal-pathlib 0.3; Airflow 3.1 says so itself.
+    "3.0": ["fastapi<0.130", "universal-pathlib<0.3"],
     # "Model 'TITerminalStatePayload' needs a discriminator field": the API server does not start.
     "3.2": ["cadwyn<8", "fastapi<0.137"],
 }

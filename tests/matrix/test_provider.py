@@ -93,3 +93,11 @@ def test_the_example_dags_import_without_a_warning(home):
     said_anyway = set(heard.pop(str(stock)))
     assert len(heard) == len(EXAMPLES) >= 3
     assert {path: set(lines) - said_anyway for path, lines in heard.items()} == {path: set() for path in heard}
+
+
+def test_output_and_fallback_may_be_in_an_object_store(home):
+    program = (
+        "from airflow_oauth_provider.stores.fallback import PathFallback\n"
+        "print('PATH', PathFallback('s3://aws@bucket/folder')._path('key'))\n"
+    )
+    assert "PATH s3://aws@bucket/folder/key" in run(home, sys.executable, "-c", program).stdout

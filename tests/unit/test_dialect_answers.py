@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -98,7 +99,45 @@ def test_plain_paths_need_no_library(path, found, monkeypatch):
     assert json_paths.find(path, {"a": [{"b": 1}], "c d": 2, "n": None}) == found
 
 
-@pytest.mark.parametrize("path", ["a", "$..[", "$.a[", "$.a['x", ""])
-def test_what_is_no_path_says_so(path):
+DOCUMENT = {
+    "tokens": [{"type": "id", "value": "the id"}, {"type": "access", "value": "the token"}],
+    "deep": {"access_token": "further down"},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("$.tokens[?(@.type=='access')].value", "the token"),
+        ('$.tokens[?(@.type == "access")].value', "the token"),
+        ("$.tokens[*].value", "the id"),
+        ("$.tokens[-1].value", "the token"),
+        ("$..access_token", "further down"),
+        ("$.tokens[?(@.type=='refresh')].value", None),
+    ],
+)
+def test_other_paths_are_the_librarys(path, found):
+    json_paths.check(path)
+    assert json_paths.find(path, DOCUMENT) == found
+
+
+@pytest.fixture
+def no_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonpath_ng.ext", None)
+    json_paths._compiled.cache_clear()
+    yield
+    json_paths._compiled.cache_clear()
+
+
+def test_without_the_library_the_error_names_the_extra(no_library):
+    with pytest.raises(json_paths.BadPathError, match=r"install 'airflow-oauth-provider\[jsonpath\]'"):
+        json_paths.check("$.tokens[*].value")
+
+
+@pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize("path", ["a", "a.b", "$..[", "$.a[", "$.a['x", ""])
+def test_what_is_no_path_says_so(path, library, request):
+    if not library:
+        request.getfixturevalue("no_library")
     with pytest.raises(json_paths.BadPathError):
         json_paths.check(path)

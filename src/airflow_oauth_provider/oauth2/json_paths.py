@@ -1,7 +1,7 @@
 """JSONPath (RFC 9535), as far as configuration needs it.
 
 Plain paths, which are all that presets and nearly all that people use, are followed here; whatever is beyond them
-(wildcards, filters) goes to ``jsonpath-ng``, whose import takes longer than a token request.
+(wildcards, filters) goes to ``jsonpath-ng``, an extra of this package, whose import takes longer than a token request.
 """
 
 from __future__ import annotations
@@ -61,12 +61,14 @@ def _plain(path: str) -> tuple[str | int, ...] | None:
 
 @cache
 def _compiled(path: str) -> Any:
+    if not path.startswith("$"):
+        raise BadPathError("is no JSONPath: it does not begin with $")
     try:
         from jsonpath_ng.ext import parse
     except ImportError:
         raise BadPathError(
-            "has wildcards or filters, which take the package jsonpath-ng; without it, only paths such as "
-            "$.data.items[0].value are understood"
+            "is no plain path such as $.data.items[0].value; for wildcards and filters install "
+            "'airflow-oauth-provider[jsonpath]'"
         ) from None
     try:
         return parse(path)
