@@ -97,5 +97,7 @@ def airflow_2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInsta
 
 def _airflow(version: str, paths: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
     dags: Path = paths.mktemp("dags")
-    with AirflowInstance(version, dags_folder=dags) as instance:
+    # Airflow 3 logs at this level whatever its tasks tell it: no secret may be among that either.
+    debug = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
+    with AirflowInstance(version, dags_folder=dags, environ=debug) as instance:
         yield instance

@@ -10,6 +10,7 @@ What the stores hold is read past the package under test.
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
@@ -31,6 +32,19 @@ def example_dag(name: str, conn_id: str) -> tuple[str, str]:
     for old, new in ((f'"{name}"', f'"{dag_id}"'), ('"demo"', f'"{conn_id}"'), (f"{name}()", f"{dag_id}()")):
         source = source.replace(old, new)
     return dag_id, source
+
+
+def _unsealed(text: str, conn_id: str, client_secret: str) -> str:
+    """Open what the store `variable` has written, with the client's secret alone."""
+    from cryptography.fernet import Fernet
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    envelope = json.loads(text)
+    info = f"airflow-oauth-provider: the token record of the connection {conn_id}".encode()
+    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(client_secret.encode())
+    data_key = Fernet(urlsafe_b64encode(key)).decrypt(envelope["keys"]["client_secret"])
+    return Fernet(data_key).decrypt(envelope["record"]).decode()
 
 
 @dataclass(frozen=True)
@@ -169,6 +183,7 @@ class Scene:
         if store == "vault":
             return self.bao.read(self._vault_path(conn_id)).get("token_record")
         if store == "variable":
-            return self.airflow.variable(f"oauth2_token_record__{conn_id}")
+            text = self.airflow.variable(f"oauth2_token_record__{conn_id}")
+            return text and _unsealed(text, conn_id, self.client.client_secret)
         found: str | None = self.airflow.connection(conn_id)["extra"].get("token_record")
         return found

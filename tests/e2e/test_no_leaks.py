@@ -46,6 +46,16 @@ def test_no_file_holds_a_secret(scene, secrets):
     assert in_files(scene.airflow.folder, Secrets(secrets), leave_out=[PASSWORDS]) == []
 
 
+def test_airflow_has_logged_what_tasks_wrote_into_variables(scene, ran):
+    """It does so unmasked, at the level DEBUG: what was searched has the records in it, sealed."""
+    del ran
+    log = (scene.airflow.folder / "scheduler.log").read_text(errors="replace")
+    written = [line for line in log.splitlines() if "PutVariable(key='oauth2_token_record__variable'" in line]
+
+    assert len(written) >= 2
+    assert all('"format":"sealed-1"' in line for line in written)
+
+
 def test_no_column_of_the_database_holds_a_secret(scene, secrets):
     assert in_database(scene.airflow.db_url, Secrets(secrets)) == []
 

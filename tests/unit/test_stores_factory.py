@@ -247,6 +247,17 @@ def test_no_tokens_stay_behind(pair, airflow):
     assert "secret" not in (compat.read_variable("oauth2_token_record__xero") or "")
 
 
+def test_a_record_in_clear_is_sealed_before_it_is_marked(pair):
+    """The mark is written into the variable, and what is written there is logged."""
+    compat.write_variable("oauth2_token_record__xero", record(7).to_json(), "of an earlier version")
+    pair.variable.mark_moved(pair.variable.left_behind(), "connection")
+
+    marked = compat.read_variable("oauth2_token_record__xero") or ""
+    assert '"moved_to":' in marked
+    assert "secret-7" not in marked
+    assert pair.adopting().read().record == record(7)
+
+
 def test_who_missed_the_move_cannot_refresh_on_the_variable(pair):
     old = pair.variable.write(record(7), if_version=None)
     store = pair.adopting()

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_oauth_provider import compat, lineage
 from airflow_oauth_provider.account import Account, Entered
+from airflow_oauth_provider.doctor import store as doctor
+from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.settings import read_settings
 from airflow_oauth_provider.stores import sealed_record, sealing
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.record import DeadGrant, Record, fingerprint
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.stores.variable import VariableStore
-from tests.unit.store_fakes import KEY, Supervisor, put_in_task, record
+from tests.unit.store_fakes import KEY, Supervisor, database, put_in_task, record
 
 NAME = "oauth2_token_record__xero"
 SECRET, ENTERED, PRIVATE = "the-client-secret", "the-entered-token", "the-private-key"
@@ -211,7 +215,7 @@ def test_where_no_other_token_was_entered_nothing_is_given_up(supervisor, left):
 
     with pytest.raises(StoreNotWritable) as failure:
         store(**left).read()
-    for part in (NAME, "'xero'", "private_key, client_secret", "enter a new refresh token"):
+    for part in (NAME, "'xero'", "client_secret, private_key", "enter a new refresh token"):
         assert part in str(failure.value)
     assert "secret-3" not in str(failure.value)
     assert supervisor.variables[NAME] == before
@@ -232,10 +236,10 @@ def test_a_grant_without_refresh_token_just_begins_anew(supervisor):
 def test_what_could_not_be_opened_is_not_replaced_by_the_little_that_is_known_of_it(supervisor):
     """The doctor writes back what it has read."""
     write(grown(3), store(**ALL))
-    doctor = store(client_secret="new", refresh_token="new-token")
-    found = doctor.read()
+    examined = store(client_secret="new", refresh_token="new-token")
+    found = examined.read()
 
-    assert doctor.write(found.record, if_version=found.version) == found.version
+    assert examined.write(found.record, if_version=found.version) == found.version
     assert store(**ALL).read().record == grown(3)
 
 
@@ -329,15 +333,15 @@ def _lose_one_answer(supervisor: Supervisor):
     return fail
 
 
-def test_a_record_that_is_written_back_as_it_was_read_stays_as_it_is(supervisor):
-    """The doctor does, and no worker in the middle of a refresh should notice."""
-    write(grown(3, owner="worker"), store(**ALL))
-    doctor = store(**ALL)
-    found = doctor.read()
-    before = supervisor.variables[NAME]
+def test_a_record_that_is_written_back_as_it_was_read_stays_as_it_is(tmp_path, monkeypatch):
+    """The doctor does, on the database, and no worker in the middle of a refresh should notice."""
+    with database(tmp_path, monkeypatch):
+        write(grown(3, owner="worker"), store(**ALL))
+        examined = store(**ALL)
+        found, before = examined.read(), compat.read_variable(NAME)
 
-    version = doctor._swap(doctor._text_of(found.record), found.version, claim=False)
-    assert (version, supervisor.variables[NAME]) == (found.version, before)
+        assert examined.write(found.record, if_version=found.version) == found.version
+        assert compat.read_variable(NAME) == before
 
 
 def test_a_record_that_is_written_back_is_sealed_for_the_secrets_of_now(supervisor):
@@ -346,6 +350,37 @@ def test_a_record_that_is_written_back_is_sealed_for_the_secrets_of_now(supervis
     found = less.read()
     assert less.write(found.record, if_version=found.version) != found.version
     assert store(client_secret="changed", rotates=False).read().record == grown(3)
+
+
+# --------------------------------------------------------------------------------------------- of a connection
+
+
+@pytest.mark.parametrize("grant", ["refresh_token", "client_credentials", "password"])
+def test_a_connection_seals_with_what_nobody_can_guess(grant):
+    """A password that seals something in a log could be guessed at leisure, and opens more than these tokens."""
+    secrets = {"refresh_token": ENTERED, "private_key": PRIVATE, "user_password": "person's password"}
+    extra = {"oauth_url": "https://as.example.com/token", "grant_type": grant, "username": "me", **secrets}
+    parts = {"host": "https://api.example.com", "schema": None, "port": None, "login": "id", "password": SECRET}
+
+    found = read_settings("xero", SimpleNamespace(**parts, extra=json.dumps(extra))).keys
+    assert dict(found.secrets) == ALL
+    assert found.rotates == (grant == "refresh_token")
+    assert found.entered == fingerprint(ENTERED)
+    assert not any(secret in repr(found) for secret in ALL.values())
+
+
+@pytest.mark.parametrize("key", ["", KEY.decode()])
+def test_the_doctor_says_where_nothing_seals(supervisor, monkeypatch, key):
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", key)
+    extra = {"oauth_url": "https://as.example.com/token", "auth_method": "none", "store": "variable"}
+    supervisor.connections["xero"] = {"conn_type": "oauth2", "login": "id", "extra": json.dumps(extra)}
+    report = Report("xero")
+
+    assert doctor.read(report, read_settings("xero", compat.get_connection("xero"))) is not None
+    warnings = [
+        finding for finding in report.findings if finding.level == "warn" and "[core] fernet_key" in finding.change
+    ]
+    assert len(warnings) == (0 if key else 1)
 
 
 # ------------------------------------------------------------------------------------------- Airflow's own key

@@ -86,4 +86,7 @@ def is_locked_for(keys: dict[str, str], secrets: Secrets, purpose: bytes) -> boo
 
 
 def _first(secrets: Secrets) -> dict[str, str]:
-    return dict(reversed(secrets))
+    first: dict[str, str] = {}
+    for name, secret in secrets:
+        first.setdefault(name, secret)
+    return first
