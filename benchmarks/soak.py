@@ -1,6 +1,6 @@
 """`make soak`: many processes, many expiries, one grant on a server that revokes it at the first reuse.
 
-    make soak                                                     # a few minutes, all stores
+    make soak                                                     # a quarter of an hour, all stores
     make soak ARGS="--store vault --processes 50 --expiries 200"  # the long one
 
 It ends with a table: store, processes, expiries, refreshes, reuses, failed calls, and how long a caller waited for a
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make soak ARGS=...", description="Many processes, many expiries, one grant.")
     parser.add_argument("--store", action="append", choices=list(STORES), help="may be given more than once")
     parser.add_argument("--processes", type=int, default=16)
-    parser.add_argument("--expiries", type=int, default=40)
+    parser.add_argument("--expiries", type=int, default=20)
     parser.add_argument("--lifetime", type=int, help="of access tokens, in seconds, in place of the store's own")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds that one store may take")
     chosen = parser.parse_args(arguments)
