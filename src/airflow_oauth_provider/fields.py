@@ -442,6 +442,7 @@ FIELDS: tuple[Field, ...] = (
         "Further hosts",
         API,
         "list",
+        mixed=True,
         placeholder="https://files.example.com",
         unset="none",
         help="The access token goes to the API base URL only. Other addresses that may get it, "

@@ -213,7 +213,8 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
     for entry in extra.get("allowed_hosts") or []:
         origin = parse_allowed(entry)
         if origin is None:
-            raise extra.error("allowed_hosts", f"has {entry!r} in it, which is neither a host nor a URL")
+            shown = show_url(entry) if "://" in entry else entry
+            raise extra.error("allowed_hosts", f"has {shown!r} in it, which is neither a host nor an http URL")
         origins.add(origin)
     http_options = {
         key: extra.get(key) for key in ("stream", "allow_redirects", "max_redirects", "check_response", "srv_lookup")

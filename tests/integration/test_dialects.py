@@ -154,6 +154,21 @@ def test_tokens_by_json_path(use):
     assert (server.spends, server.reuses) == (2, 0)
 
 
+def test_tokens_by_a_filter(use):
+    hook, store, server = use(
+        response_map=["access_token=$.issued[?(@.type=='access')].value", "refresh_token=$..renewal"]
+    )
+    server.rules.reshape = lambda body: {
+        "issued": [{"type": "id", "value": "not this"}, {"type": "access", "value": body["access_token"]}],
+        "more": {"renewal": body["refresh_token"]},
+    }
+    assert [hook.refresh().rotated for _ in range(2)] == [True, True]
+    with hook.get_conn() as session:
+        assert session.get(f"{server.api_url}/items").status_code == 200
+    assert hook.get_token_response()["issued"][0] == {"type": "id", "value": "not this"}
+    assert store.record.access_token not in json.dumps(dict(store.record.response))
+
+
 @pytest.mark.parametrize(
     ("extra", "reshape", "lifetime"),
     [

@@ -337,6 +337,26 @@ def test_a_wrong_vault_connection_is_said(openbao, connect, path):
         VaultStore("xero", "bao", path).read()
 
 
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        (
+            {"conn_type": "oauth2", "host": "https://api.example.com"},
+            "of the type 'oauth2'. Name one of the type 'vault'",
+        ),
+        ({"conn_type": "vault", "host": "https://me:hidden@vault.example.com"}, "the host 'https://vault.example.com'"),
+    ],
+)
+def test_a_connection_that_is_none_to_vault_is_said(path, monkeypatch, parts, says):
+    monkeypatch.setenv("AIRFLOW_CONN_BAO", json.dumps({**parts, "password": "hidden"}))
+    store = VaultStore("xero", "bao", path)
+    for call in (store.read, lambda: store.write(record(1), if_version=None)):
+        with pytest.raises(StoreNotWritable, match=r"'xero'.*vault_conn_id 'bao'") as caught:
+            call()
+        assert says in str(caught.value)
+        assert "hidden" not in str(caught.value)
+
+
 def test_a_mount_point_that_is_not_there_is_said(store, path):
     wrong = VaultStore("xero", "bao", path, "nowhere")
     for call in (wrong.read, lambda: wrong.write(record(1), if_version=None)):

@@ -114,6 +114,7 @@ def test_each_choice_says_what_there_is_to_choose_from(field):
         ("extra_params", "s3cr3t"),
         ("proxies", "http://me:s3cr3t@proxy.example.com"),
         ("oauth_url", "http://me:s3cr3t@login.example.com/token?key=s3cr3t"),
+        ("allowed_hosts", "ftp://me:s3cr3t@files.example.com"),
     ],
 )
 def test_a_secret_in_a_wrong_place_is_not_quoted(key, value):

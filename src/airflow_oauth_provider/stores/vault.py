@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.oauth2.scrub import show_url
 from airflow_oauth_provider.stores import timed_claim
 from airflow_oauth_provider.stores.base import StoredRecord
 from airflow_oauth_provider.stores.metadata import version_of
@@ -23,6 +24,8 @@ _T = TypeVar("_T")
 
 #: The key of the secret that holds the record.
 RECORD_KEY = "token_record"
+#: The connection types that ``VaultHook`` takes.
+_VAULT_TYPES = frozenset({"vault", "vaults", "http", "https"})
 #: Seconds that one request may take; hvac's own limit is 30, longer than a lease.
 TIMEOUT = 10.0
 #: How often a write is tried anew when somebody changes other keys of the secret between its read and its
@@ -325,8 +328,10 @@ def _log_in(conn_id: str, vault_conn_id: str) -> _Session:
         """Tells a connection that is not defined from one that cannot be looked up now."""
 
         @classmethod
-        def get_connection(cls, conn_id: str) -> Any:
-            return compat.get_connection(conn_id)
+        def get_connection(cls, vault_conn_id: str) -> Any:
+            connection = compat.get_connection(vault_conn_id)
+            _check_is_vault(conn_id, vault_conn_id, connection)
+            return connection
 
     try:
         hook = StrictVaultHook(vault_conn_id)
@@ -351,6 +356,21 @@ def _log_in(conn_id: str, vault_conn_id: str) -> _Session:
             f"The login at Vault with the Airflow connection {vault_conn_id!r} failed ({type(error).__name__})."
         ) from None
     return _Session(client, vault.mount_point or "secret", int(vault.kv_engine_version))
+
+
+def _check_is_vault(conn_id: str, vault_conn_id: str, connection: Any) -> None:
+    """Refuse what ``VaultHook`` would only stumble over later."""
+    named = f"The connection {conn_id!r} keeps its tokens in Vault, but its vault_conn_id {vault_conn_id!r} is"
+    if connection.conn_type not in _VAULT_TYPES:
+        raise StoreNotWritable(
+            f"{named} an Airflow connection of the type {connection.conn_type!r}. Name one of the type 'vault' "
+            "(Hashicorp Vault)."
+        )
+    if "://" in (connection.host or ""):
+        raise StoreNotWritable(
+            f"{named} an Airflow connection with the host {show_url(connection.host)!r}. Enter the name alone, "
+            "without http:// or https://, the port in its own field, and use_tls in its extra."
+        )
 
 
 def _reason(error: Exception) -> str:
