@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_oauth_provider.stores.extra_text import NotAnObjectError, get_member, set_member
+from airflow_oauth_provider.stores.extra_text import NotAnObjectError, get_member, set_member, without_member
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -55,10 +55,25 @@ def test_any_object_keeps_its_members_and_their_order(members, indent, ascii_onl
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, None),
+        ("", ""),
+        ('{ "a":1.50 }', '{ "a":1.50 }'),
+        ('{"a": {"token_record": 1}}', '{"a": {"token_record": 1}}'),
+        ('{"token_record": "v", "a": 1, "token_record": "w"}', '{"a": 1}'),
+        ('{"token_record": null}', "{}"),
+    ],
+)
+def test_a_member_is_removed(before, after):
+    assert without_member(before) == after
+
+
+@pytest.mark.parametrize(
     "text", ["no json refresh-secret", "[1]", '"text"', "1", "null", "{", '{"a": 1,}', "[" * 100_000]
 )
 def test_what_is_no_object_is_refused_and_not_quoted(text):
-    for call in (lambda: get_member(text), lambda: set_member(text, "v")):
+    for call in (lambda: get_member(text), lambda: set_member(text, "v"), lambda: without_member(text)):
         with pytest.raises(NotAnObjectError) as failure:
             call()
         assert "secret" not in str(failure.value)

@@ -8,11 +8,20 @@ from typing import Any
 
 from airflow_oauth_provider.cli.arguments import COMMANDS, GROUP, GROUP_HELP, Argument
 
+#: Airflow's own commands, by the names of their functions, that change connections which exist.
+_EDITORS = ("connections_import", "rotate_fernet_key")
+
 
 def get_cli_commands() -> list[Any]:
-    """Return the command group ``airflow oauth2``."""
-    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
+    """Return the command group ``airflow oauth2``.
 
+    Airflow asks when any of its commands begins. That is the one moment to have the commands that edit connections
+    keep the records: they load no plugins.
+    """
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
+    from airflow.utils.cli_action_loggers import register_pre_exec_callback
+
+    register_pre_exec_callback(_before_a_command)  # type: ignore[no-untyped-call]
     return [
         GroupCommand(
             name=GROUP,
@@ -29,6 +38,13 @@ def get_cli_commands() -> list[Any]:
             ),
         )
     ]
+
+
+def _before_a_command(sub_command: str = "", **_: Any) -> None:
+    if sub_command in _EDITORS:
+        from airflow_oauth_provider.stores.connection_edits import keep_records
+
+        keep_records()
 
 
 def _arg(kind: Any, argument: Argument) -> Any:

@@ -1,4 +1,4 @@
-"""Replace one member of a connection's ``extra`` and leave every other character of it alone."""
+"""Read, replace and remove one member of a connection's ``extra``; a replacement leaves every other character alone."""
 
 from __future__ import annotations
 
@@ -54,6 +54,18 @@ def set_member(extra: str | None, value: str, name: str = RECORD_MEMBER) -> str:
     gap = text[len(body) : close]
     comma = ", " if inside.strip() else ""
     return f"{body}{comma}{json.dumps(name)}: {encoded}{gap}{text[close:]}"
+
+
+def without_member(extra: str | None, name: str = RECORD_MEMBER) -> str | None:
+    """Return ``extra`` without the member ``name``; where it has none, as it is.
+
+    :raises NotAnObjectError: ``extra`` is not a JSON object.
+    """
+    if all(key != name for key, _, _ in _members(extra or "")):
+        return extra
+    document = json.loads(extra or "")
+    del document[name]
+    return json.dumps(document)
 
 
 def _members(text: str) -> Iterator[tuple[str, int, int]]:

@@ -49,7 +49,7 @@ class StaleRecord(StaleVersion):
 
 
 @dataclass(frozen=True, slots=True)
-class _Cell:
+class Cell:
     """One text as the database holds it."""
 
     row_id: int
@@ -57,19 +57,28 @@ class _Cell:
     encrypted: bool
 
     def text(self, what: str) -> str | None:
+        """Return the plain text.
+
+        :param what: what this is, for the message.
+        :raises StoreUnavailable: this process has not the key.
+        """
         if not self.raw or not self.encrypted:
             return self.raw
         from cryptography.fernet import InvalidToken
 
+        fernet = compat.get_fernet()
         try:
-            plain: bytes = compat.get_fernet().decrypt(self.raw.encode())
+            # Where no key is set, Airflow's stand-in hands the cipher text back.
+            plain: str | None = fernet.decrypt(self.raw.encode()).decode() if fernet.is_encrypted else None
         except (InvalidToken, AttributeError, ValueError):
+            plain = None
+        if plain is None:
             # Not "there is none": a worker with an old key would go on with the token that was first entered.
             raise StoreUnavailable(
                 f"{what} cannot be decrypted in this process. Give it the Fernet key ([core] fernet_key) "
                 "with which the value was written."
-            ) from None
-        return plain.decode()
+            )
+        return plain
 
 
 def version_of(text: str | None) -> str | None:
@@ -140,7 +149,25 @@ def swap_record(conn_id: str, record: str, if_version: str | None) -> str:
     raise StoreUnavailable(f"The connection {conn_id!r} is being changed all the time; its record was not written.")
 
 
-def _connection_cell(transaction: Transaction, conn_id: str, *, lock: bool = False) -> _Cell:
+def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None:
+    """Lock a row until ``transaction`` ends, and return the type of its connection and its ``extra``.
+
+    :param transaction: whose statements these are; it may have read the row before, but not changed it.
+    :param row_id: ``id`` of the row, not the connection's.
+    :return: what the database holds now; None where the row is gone.
+    """
+    from sqlalchemy import select, update
+
+    table = _connection_table()
+    if transaction.dialect.name == "sqlite":
+        # It has no row locks and passes FOR UPDATE by: a write, even of nothing, takes its one lock.
+        transaction.execute(update(table).where(table.c.id == row_id).values(id=table.c.id))
+    query = select(table.c.conn_type, table.c.extra, table.c.is_extra_encrypted).where(table.c.id == row_id)
+    row = transaction.execute(query.with_for_update()).first()
+    return None if row is None else (row[0], Cell(row_id, row[1], bool(row[2])))
+
+
+def _connection_cell(transaction: Transaction, conn_id: str, *, lock: bool = False) -> Cell:
     from sqlalchemy import select
 
     table = _connection_table()
@@ -148,10 +175,10 @@ def _connection_cell(transaction: Transaction, conn_id: str, *, lock: bool = Fal
     row = transaction.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise MissingRow(f"The metadata database has no connection {conn_id!r}.")
-    return _Cell(row[0], row[1], bool(row[2]))
+    return Cell(row[0], row[1], bool(row[2]))
 
 
-def _replace_extra(transaction: Transaction, cell: _Cell, extra: str) -> bool:
+def _replace_extra(transaction: Transaction, cell: Cell, extra: str) -> bool:
     from sqlalchemy import update
 
     table = _connection_table()
@@ -224,16 +251,16 @@ def delete_variable(key: str) -> None:
         transaction.execute(delete(table).where(table.c.key == key))
 
 
-def _variable_cell(transaction: Transaction, key: str, *, lock: bool = False) -> _Cell | None:
+def _variable_cell(transaction: Transaction, key: str, *, lock: bool = False) -> Cell | None:
     from sqlalchemy import select
 
     table = _variable_table()
     query = select(table.c.id, table.c.val, table.c.is_encrypted).where(table.c.key == key)
     row = transaction.execute(query.with_for_update() if lock else query).first()
-    return None if row is None else _Cell(row[0], row[1], bool(row[2]))
+    return None if row is None else Cell(row[0], row[1], bool(row[2]))
 
 
-def _put_variable(transaction: Transaction, cell: _Cell | None, key: str, value: str, description: str) -> bool:
+def _put_variable(transaction: Transaction, cell: Cell | None, key: str, value: str, description: str) -> bool:
     from sqlalchemy import insert, update
     from sqlalchemy.exc import IntegrityError
 
