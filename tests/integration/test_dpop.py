@@ -344,14 +344,9 @@ def test_the_operator_page_by_page(server, monkeypatch, deferrable):
 def test_the_stock_operator_on_the_connection(server, monkeypatch):
     from airflow.providers.http.operators.http import HttpOperator
 
-    class WithOurHook(HttpOperator):
-        @property
-        def hook(self):
-            return OAuth2Hook(self.http_conn_id, method=self.method)
-
     signed_in(monkeypatch, server)
     server.configure(api_dpop_nonce="of-the-api")
-    operator = WithOurHook(task_id="task", http_conn_id=CONN_ID, method="GET", endpoint="items")
+    operator = HttpOperator(task_id="task", http_conn_id=CONN_ID, method="GET", endpoint="items")
     assert json.loads(operator.execute(CONTEXT))["page"] == 1
 
 
