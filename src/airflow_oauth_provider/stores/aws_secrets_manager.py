@@ -8,20 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.base import StoredRecord
 from airflow_oauth_provider.stores.document import TokenDocument, read_layout
 from airflow_oauth_provider.stores.layout import Layout
-from airflow_oauth_provider.stores.metadata import version_of
-from airflow_oauth_provider.stores.parsing import mask_record
 from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.stores.swapping import swap
 
 #: The label of the version that everybody reads.
 CURRENT = "AWSCURRENT"
 #: The label of a version that is about to become the current one. A version without a label may be deleted.
 PENDING = "AIRFLOW_OAUTH_PENDING"
-#: How often a write is tried anew when somebody changes other members of the secret between its read and write.
-_ATTEMPTS = 10
 #: Seconds that one request may take; AWS's own limit is 60, longer than a lease.
 _TIMEOUT = 10
 
@@ -77,27 +74,14 @@ class AwsSecretStore:
 
     def write(self, record: Record, *, if_version: str | None) -> str:
         """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
-        mask_record(record)
-        new_version = version_of(record.to_json())
-        assert new_version is not None  # noqa: S101 - a text always has a version
-        secret = self._known or self._fetch()
-        for _ in range(_ATTEMPTS):
-            if self._version(secret) != if_version:
-                secret = self._fetch()
-                if self._version(secret) == new_version:
-                    return new_version  # our own write, whose answer was lost
-                if self._version(secret) != if_version:
-                    raise StaleVersion(f"The record in {self._document.where} was changed by another worker.")
-            if self._replace(secret, record):
-                return new_version
-            # Somebody wrote in between: the record, or only what stands beside it.
-            secret = self._fetch()
-            if self._version(secret) == new_version:
-                return new_version
-        raise StoreUnavailable(f"{self._document.where} is being changed all the time; the record was not written.")
-
-    def _version(self, secret: _Secret) -> str | None:
-        return self._document.record_in(secret.document).version
+        return swap(
+            record,
+            if_version=if_version,
+            of=self._document,
+            known=self._known,
+            fetch=self._fetch,
+            replace=self._replace,
+        )
 
     def _fetch(self) -> _Secret:
         self._known = None

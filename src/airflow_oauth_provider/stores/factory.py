@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
 #: The values of ``store`` that this module knows.
-KINDS = ("auto", "connection", "variable", "vault", "file", "aws_secrets_manager", "azure_keyvault")
+KINDS = (
+    "auto", "connection", "variable", "vault", "file", "aws_secrets_manager", "azure_keyvault", "gcp_secret_manager",
+)  # fmt: skip
 #: Where the rest of them are: modules with a function ``open_store(conn_id, options)``, imported where used.
 _FURTHER = {
     "file": "airflow_oauth_provider.stores.file",
     "aws_secrets_manager": "airflow_oauth_provider.stores.aws_secrets_manager",
     "azure_keyvault": "airflow_oauth_provider.stores.azure_keyvault",
+    "gcp_secret_manager": "airflow_oauth_provider.stores.gcp_secret_manager",
 }
 
 #: Seconds for which a process remembers whether the connection with the API's credentials exists.
