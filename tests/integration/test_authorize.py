@@ -7,11 +7,23 @@ from urllib.parse import urlencode
 
 import pytest
 import requests
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from rig.authorization_server import AuthorizationServer
 from rig.openbao import OpenBao
 from rig.sign_in import approve_device, authorize_in_browser
 from tests.integration._cli_airflow import Home, Running
+
+
+def new_key():
+    made = ec.generate_private_key(ec.SECP256R1())
+    return made.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+BINDING = new_key()
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +60,8 @@ def home(server, bao):
             by_device=connection(server, client="basic"),
             by_hand=connection(server, issuer=None, authorize_url=server.authorization_url, oauth_url=server.token_url),
             public=connection(server, client="public", auth_method="none"),
+            bound=connection(server, client="public", auth_method="none", dpop_private_key=BINDING),
+            bound_by_device=connection(server, dpop_private_key=BINDING),
             service=connection(server, grant_type="client_credentials"),
         )
         yield home
@@ -127,6 +141,40 @@ def test_on_another_device(home, server):
 def test_a_public_client(home):
     sign_in(home, "public")
     assert home.use("public")["status"] == 200
+
+
+@pytest.fixture
+def nonces(server):
+    server.configure(dpop_nonce=True, api_dpop_nonce="of-the-api")
+    yield
+    server.configure(dpop_nonce=False, api_dpop_nonce=None)
+
+
+@pytest.mark.usefixtures("nonces")
+def test_tokens_that_are_bound_to_a_key_from_the_first_one_on(home, server):
+    """RFC 9449 sections 5 and 10: the code is bound as well."""
+    running = Running(home, "authorize", "bound", "--no-browser")
+    url = running.line("http")
+    assert "dpop_jkt=" in url
+    redirect_uri = running.line("Waiting").split("back to ")[1].removesuffix(" ...")
+    with requests.Session() as browser:
+        arrived = authorize_in_browser(browser, url, redirect_uri)
+        assert browser.get(f"{redirect_uri}?{urlencode(arrived)}", timeout=30).status_code == 200
+    code, output = running.finish()
+    assert code == 0, output
+    used = home.use("bound")
+    assert (used["status"], used["token_type"], used["generation"]) == (200, "DPoP", 1)
+    assert all(line not in output for line in BINDING.splitlines()[1:-1])
+
+
+@pytest.mark.usefixtures("nonces")
+def test_bound_tokens_by_another_device(home, server):
+    running = Running(home, "authorize", "bound_by_device", "--device")
+    approve_device(server, running.line("or open").split()[-1])
+    code, output = running.finish()
+    assert code == 0, output
+    used = home.use("bound_by_device")
+    assert (used["status"], used["token_type"]) == (200, "DPoP")
 
 
 def test_endpoints_given_by_hand(home):

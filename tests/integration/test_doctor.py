@@ -7,13 +7,16 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_oauth_provider import __main__ as program
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.doctor import store as store_checks
 from airflow_oauth_provider.doctor.examination import examine
 from airflow_oauth_provider.exceptions import StoreUnavailable
-from airflow_oauth_provider.oauth2 import discovery
+from airflow_oauth_provider.oauth2 import discovery, dpop
+from airflow_oauth_provider.oauth2.assertions import SigningKey
 from airflow_oauth_provider.stores.record import DeadGrant, Lease, Record, fingerprint
 from rig.openbao import OpenBao
 from rig.scripted import Answer, ScriptedServer
@@ -150,6 +153,31 @@ def test_discovery(case):
     case.extra |= {"issuer": case.server.issuer + "/", "oauth_url": ""}
     discovery._known.clear()
     assert not any("token endpoint" in line.split(":")[0] for line in case.found("fail discovery", "another issuer"))
+
+
+def test_the_key_that_tokens_are_bound_to(case, monkeypatch):
+    key = ec.generate_private_key(ec.SECP256R1())
+    encryption = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption).decode()
+    case.extra["dpop_private_key"] = pem
+    lines = case.found("ok DPoP", "ES256", dpop.prover(SigningKey(pem)).thumbprint)
+    assert not any(line.startswith("warn") for line in lines), "without metadata nobody knows"
+    assert not any(part in line for part in pem.splitlines()[1:-1] for line in lines)
+
+    case.extra["issuer"] = case.server.issuer
+    case.found("warn DPoP", "no dpop_signing_alg_values_supported")
+    whole = {"issuer": case.server.issuer, "token_endpoint": case.server.token_url}
+    for listed, level in ((["RS256"], "warn"), (["RS256", "ES256"], "ok")):
+        answer = Answer(200, {**whole, "dpop_signing_alg_values_supported": listed})
+        monkeypatch.setitem(
+            case.server.routes, "/.well-known/oauth-authorization-server", lambda _, answer=answer: answer
+        )
+        discovery._known.clear()
+        warned = any("does not list 'ES256' for dpop_private_key" in line for line in case.lines())
+        assert warned is (level == "warn")
+    case.extra["dpop_private_key"] = "-----BEGIN HIDDEN-----"
+    lines = case.found("fail keys", "dpop_private_key")
+    assert not any("HIDDEN" in line for line in lines)
 
 
 @pytest.mark.parametrize(

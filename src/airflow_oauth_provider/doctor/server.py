@@ -9,12 +9,13 @@ from typing import Any
 
 from airflow_oauth_provider.account import Account
 from airflow_oauth_provider.doctor.report import Report
-from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2 import dpop, errors
 from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.http import HttpAnswer, exchange
 from airflow_oauth_provider.oauth2.scrub import show_url
 
 DISCOVERY = "discovery"
+BINDING = "DPoP"
 ENDPOINT = "token endpoint"
 CLOCK = "clock"
 
@@ -23,10 +24,11 @@ MOST_SKEW = 30.0
 
 
 def check(report: Report, account: Account) -> None:
-    """Look at metadata, token endpoint and clock."""
+    """Look at metadata, token endpoint, clock, and the key that tokens are bound to."""
     metadata = _check_discovery(report, account) if account.client.issuer else {}
     if metadata is None:
         return
+    _check_binding(report, account, metadata)
     url = account.client.token_url or metadata.get("token_endpoint", "")
     answer = _check_endpoint(report, account, url)
     if answer is not None:
@@ -58,6 +60,19 @@ def _check_offered(report: Report, members: dict[str, Any], name: str, key: str,
     if isinstance(offered, list) and value not in offered:
         names = ", ".join(str(item) for item in offered)
         report.warn(DISCOVERY, f"the server does not list {value!r} for {key}", f"It lists: {names}.")
+
+
+def _check_binding(report: Report, account: Account, members: dict[str, Any]) -> None:
+    """Look whether the server takes proofs of such a key (RFC 9449 section 5.1)."""
+    key = account.client.dpop_key
+    if key is None:
+        return
+    prover = dpop.prover(key)
+    report.ok(BINDING, f"tokens are bound to a key for {prover.algorithm}, known by its thumbprint {prover.thumbprint}")
+    name = "dpop_signing_alg_values_supported"
+    if members and name not in members:
+        report.warn(BINDING, f"the server's metadata has no {name}", "Ask the vendor whether it knows DPoP (RFC 9449).")
+    _check_offered(report, members, name, "dpop_private_key", prover.algorithm)
 
 
 def _check_endpoint(report: Report, account: Account, url: str) -> HttpAnswer | None:
