@@ -39,6 +39,10 @@ class Postgres(Server):
         if not data.exists():
             self._programs = self._usable_programs()
             self._initialize(data)
+        self._run()
+
+    def _run(self) -> None:
+        data = self.folder / "data"
         options = {
             "port": self.port,
             "listen_addresses": LOOPBACK,
@@ -60,6 +64,14 @@ class Postgres(Server):
         if self.process is not None:
             self.process.stop(how=signal.SIGINT)  # "fast": does not wait for clients
             self.process = None
+
+    def pause(self) -> None:
+        """An outage: every connection is closed and nothing listens until `resume`."""
+        self._end()
+
+    def resume(self) -> None:
+        """Listen again on the same port, with the data as they were."""
+        self._run()
 
     def url(self, database: str = "postgres", driver: str = "postgresql+psycopg2") -> str:
         """A SQLAlchemy URL; `driver="postgresql"` gives one for libpq."""

@@ -129,6 +129,26 @@ class TestWaiting:
         assert len(set(tokens)) == 1
         assert seam.counts["token"] == 1
 
+    def test_a_thread_does_not_take_its_own_process_s_lease_for_ended(self):
+        """A process knows its leases as its own, so its threads have to take turns."""
+        world = World()
+        twice = threading.Event()
+        others = []
+
+        def second_thread_comes(call):
+            if others:
+                twice.set()
+                return call()
+            others.append(threading.Thread(target=manager.access_token))
+            others[0].start()
+            twice.wait(0.3)  # as long as nothing goes wrong, it is never set
+            return call()
+
+        manager, seam = world.worker(Faults(token=[second_thread_comes, second_thread_comes]))
+        manager.access_token()
+        others[0].join()
+        assert seam.counts["token"] == 1
+
 
 class TestOn401:
     def test_a_token_that_another_worker_has_replaced_is_not_refreshed_again(self):
