@@ -9,11 +9,14 @@ from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import pytest
+import requests
 
 from airflow_oauth_provider.oauth2 import (
     assertions,
+    authorization_code,
     client_auth,
     discovery,
+    dpop,
     endpoints,
     errors,
     forms,
@@ -29,6 +32,7 @@ from airflow_oauth_provider.oauth2.http import HttpAnswer
 from airflow_oauth_provider.oauth2.introspection import introspect
 from airflow_oauth_provider.oauth2.lifetimes import parse_lifetime
 from airflow_oauth_provider.placement import Placement
+from tests.unit.test_dpop import ath, make, ok
 
 URL = "https://login.example.com/token"
 GOOD = {"access_token": "abc", "token_type": "Bearer", "expires_in": 3600}
@@ -359,6 +363,80 @@ def test_rfc8705_5_aliases_come_first_each_endpoint_by_itself(wire):
 def test_rfc8707_2_resource_may_stand_more_than_once(wire):
     refresh(options=GrantOptions(resources=("https://a", "https://b")))
     assert [value for name, value in form_of(wire.sent[0]) if name == "resource"] == ["https://a", "https://b"]
+
+
+# RFC 9449
+
+
+def bound(**more):
+    return replace(CLIENT, dpop_key=key(), **more)
+
+
+def proof_of(sent):
+    import jwt
+
+    return jwt.decode(sent[2]["DPoP"], options={"verify_signature": False})
+
+
+def wants_nonce(nonce):
+    return answer({"error": "use_dpop_nonce"}, 400, **{"dpop-nonce": nonce})
+
+
+def test_rfc9449_5_a_proof_on_every_token_request(wire):
+    wire.answers = [answer({**GOOD, "token_type": "DPoP"})] * 2
+    refresh(bound())
+    token_endpoint.request_token(bound(), grants.client_credentials(PLAIN))
+    assert [proof_of(sent)["htu"] for sent in wire.sent] == [URL, URL]
+
+
+@pytest.mark.parametrize("kind", ["Bearer", None])
+def test_rfc9449_5_a_token_of_another_type_is_discarded(wire, kind):
+    wire.answers = [answer({**GOOD, "token_type": kind, "refresh_token": "next"})]
+    with pytest.raises(errors.WrongTokenType) as caught:
+        refresh(bound())
+    assert caught.value.refresh_token == "next"
+
+
+def test_rfc9449_7_scheme_and_hash_of_the_token():
+    session, network, _ = make(ok)
+    session.get("https://api.example.com/a")
+    ((_, authorization, claims),) = network.seen
+    assert (authorization, claims["ath"]) == ("DPoP t1", ath("t1"))
+
+
+def test_rfc9449_7_3_a_new_proof_for_each_retry():
+    session, network, _ = make(ok)
+    request = session.prepare_request(requests.Request("GET", "https://api.example.com/a"))
+    for _ in range(3):
+        session.send(request)
+    assert len({claims["jti"] for _, _, claims in network.seen}) == 3
+
+
+def test_rfc9449_8_the_request_again_with_the_servers_nonce_once(wire):
+    wire.answers = [wants_nonce("one"), answer({**GOOD, "token_type": "DPoP"}), wants_nonce("two"), wants_nonce("3")]
+    client = bound()
+    refresh(client)
+    with pytest.raises(errors.NonceWanted):
+        refresh(client)
+    assert [proof_of(sent).get("nonce") for sent in wire.sent] == [None, "one", "one", "two"]
+
+
+def test_rfc9449_8_2_a_new_nonce_from_any_answer(wire):
+    wire.answers = [answer({**GOOD, "token_type": "DPoP"}, **{"dpop-nonce": "one"})]
+    client = bound()
+    refresh(client)
+    wire.answers = [answer({"error": "invalid_grant"}, 400, **{"dpop-nonce": "two"}), *wire.answers]
+    with pytest.raises(errors.InvalidGrant):
+        refresh(client)
+    wire.answers = [answer({**GOOD, "token_type": "DPoP"})]
+    refresh(client)
+    assert [proof_of(sent).get("nonce") for sent in wire.sent] == [None, "one", "two"]
+
+
+def test_rfc9449_10_the_authorization_request_names_the_key():
+    client = bound()
+    url = authorization_code.begin(client, "https://login.example.com/authorize", "http://127.0.0.1/", PLAIN).url
+    assert dict(parse_qsl(url.partition("?")[2]))["dpop_jkt"] == dpop.prover(client.dpop_key).thumbprint
 
 
 # Nothing secret
