@@ -124,6 +124,19 @@ def approve_device(server: ServerLike, verification_uri_complete: str, user: str
     raise RigError(f"Approving the device did not end within {_MOST_STEPS} steps")
 
 
+def refuse_device(server: ServerLike, verification_uri_complete: str) -> None:
+    """Be the person who opens a device code's address at oidc-provider, and aborts."""
+    browser = _session(server)
+    answer = browser.get(verification_uri_complete, timeout=30)
+    for _ in range(_MOST_STEPS):
+        if 'name="abort"' in answer.text:
+            form = _Form.first_in(answer)
+            browser.post(urljoin(answer.url, form.action), data={**form.values, "abort": "yes"}, timeout=30)
+            return
+        answer = _submit(browser, answer, "nobody", "", follow=True)
+    raise RigError(f"There was nothing to abort within {_MOST_STEPS} steps")
+
+
 def token_request(
     server: ServerLike, client: ClientLike, form: dict[str, str], dpop_key: str = "", nonce: str = ""
 ) -> dict[str, Any]:
