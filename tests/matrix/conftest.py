@@ -15,6 +15,9 @@ from rig.openbao import OpenBao
 from rig.postgres import Postgres
 from rig.scene import Scene, example_dag
 
+#: Airflow 3 logs at this level whatever its tasks tell it.
+DEBUG = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
+
 
 @pytest.fixture(scope="session")
 def version() -> str:
@@ -33,13 +36,17 @@ def instance(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         (dags / f"{dag_id}.py").write_text(source)
     if version != "2.11":
         components = ("api-server", "scheduler", "dag-processor", "triggerer")
-        with AirflowInstance(version, dags_folder=dags, components=components) as airflow:
+        with AirflowInstance(version, dags_folder=dags, components=components, environ=DEBUG) as airflow:
             yield airflow
         return
     with Postgres() as postgres:  # on SQLite it runs one task at a time, and has no row locks
         url = postgres.create_database("airflow")
         with AirflowInstance(
-            version, dags_folder=dags, db_url=url, components=("webserver", "scheduler", "triggerer")
+            version,
+            dags_folder=dags,
+            db_url=url,
+            components=("webserver", "scheduler", "triggerer"),
+            environ=DEBUG,
         ) as airflow:
             yield airflow
 

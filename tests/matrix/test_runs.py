@@ -7,6 +7,7 @@ import requests
 
 from airflow_oauth_provider.fields import FIELDS
 from rig.environments import ROOT, airflow_version_of
+from tests.e2e.leaks import Secrets, in_files
 from tests.matrix.test_provider import probe
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "example_dags").glob("*.py"))
@@ -77,6 +78,20 @@ def test_all_of_them_together_spent_no_refresh_token_twice(scene, runs):
 
     assert counts["spends"] >= 3
     assert (counts["reuses"], counts["grants_revoked"]) == (0, 0)
+
+
+def test_no_log_holds_a_token_of_a_variable(scene, runs, version):
+    """Airflow 3 logs, unmasked, what a task writes into a variable: there it is sealed."""
+    del runs
+    airflow, kept = scene.airflow, scene.kept("variable")
+    secrets = {*kept.tokens, scene.first_refresh_token("variable"), scene.client.client_secret}
+    assert len(secrets) == 4
+
+    assert in_files(airflow.folder, Secrets(secrets)) == []
+    logged = "".join(path.read_text(errors="replace") for path in airflow.log_files())
+    assert ('PutVariable(key=\'oauth2_token_record__variable\', value=\'{"format":"sealed-1"' in logged) == (
+        version != "2.11"
+    )
 
 
 def test_the_api_server_has_the_route_of_the_plugin(instance, version):

@@ -369,7 +369,7 @@ def test_a_connection_seals_with_what_nobody_can_guess(grant):
     assert not any(secret in repr(found) for secret in ALL.values())
 
 
-@pytest.mark.parametrize("key", ["", KEY.decode()])
+@pytest.mark.parametrize("key", ["", KEY.decode()], ids=["without Airflow's key", "with it"])
 def test_the_doctor_says_where_nothing_seals(supervisor, monkeypatch, key):
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", key)
     extra = {"oauth_url": "https://as.example.com/token", "auth_method": "none", "store": "variable"}
