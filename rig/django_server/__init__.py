@@ -53,6 +53,7 @@ class DjangoServer(Server):
             "basic": Client("basic", "airflow-basic", "client_secret_basic", f"s3cret:+/ %&={secrets.token_hex(16)}"),
             "post": Client("post", "airflow-post", "client_secret_post", f"s3cret:+/ %&={secrets.token_hex(16)}"),
             "public": Client("public", "airflow-public", "none"),
+            "password": Client("password", "airflow-password", "client_secret_basic", secrets.token_hex(16)),
         }
         self.session = requests.Session()
         self.session.trust_env = False
@@ -79,7 +80,10 @@ class DjangoServer(Server):
         return f"{self.url}/api"
 
     def client(self, name: str = "basic") -> Client:
-        """One of "basic", "post", "public". For Django basic and post are one kind: it takes either."""
+        """One of "basic", "post", "public", and "password" for the grant of that name (user `rig-user`).
+
+        For Django basic and post are one kind: it takes either.
+        """
         return self._clients[name]
 
     def stats(self) -> dict[str, int]:

@@ -205,13 +205,16 @@ def register_clients() -> None:
     user = get_user_model().objects.create_user("rig-user", password="rig-password")
     for client in SETTINGS["clients"]:
         public = not client["client_secret"]
+        by_password = client["name"] == "password"
         application.objects.create(
             name=client["name"],
             user=user,
             client_id=client["client_id"],
             client_secret=client["client_secret"],
             client_type=application.CLIENT_PUBLIC if public else application.CLIENT_CONFIDENTIAL,
-            authorization_grant_type=application.GRANT_AUTHORIZATION_CODE,
+            authorization_grant_type=application.GRANT_PASSWORD
+            if by_password
+            else application.GRANT_AUTHORIZATION_CODE,
             redirect_uris=client["redirect_uri"],
         )
 

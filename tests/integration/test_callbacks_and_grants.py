@@ -14,6 +14,7 @@ from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from rig.authorization_server import _key_pair
 from rig.scripted import Answer
 from tests.http_support import CONN_ID, connect
+from tests.integration.test_client_authentication import connect as connect_registered
 
 PATH = "deployment_callbacks.oauth:fetch"
 
@@ -185,6 +186,99 @@ def test_jwt_bearer(granting, scripted_server):
     assert claims[0]["jti"] != claims[1]["jti"]
     assert claims[0] | {"iss": scripted_server.client_id, "sub": "user@example.com", "scope": "read"} == claims[0]
     assert claims[0]["aud"] == "https://audience.example"
+
+
+def test_password_at_django(django_server, monkeypatch):
+    """Django looks the user up, and gives a token that its API takes."""
+
+    def use(password):
+        given = {"grant_type": "password", "username": "rig-user", "user_password": password, "scope": "read"}
+        return connect_registered(monkeypatch, django_server, "password", **given)[0]
+
+    with use("rig-password").get_conn() as session:
+        assert session.get(f"{django_server.api_url}/items").status_code == 200
+    with pytest.raises(exceptions.ConfigurationError, match="check username and user_password") as caught:
+        use("another-password").refresh()
+    assert "another-password" not in str(caught.value)
+
+
+@pytest.fixture
+def strict(scripted_server):
+    """A server that takes assertions of one key only, for itself, in their time, and each but once."""
+    pem, public = _key_pair("k7")
+    seen = set()
+
+    def token(request):
+        try:
+            claims = jwt.decode(
+                request.form.get("assertion", ""),
+                jwt.PyJWK(public),
+                algorithms=["RS256"],
+                audience=scripted_server.token_url,
+                issuer=scripted_server.client_id,
+                options={"require": ["exp", "iat", "jti", "sub"]},
+            )
+        except jwt.InvalidTokenError as error:
+            return Answer(400, {"error": "invalid_grant", "error_description": type(error).__name__})
+        if claims["jti"] in seen or claims["sub"] != "user@example.com":
+            return Answer(400, {"error": "invalid_grant", "error_description": "replayed, or an unknown subject"})
+        seen.add(claims["jti"])
+        return Answer(200, scripted_server.issue_tokens())
+
+    scripted_server.routes["/token"] = token
+    return pem
+
+
+def bearer(monkeypatch, server, **extra):
+    given = {"grant_type": "jwt_bearer", "auth_method": "none", "assertion_subject": "user@example.com", **extra}
+    connect(monkeypatch, server, **given)
+    return OAuth2Hook(CONN_ID, method="GET")
+
+
+def test_jwt_bearer_where_the_assertion_is_checked(scripted_server, strict, monkeypatch):
+    hook = bearer(monkeypatch, scripted_server, private_key=strict)
+    assert [hook.refresh().generation for _ in range(2)] == [1, 2]
+    with hook.get_conn() as session:
+        assert session.get(f"{scripted_server.api_url}/items").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"private_key": _key_pair("other")[0]}, "InvalidSignatureError"),
+        ({"assertion_audience": "https://elsewhere.example"}, "InvalidAudienceError"),
+        ({"assertion_issuer": "somebody"}, "InvalidIssuerError"),
+        ({"assertion_subject": "stranger@example.com"}, "unknown subject"),
+    ],
+)
+def test_jwt_bearer_that_is_refused(scripted_server, strict, monkeypatch, extra, said):
+    hook = bearer(monkeypatch, scripted_server, **{"private_key": strict, **extra})
+    with pytest.raises(exceptions.ConfigurationError, match=f"{said}.*check assertion_issuer, assertion_subject"):
+        hook.refresh()
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_token_exchange_where_the_subject_token_is_checked(scripted_server, monkeypatch, right):
+    subject = scripted_server.issue_tokens()["access_token"] if right else "made-up"
+
+    def token(request):
+        form = request.form
+        if form["subject_token_type"] != "urn:ietf:params:oauth:token-type:access_token":
+            return Answer(400, {"error": "invalid_request"})
+        if not scripted_server.grants.accepts(form["subject_token"]):
+            return Answer(400, {"error": "invalid_grant"})
+        issued = scripted_server.issue_tokens()
+        return Answer(200, {**issued, "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"})
+
+    scripted_server.routes["/token"] = token
+    connect(monkeypatch, scripted_server, grant_type="token_exchange", subject_token=subject)
+    hook = OAuth2Hook(CONN_ID, method="GET")
+    if right:
+        with hook.get_conn() as session:
+            assert session.get(f"{scripted_server.api_url}/items").status_code == 200
+    else:
+        with pytest.raises(exceptions.ConfigurationError, match="'subject_token'"):
+            hook.refresh()
 
 
 def test_token_exchange(granting):
