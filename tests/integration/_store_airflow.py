@@ -78,10 +78,14 @@ class ApiServer(Server):
 
     def run(self, *arguments: str) -> str:
         """Run an airflow command beside the server; gives its output."""
-        command = [str(self._python), "-m", "airflow", *arguments]
-        done = subprocess.run(command, env=self.environ, cwd=self.folder, capture_output=True, text=True, timeout=300)
+        done = self.command(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run an airflow command beside the server, however it ends."""
+        command = [str(self._python), "-m", "airflow", *arguments]
+        return subprocess.run(command, env=self.environ, cwd=self.folder, capture_output=True, text=True, timeout=300)
 
     def token(self, user: str = "admin") -> str:
         """A bearer token for the API, as the store gets one."""

@@ -17,6 +17,7 @@ from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
 from airflow_oauth_provider.stores.metadata import version_of
 from airflow_oauth_provider.stores.record import Lease, Record
 from rig.postgres import Postgres
+from rig.scripted import ScriptedServer
 from tests.integration._store_airflow import ApiServer
 
 EXTRA = '{ "oauth_url": "https://as/token",  "n": 1.50, "refresh_token": "entered-SECRET" }'
@@ -203,6 +204,30 @@ def test_a_login_that_the_server_does_not_take_any_more_is_renewed(conn_id, read
 def test_a_connection_that_the_database_does_not_have_is_said(read_by_tasks, monkeypatch):
     with pytest.raises(StoreNotWritable, match="'variable' or 'vault'"):
         ApiConnectionStore("nowhere").write(record(1), if_version=None)
+
+
+@pytest.mark.parametrize(
+    ("user", "level", "says"),
+    [("admin", "ok", "reaches it, it has this provider's plugin"), ("viewer", "fail", "may not edit the connection")],
+)
+def test_the_doctor_asks_the_route_and_writes_nothing(server, user, level, says):
+    name, api = f"sick-{user}", f"api-{user}"
+    with ScriptedServer() as authorization:
+        extra = {"oauth_url": authorization.token_url, "refresh_token": "entered-SECRET", "api_conn_id": api}
+        server.define(
+            name, host="https://api", login=authorization.client_id, password="client-SECRET", extra=json.dumps(extra)
+        )
+        access = {"host": "127.0.0.1", "port": server.port, "login": user, "password": server.passwords[user]}
+        server.define(api, **{**access, "conn_type": "http"})
+        put(server, name, {"record": record(1).to_json()})
+        before = server.extra(name)
+        done = server.command("oauth2", "doctor", name, "--json")
+    report = json.loads(done.stdout[done.stdout.index("\n{") :])  # after what Airflow logs at DEBUG
+    found = [finding for finding in report["findings"] if finding["check"] == "API server"]
+    assert [(finding["level"], says in finding["text"]) for finding in found] == [(level, True)]
+    assert (report["healthy"], done.returncode) == ((True, 0) if level == "ok" else (False, 1))
+    assert ("connection" in report["findings"][2]["text"], server.extra(name)) == (True, before)
+    assert "SECRET" not in done.stdout + done.stderr
 
 
 def test_nothing_secret_stands_in_the_log_of_the_server(server, conn_id):
