@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import tenacity
@@ -144,18 +145,23 @@ class TokenManager:
             account = snapshot.account
             self._prover = prover(account.client.dpop_key) if account.client.dpop_key else None
             record = lineage.current(account, snapshot.record)
-            self._mask(record)
             if first_generation is None:
                 first_generation = record.generation
                 gives_up_at = self._clock.elapsed() + 3 * self._refresher.budget_for(account).total + LONGEST_PAUSE
-            if not self._in_hand.is_ahead_of(record):
-                outcome = self._in_hand.take(Outcome(record, snapshot.store.name), account.policy)
-                if self._serves(account, record, demand, first_generation):
-                    return outcome
+            served = self._stored(snapshot, record, demand, first_generation)
+            if served is not None:
+                return served
             self._check_refreshable(account, record)
             if self._clock.elapsed() > gives_up_at:
                 raise RefreshTimeout(advice.lease_held_too_long(account.conn_id))
-            if self._may_not_yet(account, record, demand) or self._wait_for_lease(snapshot, record, demand):
+            if self._may_not_yet(account, record, demand):
+                continue
+            polled = self._wait_for_lease(snapshot, record, demand)
+            if polled is not None:
+                # Good for being served. A refresh would take the connection as it is now.
+                served = self._stored(polled, lineage.current(account, polled.record), demand, first_generation)
+                if served is not None:
+                    return served
                 continue
             try:
                 refreshed = run_to_end(lambda now=snapshot, r=record: self._refresher.refresh(now, r))  # type: ignore[misc]
@@ -164,6 +170,14 @@ class TokenManager:
                 continue
             self._refreshed_once = True
             return self._in_hand.take(refreshed, account.policy)
+
+    def _stored(self, snapshot: Snapshot, record: Record, demand: Demand, first_generation: int) -> Outcome | None:
+        """Take the stored token in hand, and return it if it meets ``demand``."""
+        self._mask(record)
+        if self._in_hand.is_ahead_of(record):
+            return None
+        outcome = self._in_hand.take(Outcome(record, snapshot.store.name), snapshot.account.policy)
+        return outcome if self._serves(snapshot.account, record, demand, first_generation) else None
 
     def _serves(self, account: Account, record: Record, demand: Demand, first_generation: int) -> bool:
         """Tell whether the stored token, just taken in hand, does without a refresh."""
@@ -214,25 +228,29 @@ class TokenManager:
         self._clock.sleep(wait)
         return True
 
-    def _wait_for_lease(self, snapshot: Snapshot, record: Record, demand: Demand) -> bool:
-        """Wait while another worker refreshes; return whether the store must be read again."""
-        lease = record.lease
+    def _wait_for_lease(self, snapshot: Snapshot, record: Record, demand: Demand) -> Snapshot | None:
+        """Wait while another worker refreshes; return what the store holds then, None where nobody is at it."""
+        lease, now = record.lease, snapshot
         if lease is None:
-            return False
+            return None
         if self._watch.is_over(lease):
-            return self._retried(lambda: self._keeping.recover(snapshot, record))
+            return self._polled(snapshot) if self._retried(lambda: self._keeping.recover(snapshot, record)) else None
         works = record.access_token not in (None, demand.rejected) and not demand.force
         began = self._clock.elapsed()
         pauses = Pauses(self._clock, first=0.02)
         while not self._watch.is_over(lease):
             pauses.wait()
-            now = self._retried(snapshot.store.read).record
-            if now is None or now.lease is None or now.lease.owner != lease.owner:
+            now = self._polled(snapshot)
+            if now.record is None or now.record.lease is None or now.record.lease.owner != lease.owner:
                 break
             waited_enough = self._clock.elapsed() - began > PATIENCE_WITH_A_WORKING_TOKEN
             if waited_enough and works and self._in_hand.left > demand.min_ttl:
                 raise RefreshTimeout(advice.another_worker_refreshes(snapshot.account.conn_id))
-        return True
+        return now
+
+    def _polled(self, snapshot: Snapshot) -> Snapshot:
+        stored = self._retried(snapshot.store.read)
+        return replace(snapshot, record=stored.record, version=stored.version)
 
     def _retried(self, call: Callable[[], T]) -> T:
         """Call the store, and again after a passing failure."""

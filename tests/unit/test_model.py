@@ -148,7 +148,7 @@ class TestPlantedBugs:
 
     def test_a_refresh_without_the_lease_after_a_wait(self, monkeypatch):
         manager = "airflow_oauth_provider.manager.TokenManager._wait_for_lease"
-        monkeypatch.setattr(manager, lambda *_: False)
+        monkeypatch.setattr(manager, lambda *_: None)
         assert self.found(actions=frozenset({"yield"}))
 
     def test_a_refused_worker_that_does_not_look_again(self, monkeypatch):

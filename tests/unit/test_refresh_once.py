@@ -59,6 +59,8 @@ class TestWaiting:
         assert world.worker(seam)[0].access_token() == world.record.access_token
         assert seam.counts["token"] == seam.counts["store.write"] == 0
         assert world.server.refreshes == 2
+        # What the last poll brought is served, without another look: fifty waiters would ask fifty times more.
+        assert (seam.counts["connection"], seam.counts["store.read"]) == (1, len(polls))
 
     def test_a_token_that_ends_while_its_user_waits_does_not_end_the_waiting(self):
         world = World(lifetime=600.0)
