@@ -162,6 +162,16 @@ def the_type_is_changed_while_the_first_record_is_written(case: Case) -> Any:
     return case.extra()
 
 
+def a_bare_connection_becomes_another_type_while_the_first_record_is_written(case: Case) -> Any:
+    case.connection.extra = None
+    case.session.commit()
+    assert case.connection.extra is None  # this session has read it, and knows of nothing else
+    case.rotate(1)
+    case.connection.conn_type = "http"
+    case.session.commit()
+    return case.extra()
+
+
 def another_type_becomes_ours(case: Case) -> Any:
     """As ``doctor`` advises whoever uses the hook on another type."""
     case.rotate(2)
@@ -211,6 +221,7 @@ CASES: dict[Callable[[Case], Any], tuple[Any, ...]] = {
     a_record_is_imported_where_there_is_none: (),
     the_type_is_changed: (1,),
     the_type_is_changed_while_the_first_record_is_written: (),
+    a_bare_connection_becomes_another_type_while_the_first_record_is_written: (),
     another_type_becomes_ours: (1, "http"),
     no_place_is_left_for_the_record: (1,),
     the_row_cannot_be_decrypted: (1,),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.models import crypto
 from cryptography.fernet import Fernet
 
 from airflow_oauth_provider import compat
@@ -113,6 +114,13 @@ def test_a_value_of_another_fernet_key_is_not_taken_for_absence(store, monkeypat
     store.write(record(1), if_version=None)
     other = type(compat.get_fernet())(Fernet.generate_key())
     monkeypatch.setattr(compat, "get_fernet", lambda: other)
+    with pytest.raises(StoreUnavailable, match="Fernet"):
+        store.read()
+
+
+def test_a_process_without_a_key_does_not_take_the_cipher_text_for_the_value(store, monkeypatch):
+    store.write(record(1), if_version=None)
+    monkeypatch.setattr(compat, "get_fernet", lambda: crypto._NullFernet())
     with pytest.raises(StoreUnavailable, match="Fernet"):
         store.read()
 
