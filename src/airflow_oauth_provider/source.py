@@ -24,7 +24,7 @@ class ConnectionSource:
     def __init__(self, conn_id: str, first: Any = None) -> None:
         self._conn_id = conn_id
         self._first = first
-        self._vault: tuple[object, TokenStore] | None = None
+        self._signed_in: tuple[object, TokenStore] | None = None
         self._warned: set[str] = set()
 
     def load(self) -> Snapshot:
@@ -46,8 +46,8 @@ class ConnectionSource:
 
     def _open(self, settings: Settings, connection: Any) -> TokenStore:
         choice = settings.store
-        if self._vault is not None and self._vault[0] == choice:
-            return self._vault[1]  # it has signed in already
+        if self._signed_in is not None and self._signed_in[0] == choice:
+            return self._signed_in[1]
         store = open_store(
             self._conn_id,
             kind=choice.kind,
@@ -59,6 +59,6 @@ class ConnectionSource:
             options=choice.options,
             keys=settings.keys,
         )
-        if choice.kind == "vault":
-            self._vault = choice, store
+        if choice.kind in ("vault", "gcp_secret_manager"):
+            self._signed_in = choice, store
         return store

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from google_crc32c import value as checksum
 
 from rig.scripted import Answer, Received, ScriptedServer
 
@@ -133,7 +133,7 @@ class SecretManager(ScriptedServer):
         versions = self.versions[secret]
         if method == "addVersion":
             data = base64.b64decode(request.json()["payload"]["data"])
-            if len(data) > _LARGEST or int(request.json()["payload"]["dataCrc32c"]) != google_crc32c.value(data):
+            if len(data) > _LARGEST or int(request.json()["payload"]["dataCrc32c"]) != checksum(data):
                 raise Refused("INVALID_ARGUMENT", "size or checksum")
             return self._bundle(secret, self.add(secret, data.decode()))
         if method == "list":
@@ -154,7 +154,7 @@ class SecretManager(ScriptedServer):
         if versions[number - 1]["state"] != "ENABLED":
             raise Refused("FAILED_PRECONDITION", f"is in {versions[number - 1]['state']} state")
         data = versions[number - 1]["data"]
-        payload = {"data": base64.b64encode(data).decode(), "dataCrc32c": str(google_crc32c.value(data))}
+        payload = {"data": base64.b64encode(data).decode(), "dataCrc32c": str(checksum(data))}
         if self.damage:
             payload["data"] = base64.b64encode(data.replace(b"s3cret", b"s3cres")).decode()
         return {"name": self._bundle(secret, number)["name"], "payload": payload}

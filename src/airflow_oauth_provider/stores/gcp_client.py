@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ _ADVICE = {
     "UNAUTHENTICATED": "Google does not take this worker's credentials",
     "RESOURCE_EXHAUSTED": "the project's quota is used up (by default 600 writes a minute; a refresh takes 4)",
 }
+#: The library's loggers that write whole requests and answers at DEBUG, with what is secret in them.
+_TALKATIVE = ("google.cloud.secretmanager_v1", "google.auth.transport.requests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +220,8 @@ def _new_client(endpoint: str | None) -> Any:
     from google.cloud.secretmanager_v1 import SecretManagerServiceClient
 
     # Not gRPC: Airflow forks its tasks, and gRPC does not always live through a fork.
-    return SecretManagerServiceClient(transport="rest", client_options={"api_endpoint": endpoint} if endpoint else None)
+    options = {"api_endpoint": endpoint} if endpoint else None
+    client = SecretManagerServiceClient(transport="rest", client_options=options)
+    for name in _TALKATIVE:  # after the library has set them up as its own environment variable says
+        logging.getLogger(name).setLevel(logging.INFO)
+    return client
