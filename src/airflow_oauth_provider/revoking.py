@@ -61,7 +61,9 @@ def _failed(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
         return ConfigurationError(f"{message}. Enter the server's revocation endpoint under 'revocation_url'.")
     if isinstance(failure, errors.MalformedAnswer):
         return MalformedAnswer(message)
-    return TokenRequestError(f"{message}. The token still exists; a retry may succeed.")
+    wait = failure.retry_after if isinstance(failure, errors.ServerFailure) else None
+    asked = "" if wait is None else f" after {wait:.0f} s, as the server asks"
+    return TokenRequestError(f"{message}. The token still exists; a retry may succeed{asked}.")
 
 
 def _bury(snapshot: Snapshot, record: Record) -> None:

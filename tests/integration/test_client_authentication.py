@@ -15,7 +15,7 @@ from tests.http_support import CONN_ID, Memory
 METHODS = ["basic", "post", "public", "secret-jwt", "key-jwt"]
 
 
-def connect(monkeypatch, server, name, **extra):
+def connect(monkeypatch, server, name, *, secret="", **extra):
     client = server.client(name)
     store = Memory()
     monkeypatch.setattr(source, "open_store", lambda *_, **__: store)
@@ -31,7 +31,7 @@ def connect(monkeypatch, server, name, **extra):
         "conn_type": "oauth2",
         "host": server.api_url,
         "login": client.client_id,
-        "password": client.client_secret,
+        "password": client.client_secret or secret,
         "extra": given,
     }
     monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection))
@@ -79,6 +79,29 @@ def test_the_key_may_stand_in_the_store(authorization_server, monkeypatch):
     client = authorization_server.client("key-jwt")
     hook, store = signed_in(monkeypatch, authorization_server, "key-jwt", private_key=None)
     store.secrets = lambda: {"private_key": client.private_key}
+    assert hook.refresh().rotated
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "says"),
+    [
+        # Of basic and post oidc-provider takes either: test_dialects.py has a server that does not.
+        ("basic", "none", "set auth_method to 'client_secret_basic'"),
+        ("public", "client_secret_basic", "'client_secret_basic'. Check the client id and secret"),
+        ("key-jwt", "client_secret_jwt", "'client_secret_jwt'. Check the client id and secret"),
+        ("secret-jwt", "client_secret_basic", "'client_secret_basic'. Check the client id and secret"),
+    ],
+)
+def test_another_method_than_the_registered_one_is_refused_and_costs_nothing(
+    authorization_server, monkeypatch, name, method, says
+):
+    tokens = sign_in(authorization_server, name, scope="openid offline_access read", prompt="consent")
+    given = {"refresh_token": tokens["refresh_token"]}
+    hook, _ = connect(monkeypatch, authorization_server, name, secret="a-secret-" * 5, auth_method=method, **given)
+    with pytest.raises(exceptions.InvalidClient) as caught:
+        hook.refresh()
+    assert says in str(caught.value)
+    hook, _ = connect(monkeypatch, authorization_server, name, **given)
     assert hook.refresh().rotated
 
 

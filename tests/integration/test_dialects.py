@@ -129,6 +129,18 @@ def test_basic_credentials(use, encoding, expected):
     assert base64.b64decode(seen[0].removeprefix("Basic ")).decode() == expected
 
 
+@pytest.mark.parametrize(
+    ("taken", "sent"),
+    [("client_secret_basic", "client_secret_post"), ("client_secret_post", "client_secret_basic")],
+)
+def test_the_other_place_for_the_secret_is_refused_and_the_error_names_the_right_one(use, taken, sent):
+    hook, _, server = use(auth_method=sent)
+    server.auth_method = taken
+    with pytest.raises(exceptions.InvalidClient, match=f"with '{sent}'.*then try auth_method '{taken}'"):
+        hook.refresh()
+    assert server.spends == 0
+
+
 # The answer
 
 
@@ -329,14 +341,25 @@ def test_a_lifetime_by_introspection(use):
     assert store.record.expires_in == pytest.approx(600, abs=3)
 
 
-def test_no_failure_of_introspection_loses_a_token(use, caplog):
-    hook, store, server = use()
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (Answer(500), "stays unknown"),
+        (Answer(503, b"", {"Retry-After": "30"}), "stays unknown"),
+        (Answer(401, {"error": "invalid_client"}), "stays unknown"),
+        (Answer(200, {"scope": "read"}), "stays unknown"),
+        (Answer(200, {"active": False}), ""),
+    ],
+)
+def test_no_failure_of_introspection_loses_a_token(use, caplog, answer, says):
+    _, _, server = use()
     server.rules.expires_in = False
     hook, store, server = use(introspect=True, introspection_url=f"{server.url}/introspect")
-    server.faults.append(Fault(on="/introspect", status=500))
+    server.routes["/introspect"] = lambda _: answer
     assert hook.refresh().rotated
+    assert len(server.requests_to("/introspect")) == 1, "a token is in hand: nobody waits for its lifetime"
     assert store.record.expires_in is None
-    assert "stays unknown" in caplog.text
+    assert says in caplog.text
 
 
 def test_a_revoked_access_token_is_recovered_from(use):
@@ -364,10 +387,13 @@ def test_a_revoked_grant_is_not_asked_again(use):
 
 def test_a_revocation_that_fails_says_that_the_token_exists(use):
     hook, _, server = use()
-    hook, _, server = use(revocation_url=f"{server.url}/revoke")
+    hook, store, server = use(revocation_url=f"{server.url}/revoke")
+    hook.refresh()
     server.faults.append(Fault(on="/revoke", status=503, headers={"Retry-After": "7"}))
-    with pytest.raises(exceptions.TokenRequestError, match="still exists"):
+    with pytest.raises(exceptions.TokenRequestError, match=r"still exists.* after 7 s, as the server asks"):
         hook.revoke()
+    assert store.record.dead is None
+    assert hook.revoke() is True
 
 
 def test_revocation_without_an_endpoint_names_the_key(use):
