@@ -13,9 +13,10 @@ from airflow_oauth_provider.exceptions import (
     ReauthorizationRequired,
     StoreNotWritable,
     StoreUnavailable,
+    TokenRequestError,
 )
 from airflow_oauth_provider.outcome import Demand
-from airflow_oauth_provider.stores.record import Lease
+from airflow_oauth_provider.stores.record import Lease, fingerprint
 from airflow_oauth_provider.uninterruptible import run_to_end
 from tests.unit.fakes import FakeClock, Faults, World
 
@@ -424,6 +425,26 @@ class TestReauthorization:
             assert world.server.is_good(worker.access_token())
         assert len(world.server.grants[1].spent) == 1
         assert not [call for call in world.server.calls[1:] if call["refresh_token"] in world.server.grants[0].spent]
+
+    def test_late_tokens_of_the_old_sign_in_give_way(self):
+        """A worker comes back with them after its lease, and nobody has refreshed with the new one yet."""
+        world = World()
+        kept = []
+
+        def signed_in_meanwhile(call):
+            answer = call()
+            kept.append(fingerprint(world.sign_in_again()))
+            unlucky = Faults()
+            unlucky.always["token"] = "fail"
+            with pytest.raises(TokenRequestError):
+                world.worker(unlucky)[0].access_token()
+            world.cell.history.clear()
+            return answer
+
+        manager, _ = world.worker(Faults(token=[signed_in_meanwhile]))
+        assert world.server.is_good(manager.access_token())
+        assert {record.entered_fingerprint for _, record in world.cell.history} == set(kept)
+        assert world.server.alive
 
     def test_one_that_still_holds_the_old_one_never_overwrites_it(self):
         world = World()
