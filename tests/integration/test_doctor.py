@@ -14,10 +14,13 @@ from airflow_oauth_provider import __main__ as program
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.doctor import store as store_checks
 from airflow_oauth_provider.doctor.examination import examine
-from airflow_oauth_provider.exceptions import StoreUnavailable
+from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
 from airflow_oauth_provider.oauth2 import discovery, dpop
 from airflow_oauth_provider.oauth2.assertions import SigningKey
+from airflow_oauth_provider.stores.api_client import ApiClient, PutAnswer
+from airflow_oauth_provider.stores.file import FileStore
 from airflow_oauth_provider.stores.record import DeadGrant, Lease, Record, fingerprint
+from rig.authorization_server import _key_pair
 from rig.openbao import OpenBao
 from rig.scripted import Answer, ScriptedServer
 from tests.integration._cli_airflow import Home
@@ -132,6 +135,19 @@ def test_keys(case):
     case.found("fail keys", "not valid JSON")
 
 
+def test_a_place_that_cannot_be_asked(case, monkeypatch):
+    def refuse(_):
+        raise StoreUnavailable("the secrets backend is away")
+
+    monkeypatch.setattr(compat, "shadow_of_connection", refuse)
+    assert len(case.found("fail connection", "the secrets backend is away", "Mend that place")) == 1
+
+
+def test_a_host_without_tls(case):
+    case.parts["host"] = "http://api.example.com"
+    assert not any(line.startswith("ok store") for line in case.found("fail keys", "unencrypted"))
+
+
 def test_a_missing_secret(case):
     case.parts["password"] = None
     case.found("fail keys", "client secret")
@@ -178,6 +194,14 @@ def test_the_key_that_tokens_are_bound_to(case, monkeypatch):
     case.extra["dpop_private_key"] = "-----BEGIN HIDDEN-----"
     lines = case.found("fail keys", "dpop_private_key")
     assert not any("HIDDEN" in line for line in lines)
+
+
+def test_what_the_server_does_not_list(case):
+    del case.extra["oauth_url"]
+    case.extra |= {"issuer": case.server.issuer, "auth_method": "client_secret_jwt", "grant_type": "jwt_bearer"}
+    case.extra["private_key"] = _key_pair("k")[0]
+    lines = case.found("warn discovery", "'client_secret_jwt' for auth_method", "It lists: client_secret_basic")
+    assert any("'jwt_bearer' for grant_type" in line and "client_credentials" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +257,50 @@ def _refuse(*_):
     raise OSError(30, "Read-only file system")
 
 
+def test_a_store_with_nothing_in_it_and_one_that_a_worker_writes(case, monkeypatch):
+    case.found("ok store", "holds nothing yet")
+    case.keep()
+
+    def stale(*_, **__):
+        raise StaleVersion("changed")
+
+    monkeypatch.setattr(FileStore, "write", stale)
+    case.found("ok store", "written by a worker at this moment")
+
+
+def test_a_variable_on_airflow_3(case, monkeypatch):
+    case.keep()
+    monkeypatch.setattr(FileStore, "name", "variable")
+    lines = case.found("warn store", "cannot replace a variable", "pool with one slot")
+    assert not any("Airflow 3 logs" in line for line in lines)
+    monkeypatch.setattr(FileStore, "seals", False, raising=False)
+    case.found("warn store", "Airflow 3 logs", "fernet_key")
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "says"),
+    [
+        (PutAnswer("0", stale=True), "ok", "writing is permitted"),
+        (PutAnswer(None, missing=True), "fail", "has no connection 'xero'"),
+        (PutAnswer("0"), "fail", "does not compare versions"),
+        (StoreUnavailable("it did not answer"), "fail", "did not answer"),
+    ],
+)
+def test_the_api_server(case, monkeypatch, answer, level, says):
+    """What a real one says is in ``test_store_api_server.py``; this is what it may say besides."""
+
+    def put_record(_, conn_id, record, if_version):
+        assert (conn_id, if_version) == ("xero", "0" * 64), "a version that no record has: nothing is written"
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    case.keep()
+    monkeypatch.setattr(FileStore, "name", "connection")
+    monkeypatch.setattr(ApiClient, "put_record", put_record)
+    case.found(f"{level} API server", says)
+
+
 def test_the_fallback_store(case):
     case.waiting = "ciphertext"
     case.keep()
@@ -276,11 +344,17 @@ def test_the_end_of_a_refresh_token(case):
     case.found("warn grant", "runs out")
     case.keep(refresh_expires_at=time.time() - 5)
     case.found("fail grant", "ran out")
+    case.keep(refresh_expires_at=time.time() + 30 * 86400)
+    lines = case.found("ok grant", "lasts until")
+    assert any(line.startswith("ok grant: generation 3, refresh token ") for line in lines)
 
 
 def test_access_tokens(case):
     case.keep(access_token="at", issued_at=time.time() - 100, expires_in=50.0)
     case.found("ok access token", "refreshes it")
+    case.keep(access_token="at", issued_at=time.time())
+    case.found("ok access token", "how long it works is not known")
+    case.keep(access_token="at", issued_at=time.time() - 100, expires_in=50.0)
     case.extra["refresh_when"] = "never"
     case.found("fail access token", "never")
     case.keep()
