@@ -1,6 +1,6 @@
 """One worker process: it gets a token by the hook, calls the API with it, and writes down how that went.
 
-Forked by tests, or started as ``python -m tests.integration._worker`` on any Airflow.
+Forked by tests; ``python -m tests.integration._worker`` forks one, on any Airflow, for each line that it is sent.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -64,5 +66,20 @@ def work(report: Path, force: bool, gate: Path | None = None) -> None:
     unfinished.replace(report)
 
 
+def serve() -> None:
+    """Start a worker for each line of the standard input, a JSON list of the arguments, and print its number."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    for line in sys.stdin:
+        report, force, gate = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                work(Path(report), force, Path(gate) if gate else None)
+            finally:
+                os._exit(0)
+        sys.stdout.write(f"worker {pid}\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), sys.argv[2] == "force", Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    serve()

@@ -7,8 +7,6 @@ Each process is a fork that uses an Airflow connection as a task does. Only its 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -23,50 +21,13 @@ from rig.openbao import OpenBao
 from rig.processes import wait_until
 from rig.scripted import Answer, Fault, Received, ScriptedServer
 from tests.e2e.leaks import Secrets
-from tests.integration._worker import CONN_ID, work
+from tests.integration._worker import CONN_ID
+from tests.integration.workers import Forked, check_others_go_on
 from tests.unit.store_fakes import Database, database
 
 NOT_WRITTEN = "the new tokens are not written yet"
 COPIED = "are in the fallback store until"
 FOR_EVER = 10**6
-
-
-class Worker:
-    """A forked process.
-
-    :param gate: see ``WaitingClock``.
-    """
-
-    def __init__(self, report: Path, force: bool, gate: Path | None) -> None:
-        self.report = report
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                work(report, force, gate)
-            finally:
-                os._exit(0)
-        self._status: int | None = None
-
-    def has_ended(self) -> bool:
-        if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self._status = status if pid else None
-        return self._status is not None
-
-    def outcome(self) -> dict[str, Any]:
-        wait_until(self.has_ended, 240, "the worker ends")
-        found: dict[str, Any] = json.loads(self.report.read_text())
-        return found
-
-    def says(self, what: str) -> None:
-        log = self.report.with_suffix(".log")
-        wait_until(lambda: self.has_ended() or (log.exists() and what in log.read_text()), 120, f"it says: {what}")
-        assert not self.has_ended(), log.read_text()[-3000:]
-
-    def kill(self) -> None:
-        if not self.has_ended():
-            os.kill(self.pid, signal.SIGKILL)
-            wait_until(self.has_ended, 30, "the worker is gone")
 
 
 class Scene:
@@ -82,7 +43,7 @@ class Scene:
         self.proxy.routes = {"/v1": self.forward}
         self.away = ExitStack()
         self.trouble: AbstractContextManager[None] | None = None
-        self.workers: list[Worker] = []
+        self.workers: list[Forked] = []
         self.vault_secrets: set[str] = {bao.root_token}
         token_endpoint = server.routes["/token"]
 
@@ -129,8 +90,8 @@ class Scene:
             answer = session.request(request.method, url, data=request.body, headers=headers, timeout=30)
         return Answer(answer.status_code, answer.content, {"Content-Type": "application/json"})
 
-    def worker(self, *, force: bool = False, gate: Path | None = None) -> Worker:
-        worker = Worker(self.folder / f"worker-{len(self.workers)}.json", force, gate)
+    def worker(self, *, force: bool = False, gate: Path | None = None) -> Forked:
+        worker = Forked(self.folder / f"worker-{len(self.workers)}.json", force, gate)
         self.workers.append(worker)
         return worker
 
@@ -146,21 +107,7 @@ class Scene:
         return Secrets({*self.server.grants.issued, self.server.client_secret, *self.vault_secrets})
 
     def check_others_go_on(self, token: str | None, *, recovering: bool) -> None:
-        """Another process takes what was kept, and the one after it refreshes once more.
-
-        :param token: what the former worker was given; None where it did not live to tell.
-        :param recovering: the store has the former worker's lease and not its tokens.
-        """
-        spends = self.server.spends
-        found = self.worker(force=recovering).outcome()
-        assert (found.get("action"), found.get("generation"), found.get("api")) == ("reused", 2, 200), found
-        assert token in (None, found["token"])
-        assert self.server.spends == spends, "nobody had to spend anything"
-        later = self.worker(force=True).outcome()
-        assert (later.get("action"), later.get("api"), later.get("store")) == ("refreshed", 200, "vault"), later
-        assert self.server.spends == spends + 1
-        assert self.server.reuses == 0
-        assert self.server.grants.grants_alive() == 1
+        check_others_go_on(self.server, self.worker, token, recovering=recovering, store="vault")
 
     def check_nothing_leaks(self) -> None:
         written = b"".join(path.read_bytes() for path in self.folder.glob("worker-*"))
