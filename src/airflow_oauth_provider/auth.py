@@ -124,10 +124,13 @@ class OAuth2Auth(AuthBase):
             self._turned_down_fresh = fresh
             log.warning(
                 "Connection %r: %s answers %d to a brand-new token as well: the token lacks a permission, or the API "
-                "wants another one",
+                "wants another one%s",
                 self._conn_id,
                 show_url(response.url),
                 response.status_code,
+                ""
+                if self._manager.prover is None
+                else ", or does not like the proof (a clock is wrong, or an address)",
             )
 
     def wants_nonce(self, response: requests.Response) -> bool:

@@ -363,7 +363,8 @@ FIELDS: tuple[Field, ...] = (
         STORE,
         "pairs",
         placeholder="client_id=$.app.id, client_secret=$.app.key, refresh_token=$.tokens[0].refresh",
-        unset="client_id, client_secret, refresh_token, access_token and expires_at at the top level",
+        unset="client_id, client_secret, private_key, dpop_private_key, refresh_token, access_token and expires_at at "
+        "the top level",
         in_form=False,
         help="For Token store = file, aws_secrets_manager or gcp_secret_manager: where things stand in the JSON, as "
         "name=JSONPath.",
@@ -406,7 +407,7 @@ FIELDS: tuple[Field, ...] = (
         in_form=False,
         unset="the connection's id with -client-id, -client-secret, -refresh-token, -access-token and -token-record",
         help="For Token store = azure_keyvault: what is called how there, as name=name in the vault. Nothing behind "
-        "the = means that it is not kept.",
+        "the = means that it is not kept. Named here, private_key and dpop_private_key are read there, too.",
     ),
     Field(
         "gcp_name",

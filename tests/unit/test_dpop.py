@@ -597,12 +597,13 @@ def test_the_answer_to_the_replay_brings_the_next_nonce():
     assert network.nonces == [None, "one", "two"]
 
 
-def test_an_api_that_never_has_enough_is_not_asked_for_ever():
+def test_an_api_that_never_has_enough_is_not_asked_for_ever(caplog):
     numbers = iter(range(100))
     session, network, tokens = make(lambda *_: ask_for(f"n{next(numbers)}"))
     assert session.get(f"{API}/a").status_code == 401
     # With the nonce, with a new token, and with the nonce again.
     assert len(network.seen) == 4
+    assert "or does not like the proof" in caplog.text
     assert tokens.rejections == ["t1"]
     assert session.get(f"{API}/a").status_code == 401
     assert len(network.seen) == 6
@@ -742,6 +743,11 @@ def test_a_bad_key_is_an_error_that_shows_nothing_of_it(material):
         read_.account()
     assert "aGlk" not in str(caught.value)
     assert "hidden" not in str(caught.value)
+
+
+def test_a_symmetric_key_is_called_so():
+    with pytest.raises(exceptions.ConfigurationError, match="this one is symmetric"):
+        settings(dpop_private_key=BAD_KEYS["symmetric"]).account()
 
 
 @pytest.mark.parametrize(
