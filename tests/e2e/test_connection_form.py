@@ -287,6 +287,19 @@ def test_a_connection_made_elsewhere_keeps_its_values_and_their_types(airflow, p
     assert changes(before, airflow.connection(conn_id)) == {"leeway": (0, 15)}
 
 
+def test_the_first_record_is_written_while_a_form_that_never_saw_one_is_open(airflow, page, conn_id):
+    extra = {"refresh_token": "entered-refresh-1", "leeway": 90}  # the form shows the keys that are there
+    airflow.add_connection(conn_id, {"conn_type": "oauth2", "extra": extra})
+    before = airflow.connection(conn_id)
+
+    form = Form.of(page, conn_id)
+    record, _ = write_record_as_a_worker_does(airflow, conn_id, 1)
+    form.enter("leeway", "15")
+    form.save()
+
+    assert changes(before, airflow.connection(conn_id)) == {"leeway": (90, 15), RECORD_KEY: ("(absent)", record)}
+
+
 def test_no_secret_reaches_the_page(airflow, page, conn_id):
     secrets = {"refresh_token": "refresh-of-test-9", "access_token": "access-of-test-9"}
     airflow.add_connection(
