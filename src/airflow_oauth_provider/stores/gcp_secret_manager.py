@@ -131,7 +131,7 @@ class GcpSecretStore:
                 gone = True
             else:
                 document = self._document_of(version)
-                head, stamp = _Head(newest.number, number, document), _stamp_of(document, number)
+                head, stamp = _Head(newest.number, number, document), _stamp_of(document)
                 if stamp is None:
                     heads.setdefault(number, head)
                     stamp = _Stamp(number, number)
@@ -186,7 +186,7 @@ class GcpSecretStore:
             for number in self._secret.readable(_TIDIED):
                 version = self._secret.version(number) if number < self._known.number else None
                 document = _document_in(version) if version is not None else None
-                if document is not None and _stamp_of(document, number) is not None:
+                if document is not None and _stamp_of(document) is not None:
                     self._secret.destroy(number)
         except StoreUnavailable as failure:
             log.warning("Connection %r: the record is written, but older versions stay: %s", self._conn_id, failure)
@@ -206,13 +206,13 @@ def _digest(document: dict[str, Any], stamp: _Stamp) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _stamp_of(document: dict[str, Any], number: int) -> _Stamp | None:
-    """Return what we wrote into version ``number``; None where somebody else wrote it, from a copy perhaps."""
+def _stamp_of(document: dict[str, Any]) -> _Stamp | None:
+    """Return the stamp of a version that we wrote; None where somebody else wrote it, from a copy perhaps."""
     text = document.get(STAMP)
     if not isinstance(text, dict):
         return None
     follows, after = text.get("follows"), text.get("after")
-    if not isinstance(follows, int) or not isinstance(after, int) or not 0 < follows <= after < number:
+    if not isinstance(follows, int) or not isinstance(after, int):
         return None
     stamp = _Stamp(follows, after)
     return stamp if text.get("digest") == _digest(document, stamp) else None
