@@ -237,6 +237,60 @@ def test_errors_elsewhere_and_by_other_names(use):
         hook.refresh()
 
 
+# The table of common problems in docs/recipes/zappysys.md
+
+
+@pytest.mark.parametrize(
+    ("fault", "extra", "kind", "says"),
+    [
+        (
+            {"status": 401, "body": {"error": "invalid_client"}},
+            {},
+            exceptions.InvalidClient,
+            ["'client_secret_post'", "then try auth_method 'client_secret_basic'"],
+        ),
+        (
+            {"status": 400, "body": {"error": "invalid_grant"}},
+            {},
+            exceptions.ReauthorizationRequired,
+            ["A person has to sign in again", "'refresh_token'", "no task calls the server again"],
+        ),
+        (
+            {"status": 400, "body": {"error": "invalid_scope"}},
+            {"scope": "a b"},
+            exceptions.InvalidScope,
+            ["the scope 'a b'", "leave 'scope' empty"],
+        ),
+        (
+            {"status": 200, "body": {"data": {"access_token": "hidden-1"}, "jwt": "hidden-2"}},
+            {},
+            exceptions.MalformedAnswer,
+            ["no access_token", "It has: data, jwt", "'response_map'"],
+        ),
+        (
+            {"status": 200, "body": {"data": {"token": "hidden-1"}}},
+            {"response_map": "access_token=$.data.access_token"},
+            exceptions.MalformedAnswer,
+            ["no access_token at $.data.access_token", "It has: data"],
+        ),
+        (
+            {"status": 200, "body": "<html><title>hidden</title></html>"},
+            {},
+            exceptions.MalformedAnswer,
+            ["a web page", "is this the token endpoint", "proxy"],
+        ),
+    ],
+)
+def test_common_problems(use, fault, extra, kind, says):
+    hook, _, server = use(**extra)
+    server.faults.append(Fault(times=9, **fault))
+    with pytest.raises(kind, match=f"Connection '{CONN_ID}'") as caught:
+        hook.refresh()
+    text = str(caught.value)
+    assert [part for part in says if part not in text] == []
+    assert "hidden" not in text
+
+
 def test_an_unknown_token_type_is_not_used_but_its_refresh_token_is_kept(use):
     hook, store, server = use()
     server.rules.reshape = lambda body: {**body, "token_type": "mac"}

@@ -55,8 +55,9 @@ def parse_token_answer(
         return _token(answer, token, members, values, dialect)
     if _code(values):
         raise _oauth_error(answer, values, known, dialect)
+    what = _what_is_missing(answer, values) or _no_token(members, known, dialect)
     raise errors.MalformedAnswer(
-        say(answer, _what_is_missing(answer, values)),
+        say(answer, what),
         status=answer.status,
         refresh_token=_text(values.get("refresh_token")),
     )
@@ -71,7 +72,8 @@ def parse_error_answer(answer: HttpAnswer, secrets: Iterable[str | None] = ()) -
         return failure
     if _code(values):
         return _oauth_error(answer, values, [secret for secret in secrets if secret], _STANDARD)
-    return errors.MalformedAnswer(say(answer, _what_is_missing(answer, values)), status=answer.status)
+    what = _what_is_missing(answer, values) or "the answer says neither what was done nor what is wrong"
+    return errors.MalformedAnswer(say(answer, what), status=answer.status)
 
 
 def _check_served(answer: HttpAnswer) -> None:
@@ -114,13 +116,24 @@ def _placed(members: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
 
 
 def _what_is_missing(answer: HttpAnswer, values: dict[str, Any]) -> str:
+    """Return what is wrong with an answer; empty for a success that is only not the one that was expected."""
     if 300 <= answer.status < 400:
         return "the server redirects, and credentials do not follow: enter the address that it points to"
     if "access_token" in values and not isinstance(values["access_token"], str | None):
         return "the member access_token is not a string"
     if 200 <= answer.status < 300:
-        return "the answer has no access_token"
+        return ""
     return "the answer is no OAuth error: it has no member error"
+
+
+def _no_token(members: dict[str, Any], secrets: list[str], dialect: Dialect) -> str:
+    """Name what came instead of a token, by its names only: any of the values may be a secret."""
+    place = dialect.paths.get("access_token")
+    names = scrub(", ".join(list(members)[:10]), secrets, limit=150) or "nothing"
+    return (
+        f"the answer has no access_token{f' at {place}' if place else ''}. It has: {names}. If the token stands "
+        "elsewhere, say where under 'response_map'"
+    )
 
 
 def _token(

@@ -58,7 +58,10 @@ def _what_it_is_instead(text: str, kind: str) -> str:
     if not start:
         return "the body is empty, where a JSON object was expected"
     if "html" in kind or start.startswith(("<!doctype", "<html", "<?xml")):
-        return "the body is a web page, where a JSON object was expected: is this the token endpoint?"
+        return (
+            "the body is a web page, where a JSON object was expected: is this the token endpoint, or does a proxy "
+            "stand in between?"
+        )
     if start.startswith("{"):
         return "the body is truncated or malformed JSON"
     return "the body is not JSON"
