@@ -123,7 +123,7 @@ def test_other_paths_are_the_librarys(path, found):
 
 @pytest.fixture
 def no_library(monkeypatch):
-    monkeypatch.setitem(sys.modules, "jsonpath_ng.ext", None)
+    monkeypatch.setitem(sys.modules, "jsonpath_ng.ext.parser", None)
     json_paths._compiled.cache_clear()
     yield
     json_paths._compiled.cache_clear()

@@ -64,7 +64,7 @@ def _compiled(path: str) -> Any:
     if not path.startswith("$"):
         raise BadPathError("is no JSONPath: it does not begin with $")
     try:
-        from jsonpath_ng.ext import parse
+        from jsonpath_ng.ext.parser import parse
     except ImportError:
         raise BadPathError(
             "is no plain path such as $.data.items[0].value; for wildcards and filters install "
