@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,6 +27,7 @@ from airflow_oauth_provider.sensors.http import OAuth2HttpSensor
 from airflow_oauth_provider.throttle import Throttle
 from rig.authorization_server import AuthorizationServer
 from rig.processes import wait_until
+from rig.scripted import Answer
 from rig.sign_in import sign_in
 from tests.http_support import CONN_ID, CONTEXT, Memory, ids_of, run_deferred
 
@@ -147,6 +149,26 @@ def test_the_key_may_be_a_jwk_and_stand_in_the_store(server, monkeypatch):
     assert hook.run("items").status_code == 200
 
 
+def test_the_key_may_stand_in_vault(server, monkeypatch, openbao):
+    tokens = sign_in(server, "public", scope=SCOPE, prompt="consent", dpop_key=KEY)
+    openbao.write("airflow/bound", {"refresh_token": tokens["refresh_token"], "dpop_private_key": KEY})
+    vault = {"conn_type": "vault", "host": "127.0.0.1", "port": openbao.port, "password": openbao.root_token}
+    monkeypatch.setenv("AIRFLOW_CONN_BAO", json.dumps({**vault, "schema": "secret"}))
+    open_store = source.open_store
+    keys = {"dpop_private_key": None, "vault_conn_id": "bao", "vault_path": "airflow/bound"}
+    connect(monkeypatch, server, "public", **keys)
+    monkeypatch.setattr(source, "open_store", open_store)
+    connection = json.loads(os.environ["AIRFLOW_CONN_API"])
+    connection["extra"]["store"] = "vault"
+    monkeypatch.setenv("AIRFLOW_CONN_API", json.dumps(connection))
+    hook = OAuth2Hook(CONN_ID, method="GET")
+    assert [hook.refresh().rotated for _ in range(2)] == [True, True]
+    assert hook.run("items").status_code == 200
+    kept = openbao.read("airflow/bound")
+    assert kept["dpop_private_key"] == KEY
+    assert json.loads(kept["token_record"])["generation"] == 2
+
+
 def test_a_public_clients_refresh_token_works_with_its_own_key_only(server, monkeypatch):
     hook, store = signed_in(monkeypatch, server, "public")
     hook.refresh()
@@ -187,6 +209,31 @@ def test_a_lost_answer_is_asked_for_again_with_a_new_proof(server, monkeypatch):
     assert len(set(proofs)) == len(proofs) == 3
     assert store.record.interrupted is None
     assert server.stats()["reuses"] == 0
+
+
+def test_an_assertion_that_is_the_grant_is_made_anew_for_the_nonce(scripted_server, monkeypatch):
+    """RFC 7523 section 3: a server may take a ``jti`` only once."""
+    from tests.http_support import connect as connect_scripted
+
+    seen = []
+
+    def token(request):
+        assertion = jwt.decode(request.form["assertion"], options={"verify_signature": False})
+        proof = jwt.decode(request.header("DPoP"), options={"verify_signature": False})
+        seen.append((assertion["jti"], proof["jti"], proof.get("nonce")))
+        if proof.get("nonce") != "one":
+            return Answer(400, {"error": "use_dpop_nonce"}, {"DPoP-Nonce": "one"})
+        return Answer(200, {"access_token": "abc", "token_type": "DPoP", "expires_in": 60})
+
+    scripted_server.routes["/token"] = token
+    store = connect_scripted(
+        monkeypatch, scripted_server, grant_type="jwt_bearer", private_key=new_key(), dpop_private_key=KEY
+    )
+    OAuth2Hook(CONN_ID).refresh()
+    assert [nonce for _, _, nonce in seen] == [None, "one"]
+    assert len({part for entry in seen for part in entry[:2]}) == 4
+    assert store.record.token_type == "DPoP"
+    assert store.record.interrupted is None
 
 
 _WORKER = """

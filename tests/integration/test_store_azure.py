@@ -104,6 +104,12 @@ def test_names_of_ones_own(vault):
     assert json.loads(vault.value("state"))["generation"] == 1
 
 
+def test_a_private_key_is_read_where_its_name_is_said(vault):
+    vault.put(xero_dpop_private_key="not asked for", binding="a PEM")
+    assert "dpop_private_key" not in store_of(vault).secrets()
+    assert store_of(vault, dpop_private_key="binding").secrets()["dpop_private_key"] == "a PEM"
+
+
 def test_a_crash_before_the_other_secrets_are_written_revives_nothing(vault):
     store = store_of(vault, 1e-6)
     found = store.read()
