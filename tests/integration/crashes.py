@@ -14,11 +14,11 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from airflow_oauth_provider.account import Account, Entered, RefreshPolicy
 from airflow_oauth_provider.exceptions import ReauthorizationRequired
+from airflow_oauth_provider.leases import LeaseBudget
 from airflow_oauth_provider.manager import TokenManager
 from airflow_oauth_provider.oauth2.client import Client, Transport
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
@@ -120,21 +120,22 @@ class Scenario:
     ) -> None:
         self.server, self.conn_id, self.step = server, conn_id, step
         self.open_store, self.die_in_write = open_store, die_in_write
-        self.client = Client(server.client_id, server.token_url, client_secret=server.client_secret)
+        self.client = Client(
+            server.client_id, server.token_url, client_secret=server.client_secret, transport=Transport(timeout=30.0)
+        )
         self.entered = Entered(server.issue())
 
-    def manager(self, timeout: float) -> tuple[TokenManager, TokenStore]:
-        client = replace(self.client, transport=Transport(timeout=timeout))
-        account = Account(self.conn_id, client, entered=self.entered, policy=RefreshPolicy(leeway=60.0))
+    def manager(self, budget: LeaseBudget | None = None) -> tuple[TokenManager, TokenStore]:
+        account = Account(self.conn_id, self.client, entered=self.entered, policy=RefreshPolicy(leeway=60.0))
         store = self.open_store(self.conn_id)
         source = FakeSource(Connection(account), store, lambda _, call: call())  # type: ignore[arg-type]
-        return TokenManager(source, MemoryFallback({}, lambda _, call: call())), store
+        return TokenManager(source, MemoryFallback({}, lambda _, call: call()), budget=budget), store
 
     def kill(self) -> None:
         pid = os.fork()
         if pid == 0:
-            # Its lease lasts as its timeout says, and the next worker waits for that.
-            manager, store = self.manager(timeout=3.0)
+            # The next worker waits for as long. Not by a short timeout: a loaded machine would run into that.
+            manager, store = self.manager(LeaseBudget(spend=16.0, write=3.0, rescue=3.0))
             Victim(manager, store, self.step, self.die_in_write).manager.access_token()
             os._exit(0)
         status = os.waitpid(pid, 0)[1]
@@ -142,7 +143,7 @@ class Scenario:
         assert os.WTERMSIG(status) == signal.SIGKILL
 
     def outcome(self) -> str:
-        manager, _ = self.manager(timeout=30.0)
+        manager, _ = self.manager()
         try:
             token = manager.access_token()
         except ReauthorizationRequired as error:

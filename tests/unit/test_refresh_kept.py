@@ -264,6 +264,20 @@ class TestFencing:
         assert world.server.refreshes == 1
         assert seam.counts["store.write"] == 3
 
+    def test_one_whose_steady_clock_stood_still_meanwhile_does_not_send_either(self):
+        """On a paused virtual machine no time may seem to pass; then the wall clock tells."""
+        world = World()
+        clock = FakeClock(world.time)
+
+        def pause(call):
+            answer = call()
+            clock.skew += world.lease + 1.0
+            return answer
+
+        manager, seam = world.worker(Faults(store_write=[pause]), clock=clock)
+        assert world.server.is_good(manager.access_token())
+        assert (seam.counts["token"], seam.counts["store.write"]) == (1, 3)
+
     def test_one_whose_lease_took_long_leaves_time_for_the_request(self):
         """The last request must be able to run into its timeout within the lease."""
         world = World(timeout=10.0)
