@@ -101,3 +101,18 @@ def test_output_and_fallback_may_be_in_an_object_store(home):
         "print('PATH', PathFallback('s3://aws@bucket/folder')._path('key'))\n"
     )
     assert "PATH s3://aws@bucket/folder/key" in run(home, sys.executable, "-c", program).stdout
+
+
+# Airflow takes commands from providers from 3.2 on; the module's own work everywhere.
+PROGRAMS = [["airflow_oauth_provider"], *([["airflow", "oauth2"]] if CELL in ("3.2", "3.3") else [])]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda words: words[0])
+def test_the_commands_are_there(home, program):
+    connection = {"conn_type": "oauth2", "extra": {"oauth_url": "https://login.example.com", "leeway": "soon"}}
+    environ = clean_environ(AIRFLOW_HOME=str(home), AIRFLOW_CONN_MINE=json.dumps(connection))
+    command = [sys.executable, "-m", *program, "doctor", "mine"]
+    done = subprocess.run(command, env=environ, cwd=home, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the environment variable AIRFLOW_CONN_MINE" in done.stdout
+    assert "the key 'leeway' of its extra is \"soon\"" in done.stdout
