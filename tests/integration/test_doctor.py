@@ -352,6 +352,8 @@ def test_the_end_of_a_refresh_token(case):
 def test_access_tokens(case):
     case.keep(access_token="at", issued_at=time.time() - 100, expires_in=50.0)
     case.found("ok access token", "refreshes it")
+    case.keep()
+    case.found("ok access token", "the first task fetches one")
     case.keep(access_token="at", issued_at=time.time())
     case.found("ok access token", "how long it works is not known")
     case.keep(access_token="at", issued_at=time.time() - 100, expires_in=50.0)
