@@ -107,7 +107,7 @@ class AsyncClient:
             try:
                 response = await self._authorized(hook, session, prepared, options, cookies or Cookies())
             except (TimeoutError, aiohttp.ClientError) as error:
-                text = failure_text(prepared.method, prepared.url, error)
+                text = failure_text(prepared.method, prepared.url, error, self._conn_id)
                 pause = _pause_after(policy, prepared, error, attempt)
                 if pause is None:
                     raise ApiError(text) from None
@@ -116,13 +116,13 @@ class AsyncClient:
                 pause = policy.after_status(prepared.method or "", response.status_code, response.headers, attempt)
                 if pause is None:
                     break
-                text = f"{prepared.method} {show_target(prepared.url or '')} answered {response.status_code}"
+                where = show_target(prepared.url or "")
+                text = f"Connection {self._conn_id!r}: {prepared.method} {where} answered {response.status_code}"
             log.warning("%s; attempt %d, next one in %.1f s", text, attempt, pause)
             await asyncio.sleep(pause)
-        for answer in (response, *response.history):
-            answer.url = hook.auth.without_token(answer.url)
+        hook.auth.hide_token(response)
         if options["check_response"] and response.status_code >= 400:
-            raise api_error(response)
+            raise api_error(response, self._conn_id)
         return response
 
     async def _authorized(
@@ -180,7 +180,10 @@ class AsyncClient:
                 return response
             if len(history) >= options["max_redirects"]:
                 where = show_target(first.url or "")
-                raise ApiError(f"{first.method} {where} was redirected more than {options['max_redirects']} times")
+                most = options["max_redirects"]
+                raise ApiError(
+                    f"Connection {self._conn_id!r}: {first.method} {where} was redirected more than {most} times"
+                )
             history.append(response)
             session.redirect(request, response)
 

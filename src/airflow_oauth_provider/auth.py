@@ -48,11 +48,14 @@ class OAuth2Auth(AuthBase):
         placement: Placement | None = None,
     ) -> None:
         self._manager = manager
-        self._conn_id = conn_id
+        #: The connection's name.
+        self.conn_id = conn_id
         self._origins = set(origins)
         self._replays = refresh_when != "never"
         self._bearer = placement or Placement()
         self._bound = replace(self._bearer, header_name="Authorization", header_prefix=dpop.TOKEN_TYPE, in_query="")
+        #: Names of header fields that stay behind with the token when a redirect leads elsewhere.
+        self.private_headers: frozenset[str] = frozenset()
         # The token that the API turned down although it was brand-new: refreshing again would not help.
         self._turned_down_fresh: str | None = None
 
@@ -79,7 +82,8 @@ class OAuth2Auth(AuthBase):
         if self.allows(request.url or ""):
             self._put(request, self._manager.access_token())
         else:
-            log.info("Connection %r: following a redirect without the token", self._conn_id)
+            self._leave_behind(request)
+            log.info("Connection %r: following a redirect without the token", self.conn_id)
 
     def allows(self, url: str) -> bool:
         """Tell whether the token may go to the origin of ``url``."""
@@ -91,7 +95,7 @@ class OAuth2Auth(AuthBase):
         if origin not in self._origins:
             where = show_origin(origin) if origin else show_url(url)
             raise ForeignOrigin(
-                f"Connection {self._conn_id!r} does not allow its token to be sent to {where}. If that host may have "
+                f"Connection {self.conn_id!r} does not allow its token to be sent to {where}. If that host may have "
                 "it, add it to 'allowed_hosts' in the connection's extra; else use a session of your own."
             )
 
@@ -101,14 +105,27 @@ class OAuth2Auth(AuthBase):
         :param token: as the manager gave it; None takes off what is there.
         """
         self._take_off(request)
-        if token is not None and self.allows(request.url or ""):
+        if not self.allows(request.url or ""):
+            self._leave_behind(request)
+        elif token is not None:
             self._put(request, token)
 
-    def without_token(self, url: str) -> str:
-        """Return ``url`` without the token, where it is the query that carries it."""
-        shown = SimpleNamespace(url=url, headers={})
-        self._placement.take_off(shown)
-        return str(shown.url)
+    def hide_token(self, response: requests.Response) -> None:
+        """Take the token out of the URLs that ``response`` shows, where it is the query that carries it.
+
+        Those URLs get into XCom and into the text of ``raise_for_status()``. The request that was sent keeps its own.
+        """
+        for answer in (response, *response.history):
+            shown = SimpleNamespace(url=answer.url, headers={})
+            self._placement.take_off(shown)
+            answer.url = str(shown.url)
+
+    def bare(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Return a copy of ``request`` without token and private headers, fit to go along with an error."""
+        copy = request.copy()
+        self._take_off(copy)
+        self._leave_behind(copy)
+        return copy
 
     def expired_token(self, response: requests.Response) -> str | None:
         """Return the token that ``response`` turns down, if a new one may help; else None."""
@@ -125,7 +142,7 @@ class OAuth2Auth(AuthBase):
             log.warning(
                 "Connection %r: %s answers %d to a brand-new token as well: the token lacks a permission, or the API "
                 "wants another one%s",
-                self._conn_id,
+                self.conn_id,
                 show_url(response.url),
                 response.status_code,
                 ""
@@ -157,12 +174,21 @@ class OAuth2Auth(AuthBase):
         self._placement.take_off(request)
         proofs.take_off(request)
 
+    def _leave_behind(self, request: requests.PreparedRequest) -> None:
+        for name in self.private_headers:
+            request.headers.pop(name, None)
+
     def _after_answer(self, response: requests.Response, **send_options: Any) -> requests.Response:
+        answer = self._answered(response, send_options)
+        self.hide_token(answer)
+        return answer
+
+    def _answered(self, response: requests.Response, send_options: dict[str, Any]) -> requests.Response:
         response = self._with_nonce(response, send_options)
         token = self.expired_token(response)
         if token is None:
             return response
-        log.info("Connection %r: the API answered %d; refreshing the access token", self._conn_id, response.status_code)
+        log.info("Connection %r: the API answered %d; refreshing the access token", self.conn_id, response.status_code)
         fresh = self._manager.access_token(rejected=token)
         again = self._with_nonce(self._replay(response, fresh, send_options), send_options)
         self.replayed(again, fresh)
@@ -181,7 +207,7 @@ class OAuth2Auth(AuthBase):
 
     def _replay(self, response: requests.Response, token: str, send_options: dict[str, Any]) -> requests.Response:
         request = response.request.copy()
-        rewind(request, self._conn_id, "the API answered 401")
+        rewind(request, self.conn_id, "the API answered 401")
         self._put(request, token)
         # Read to its end and give the connection back, or the pool would open another one.
         _ = response.content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.extra import Extra
@@ -37,6 +38,10 @@ _AGAINST_DPOP = {
 }
 # What marks a parameter or header as secret that a connection adds to token requests.
 _SECRET_MARKS = ("token", "secret", "password", "key", "auth", "cookie", "assertion")
+# Characters: what is shorter is no secret, and as a mask it would tear words of the log apart.
+_SHORTEST = 6
+# What marks a header of API calls as public. Any other may hold a subscription key, whatever it is called.
+_PUBLIC_MARKS = ("accept", "content-", "user-agent", "version", "prefer", "cache-control", "if-")
 
 
 def secrets(extra: Extra) -> list[str]:
@@ -47,7 +52,29 @@ def secrets(extra: Extra) -> list[str]:
         values += [value for name, value in added.items() if any(mark in name.lower() for mark in _SECRET_MARKS)]
     for key in ("private_key", "dpop_private_key"):
         values += key_secrets(extra.get(key))[1:]  # the key itself is among them
-    return [value for value in values if value]
+    return [*(value for value in values if value), *_api_secrets(extra)]
+
+
+def private(headers: Mapping[str, Any]) -> dict[str, str]:
+    """Return those of a connection's API headers that may be secret: all but the trivially public ones."""
+    return {
+        str(name): str(value)
+        for name, value in headers.items()
+        if not any(mark in str(name).lower() for mark in _PUBLIC_MARKS)
+    }
+
+
+def _api_secrets(extra: Extra) -> list[str]:
+    """Return what may be secret in the API's headers and in the addresses of proxies."""
+    values: list[str] = []
+    for value in private(extra.get("headers") or {}).values():
+        values += [value, value.rpartition(" ")[2]]
+    for proxy in (extra.get("proxies") or {}).values():
+        # By hand: what a person mistypes is no reason to fail here, nor to show it.
+        userinfo = str(proxy).rpartition("@")[0].rpartition("/")[2]
+        password = userinfo.partition(":")[2] or userinfo
+        values += [password, unquote(password)]
+    return [value for value in dict.fromkeys(values) if len(value) >= _SHORTEST]
 
 
 def key_secrets(key: object) -> list[str]:

@@ -12,15 +12,12 @@ import requests
 from requests.exceptions import (
     ChunkedEncodingError,
     ConnectionError,  # requests' own
-    ConnectTimeout,
-    ProxyError,
     SSLError,
     Timeout,
 )
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_oauth_provider.auth import rewind
-from airflow_oauth_provider.http_errors import failure_text, show_target
+from airflow_oauth_provider.http_errors import failure_text, never_connected, show_target
 from airflow_oauth_provider.retrying import RetryPolicy, told_to_wait, used_up
 from airflow_oauth_provider.throttle import Throttle
 
@@ -74,11 +71,11 @@ class Sending:
             try:
                 response = self._once(session, request, options)
             except (ConnectionError, Timeout, ChunkedEncodingError) as error:
-                pause = self._after_failure(request, error, attempt)
+                pause = self._after_failure(request, error, attempt, conn_id)
                 if pause is None:
                     raise
             else:
-                again = self._after_answer(request, response, attempt)
+                again = self._after_answer(request, response, attempt, conn_id)
                 if again is None:
                     return response
                 pause = again
@@ -93,17 +90,19 @@ class Sending:
             _fetch(response)
         return response
 
-    def _after_failure(self, request: requests.PreparedRequest, error: Exception, attempt: int) -> float | None:
+    def _after_failure(
+        self, request: requests.PreparedRequest, error: Exception, attempt: int, conn_id: str
+    ) -> float | None:
         if isinstance(error, SSLError):
             return None  # a certificate does not get better
-        pause = self._policy.after_failure(request.method or "", attempt, was_sent=not _never_connected(error))
+        pause = self._policy.after_failure(request.method or "", attempt, was_sent=not never_connected(error))
         if pause is not None:
-            text = failure_text(request.method, request.url, error)
+            text = failure_text(request.method, request.url, error, conn_id)
             log.warning("%s; attempt %d, next one in %.1f s", text, attempt, pause)
         return pause
 
     def _after_answer(
-        self, request: requests.PreparedRequest, response: requests.Response, attempt: int
+        self, request: requests.PreparedRequest, response: requests.Response, attempt: int, conn_id: str
     ) -> float | None:
         status, headers = response.status_code, response.headers
         told = told_to_wait(status, headers)
@@ -113,21 +112,20 @@ class Sending:
         if pause is None:
             return None
         response.close()
-        target = show_target(request.url or "")
-        log.warning("%s %s answered %d; attempt %d, next one in %.1f s", request.method, target, status, attempt, pause)
+        log.warning(
+            "Connection %r: %s %s answered %d; attempt %d, next one in %.1f s",
+            conn_id,
+            request.method,
+            show_target(response.url or ""),
+            status,
+            attempt,
+            pause,
+        )
         return pause
 
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
             self._sleep(seconds)
-
-
-def _never_connected(error: Exception) -> bool:
-    """Tell whether the connection did not come about, so that the request cannot have been taken."""
-    if isinstance(error, ConnectTimeout | ProxyError):
-        return True
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(reason, NewConnectionError | ConnectTimeoutError)
 
 
 def _fetch(response: requests.Response) -> None:

@@ -10,6 +10,7 @@ import requests
 from requests.utils import requote_uri
 
 from airflow_oauth_provider.auth import OAuth2Auth
+from airflow_oauth_provider.http_errors import presentable
 from airflow_oauth_provider.origins import origin_of
 
 
@@ -29,7 +30,12 @@ class OAuth2Session(requests.Session):
         """Send a prepared request; see ``requests.Session.send``."""
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = self.timeout
-        return super().send(request, **kwargs)
+        try:
+            return super().send(request, **kwargs)
+        except requests.RequestException as error:
+            if not isinstance(self.auth, OAuth2Auth):
+                raise
+            raise presentable(error, request.method or "", self.auth.conn_id, self.auth.bare) from None
 
     def merge_environment_settings(
         self,

@@ -6,9 +6,11 @@ import base64
 import json
 import logging
 import time
+import traceback
 from dataclasses import replace
 
 import pytest
+import requests
 
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
@@ -370,6 +372,25 @@ def test_the_token_in_the_query(use):
     assert last.target.count("access_token=") == 1
     assert old[0] != old[1] == store.record.access_token
     assert last.header("Authorization") is None
+
+
+def test_a_token_in_the_query_shows_in_nothing_that_a_task_gets(use):
+    hook, store, server = use(in_query="access_token")
+    server.routes["/api/old"] = lambda _: Answer(302, {}, {"Location": "/api/new"})
+    server.routes["/api/new"] = lambda _: Answer(200, {})
+    response = hook.run("/old")
+    assert [answer.url for answer in (*response.history, response)] == [f"{server.api_url}/{n}" for n in ("old", "new")]
+    with pytest.raises(exceptions.ApiError) as refused:
+        hook.run("/nothing")
+    server.faults.append(Fault("/api/new", reset=True))
+    with hook.get_conn() as session, pytest.raises(requests.ConnectionError) as lost:
+        session.get(f"{server.api_url}/new")
+    with hook.get_conn() as session, pytest.raises(requests.HTTPError) as wrong:
+        session.get(f"{server.api_url}/nothing").raise_for_status()
+    texts = ["".join(traceback.format_exception(caught.value)) for caught in (refused, lost, wrong)]
+    assert all(f"{server.api_url}/" in text for text in texts)
+    assert not [text for text in texts if store.record.access_token in text]
+    assert lost.value.request.url == f"{server.api_url}/new"
 
 
 def test_statuses_that_mean_expired_by_a_pattern(use):

@@ -19,7 +19,7 @@ from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import LinkHeader, NextUrl
 from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
 from rig.scripted import Answer, Fault, ScriptedServer
-from tests.http_support import CONN_ID, api_calls, connect, ids_of, proxy_to, run_deferred, run_trigger
+from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, ids_of, proxy_to, run_deferred, run_trigger
 
 
 @pytest.fixture
@@ -210,6 +210,19 @@ def test_a_token_in_the_query_does_not_get_into_the_event(server, monkeypatch):
     assert answered[-1] not in event
 
 
+def test_the_connections_own_headers_stay_behind_on_a_foreign_host(server, monkeypatch):
+    headers = {"X-Subscription-Key": "0123456789", "Accept-Language": "en"}
+    connect(monkeypatch, server, headers=headers)
+    with ScriptedServer() as foreign:
+        foreign.routes["/open"] = lambda request: Answer(200, {name: request.header(name) for name in headers})
+        elsewhere = operator(endpoint=f"/redirect?to={foreign.url}/open")
+        text, _ = run_deferred(elsewhere)
+        assert json.loads(text) == {"X-Subscription-Key": None, "Accept-Language": "en"}
+        elsewhere.deferrable = False
+        assert json.loads(elsewhere.execute(CONTEXT)) == {"X-Subscription-Key": None, "Accept-Language": "en"}
+        assert api_calls(server)[-1].header("X-Subscription-Key") == "0123456789"
+
+
 def test_the_token_stays_behind_on_a_foreign_host(server):
     with ScriptedServer() as foreign:
         foreign.routes["/open"] = lambda request: Answer(200, {"token": request.header("Authorization")})
@@ -334,7 +347,7 @@ def test_an_error_says_what_failed_and_nothing_secret(server):
     with pytest.raises(ApiError) as caught:
         run_deferred(operator(data={"limit": "5", "signature": "abc"}))
     assert caught.value.http_status == 404
-    assert f"404:Not Found - GET {server.api_url}/items?limit=5&signature=***" in str(caught.value)
+    assert f"404:Not Found - Connection 'api': GET {server.api_url}/items?limit=5&signature=***" in str(caught.value)
     assert api_calls(server)[0].header("Authorization").removeprefix("Bearer ") not in str(caught.value)
 
 

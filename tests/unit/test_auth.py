@@ -11,6 +11,7 @@ from requests.adapters import BaseAdapter
 from airflow_oauth_provider.auth import OAuth2Auth
 from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
 from airflow_oauth_provider.origins import origin_of
+from airflow_oauth_provider.placement import Placement
 from airflow_oauth_provider.session import OAuth2Session
 
 API = "https://api.example.com"
@@ -65,12 +66,12 @@ class Network(BaseAdapter):
         pass
 
 
-def make(answer, *, allowed=(API,), refresh_when="expired"):
+def make(answer, *, allowed=(API,), refresh_when="expired", placement=None):
     network, tokens = Network(answer), Tokens()
     session = OAuth2Session(timeout=12.0)
     session.mount("https://", network)
     session.mount("http://", network)
-    session.auth = OAuth2Auth(tokens, "xero", [origin_of(url) for url in allowed], refresh_when)
+    session.auth = OAuth2Auth(tokens, "xero", [origin_of(url) for url in allowed], refresh_when, placement)
     return session, network, tokens
 
 
@@ -183,6 +184,62 @@ def test_a_redirect_to_an_allowed_origin_keeps_the_token(target, allowed):
     session, network, _ = make(redirecting(target), allowed=allowed)
     assert session.get(f"{API}/a").status_code == 200
     assert [request[2] for request in network.requests] == ["Bearer t1", "Bearer t1"]
+
+
+def test_a_redirect_elsewhere_goes_without_the_connections_own_headers():
+    sent = []
+
+    def answer(request):
+        sent.append((request.headers.get("Ocp-Apim-Subscription-Key"), request.headers.get("Accept-Language")))
+        return redirecting(f"{OTHER}/b")(request)
+
+    session, *_ = make(answer)
+    session.headers.update({"Ocp-Apim-Subscription-Key": "hidden", "Accept-Language": "en"})
+    session.auth.private_headers = frozenset({"ocp-apim-subscription-key"})
+    session.get(f"{API}/a")
+    session.auth.allow(OTHER)
+    session.get(f"{API}/a")
+    assert sent == [("hidden", "en"), (None, "en"), ("hidden", "en"), ("hidden", "en")]
+
+
+def in_query(good, *, target=None):
+    def answer(request):
+        if target is not None and request.path_url.startswith("/a"):
+            return 302, {"Location": target}
+        return (200 if request.url.endswith(f"key={good}") else 401), {}
+
+    return make(answer, placement=Placement(in_query="key"))
+
+
+def test_a_token_in_the_query_is_in_no_url_that_an_answer_shows():
+    session, network, tokens = in_query("t2")
+    response = session.get(f"{API}/b?page=1")
+    assert (response.status_code, tokens.rejections) == (200, ["t1"])
+    assert [request[1] for request in network.requests] == [f"{API}/b?page=1&key=t1", f"{API}/b?page=1&key=t2"]
+    assert [answer.url for answer in (*response.history, response)] == [f"{API}/b?page=1"] * 2
+    assert response.request.url == f"{API}/b?page=1&key=t2", "what was sent"
+    assert session.get(response.url).status_code == 200, "the next page goes by what this one shows"
+
+
+def test_a_token_in_the_query_is_in_no_error_of_requests():
+    session, *_ = in_query("nothing")
+    with pytest.raises(requests.HTTPError) as caught:
+        session.get(f"{API}/b").raise_for_status()
+    assert "key=" not in str(caught.value)
+    session, network, _ = in_query("t1")
+    reason = f"Max retries exceeded with url: {API}/b?key=t1"
+    network.send = lambda request, **_: (_ for _ in ()).throw(requests.ConnectionError(reason, request=request))
+    with pytest.raises(requests.ConnectionError, match=r"'xero': GET https://api\.example\.com/b got no") as lost:
+        session.get(f"{API}/b")
+    assert lost.value.__suppress_context__
+    assert lost.value.request.url == f"{API}/b"
+
+
+def test_a_token_in_the_query_follows_redirects_that_are_allowed():
+    session, network, _ = in_query("t1", target="/b")
+    response = session.get(f"{API}/a")
+    assert [request[1] for request in network.requests] == [f"{API}/a?key=t1", f"{API}/b?key=t1"]
+    assert [answer.url for answer in (*response.history, response)] == [f"{API}/a", f"{API}/b"]
 
 
 def test_a_401_behind_a_redirect_is_refreshed_too():

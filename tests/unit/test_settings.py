@@ -127,3 +127,17 @@ def test_nothing_secret_in_a_repr():
         assert "s3cr3t-value" not in shown
         assert "first" not in shown
         assert "the-access-token" not in shown
+
+
+def test_what_may_be_secret_in_the_api_headers_and_proxies_is_masked():
+    headers = {
+        "Ocp-Apim-Subscription-Key": "0123456789abcdef",
+        "Authorization-App": "Basic Y2xpZW50",
+        "Accept": "application/json",
+        "Api-Version": "2024-01-31",
+        "X-Flag": "on",
+    }
+    proxies = {"https": "http://user:pr0xy%40pass@proxy.example.com:3128", "http": "proxy.example.com:3128"}
+    secrets = settings(headers=headers, proxies=proxies).secrets
+    assert {"0123456789abcdef", "Basic Y2xpZW50", "Y2xpZW50", "pr0xy%40pass", "pr0xy@pass"} <= set(secrets)
+    assert not {"application/json", "2024-01-31", "on", "proxy.example.com:3128", ""} & set(secrets)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
-from airflow_oauth_provider import compat, host_template
+from airflow_oauth_provider import compat, credentials, host_template
 from airflow_oauth_provider.auth import OAuth2Auth
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
 from airflow_oauth_provider.fields import CONN_TYPE, HOOK_NAME
@@ -183,7 +183,7 @@ class OAuth2Hook(HttpHook):
         try:
             return super().run(endpoint, data, headers, extra_options, **request_kwargs)
         except requests.RequestException as error:
-            raise presentable(error, self.method) from None
+            raise presentable(error, self.method, self.oauth2_conn_id, self.auth.bare) from None
         finally:
             self._kept.lent = False
 
@@ -209,7 +209,7 @@ class OAuth2Hook(HttpHook):
     def check_response(self, response: requests.Response) -> None:
         """Raise ApiError for an answer with an error status."""
         if response.status_code >= 400:
-            raise api_error(response)
+            raise api_error(response, self.oauth2_conn_id)
 
     def close(self) -> None:
         """Close the connections that :meth:`run` kept; the hook can be used again."""
@@ -335,6 +335,7 @@ class OAuth2Hook(HttpHook):
                 settings.refresh_when,
                 settings.placement,
             )
+            self._auth.private_headers = frozenset(credentials.private(settings.headers))
         return self._auth
 
 

@@ -211,7 +211,7 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
             if str(response.status_code).startswith(tuple(self._arguments["wait_on"])):
                 return {"not_yet": response.status_code}
             if response.status_code >= 400:
-                raise api_error(response)
+                raise api_error(response, self._arguments["oauth2_conn_id"])
         return {"status": "success", "responses": await _apart(len(response.content), pack_pages, [response])}
 
 
