@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
+from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreUnavailable
 from airflow_oauth_provider.stores import timed_claim
 from airflow_oauth_provider.stores.adopting import AdoptingStore
 from airflow_oauth_provider.stores.base import FallbackStore, TokenStore
+from airflow_oauth_provider.stores.beginning import BeginningStore, check_home
+from airflow_oauth_provider.stores.metadata import record_in_extra
+from airflow_oauth_provider.stores.parsing import stored
+from airflow_oauth_provider.stores.record import Record
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.stores.variable import VariableStore
 
@@ -62,10 +66,11 @@ def open_store(
     :raises ConfigurationError: ``kind`` is unknown, or what it needs is not given.
     :raises StoreUnavailable: ``auto`` cannot tell now which store it stands for.
     """
+    chosen = kind
     if kind == "auto":
         kind = _choose(conn_id, connection, api_conn_id)
     if kind == "variable":
-        return _variable_store(conn_id, keys)
+        return _beginning_store(conn_id, keys, api_conn_id, chosen=chosen)
     if kind == "connection":
         return AdoptingStore(_connection_store(conn_id, connection, api_conn_id), _variable_store(conn_id, keys))
     if kind == "vault":
@@ -91,6 +96,24 @@ def open_fallback(conn_id: str) -> FallbackStore:
 
     del conn_id  # one place for all; the keys tell connections apart
     return FallbackChain([VariableFallback(), PathFallback()])
+
+
+def _beginning_store(conn_id: str, keys: ConnectionKeys | None, api_conn_id: str, *, chosen: str) -> TokenStore:
+    """Return the variable for whoever ``chosen``, ``variable`` or ``auto``, stands for it."""
+    variable = _variable_store(conn_id, keys)
+    if keys is not None and not keys.rotates:
+        return variable  # anyone can ask for such a token again
+
+    def check(record: Record) -> None:
+        connection = compat.get_connection(conn_id)
+        if chosen == "auto":
+            _api_defined.pop(api_conn_id, None)
+            if _choose(conn_id, connection, api_conn_id) != "variable":
+                raise StaleVersion(f"The connection {conn_id!r} can keep its own tokens by now.")
+        text = record_in_extra(connection.extra, conn_id)
+        check_home(stored(text, f"The connection {conn_id!r}").record, record, conn_id, api_conn_id)
+
+    return BeginningStore(variable, check)
 
 
 def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> VariableStore:
