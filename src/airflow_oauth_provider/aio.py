@@ -51,7 +51,7 @@ class AsyncClient:
         self._ready = asyncio.Lock()
         self._refreshing = asyncio.Lock()
         self._parts: tuple[OAuth2Hook, OAuth2Session] | None = None
-        self._connections = Connections()
+        self._connections = Connections(conn_id)
 
     async def _prepare(self) -> tuple[OAuth2Hook, OAuth2Session]:
         async with self._ready:

@@ -44,9 +44,13 @@ class Cookies:
 
 
 class Connections:
-    """Open connections, and the TLS settings to open more."""
+    """Open connections, and the TLS settings to open more.
 
-    def __init__(self) -> None:
+    :param conn_id: the Airflow connection, for messages.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self._conn_id = conn_id
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[Any, ssl.SSLContext] = {}
         self._loading = asyncio.Lock()
@@ -84,7 +88,7 @@ class Connections:
             allow_redirects=False,
             timeout=timeout,
             ssl=await self._context(settings) if url.scheme == "https" else True,
-            proxy=_proxy(request.url or "", settings["proxies"]),
+            proxy=_proxy(self._conn_id, request.url or "", settings["proxies"]),
         )
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -101,7 +105,7 @@ class Connections:
         if key not in self._contexts:
             async with self._loading:
                 if key not in self._contexts:
-                    self._contexts[key] = await asyncio.to_thread(_load_context, *key)
+                    self._contexts[key] = await asyncio.to_thread(_load_context, self._conn_id, *key)
         return self._contexts[key]
 
 
@@ -137,7 +141,7 @@ async def as_response(
     return response
 
 
-def _load_context(verify: bool | str, cert: Any) -> ssl.SSLContext:
+def _load_context(conn_id: str, verify: bool | str, cert: Any) -> ssl.SSLContext:
     """Do as ``requests`` does: its own CA bundle, unless there is another one."""
     try:
         if verify is False:
@@ -152,18 +156,24 @@ def _load_context(verify: bool | str, cert: Any) -> ssl.SSLContext:
         if cert:
             context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
     except OSError as error:
-        raise ConfigurationError(f"The certificates in 'verify' or 'cert' cannot be loaded: {error.strerror}") from None
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: the certificates in 'verify' ({verify}) or 'cert' cannot be loaded: "
+            f"{error.strerror or type(error).__name__}."
+        ) from None
     return context
 
 
-def _proxy(url: str, proxies: Mapping[str, str] | None) -> str | None:
+def _proxy(conn_id: str, url: str, proxies: Mapping[str, str] | None) -> str | None:
     proxy = select_proxy(url, dict(proxies or {}))
     if not proxy:
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
     if not proxy.lower().startswith(("http://", "https://")):
-        raise ConfigurationError("The triggerer can use http and https proxies only: run this task without deferrable")
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: the triggerer can use http and https proxies only: run this task without "
+            "deferrable."
+        )
     return proxy
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +22,9 @@ from airflow_oauth_provider.oauth2.scrub import show_url
 from airflow_oauth_provider.origins import Origin, origin_of, parse_allowed
 from airflow_oauth_provider.placement import Placement
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
+
+# What can be shown as it was entered: it has no user and no query.
+_HARMLESS = re.compile(r"[\w.:/-]+").fullmatch
 
 
 class ConnectionLike(Protocol):
@@ -254,20 +259,35 @@ def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
         return ""
     if is_template(host):
         return host
-    url = host if "://" in host else f"{connection.schema or 'https'}://{host}"
-    if connection.port:
-        url = f"{url}:{connection.port}"
-    origin = origin_of(url)
-    if origin is None:
+    scheme = connection.schema or "https"
+    if "://" not in host and scheme.lower() not in ("http", "https"):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: its host is {show_url(url)!r}, but has to be a base URL such as "
-            "https://api.example.com."
+            f"Connection {conn_id!r}: its field 'schema' is {scheme!r}, but has to be http or https. A connection in "
+            "the form of a URI has there what follows the host's slash: enter the whole base URL, with its path, in "
+            "the field 'host', which the JSON form of connections takes as it is."
+        )
+    url = host if "://" in host else f"{scheme}://{host}"
+    if connection.port:
+        begin, slash, path = url.partition("://")[2].partition("/")
+        url = f"{url.partition('://')[0]}://{begin}:{connection.port}{slash}{path}"
+    origin = origin_of(url)
+    # A slash too few makes a host of the scheme.
+    if origin is None or origin[1] in ("http", "https"):
+        shown = host if _HARMLESS(host) else show_url(url)
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: its field 'host' is {shown!r}, but has to be a "
+            "base URL such as https://api.example.com."
+        )
+    if "?" in url or "#" in url:
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: its field 'host' is {show_url(url)!r} with a query or a fragment, but a base URL "
+            "has none: endpoints are added to its end. Give parameters with each call."
         )
     if origin[0] == "http" and not extra.get("allow_http") and not is_loopback(origin[1]):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: its host is {show_url(url)!r}, where the access token would travel unencrypted "
-            "(RFC 6750 section 5.3). Use https, or set the key "
-            "'allow_http' of its extra to true, for a network that you trust."
+            f"Connection {conn_id!r}: its field 'host' is {show_url(url)!r}, where the access token would travel "
+            "unencrypted (RFC 6750 section 5.3). Use https, or set the key 'allow_http' of its extra to true, for a "
+            "network that you trust."
         )
     return url
 
@@ -278,7 +298,10 @@ def _days(days: float | None) -> float | None:
 
 def _verify(extra: Extra) -> bool | str:
     value: str = extra.get("verify")
-    return {"true": True, "false": False}.get(value.lower(), value)
+    known = {"true": True, "false": False}.get(value.lower())
+    if known is None and not os.access(value, os.R_OK):
+        raise extra.error("verify", "has to be true, false or the path of a file that exists here and can be read")
+    return value if known is None else known
 
 
 def _cert(extra: Extra) -> str | tuple[str, str] | None:
@@ -287,6 +310,8 @@ def _cert(extra: Extra) -> str | tuple[str, str] | None:
         return None
     if len(paths) > 2:
         raise extra.error("cert", "has to be one path (certificate and key), or two (certificate, key)")
+    if not all(os.access(path, os.R_OK) for path in paths):
+        raise extra.error("cert", "has to be the path of a file that exists here and can be read, or two of them")
     return paths[0] if len(paths) == 1 else (paths[0], paths[1])
 
 

@@ -42,6 +42,7 @@ def test_there_is_always_a_timeout():
         ({"host": "api.example.com"}, "https://api.example.com"),
         ({"host": "api.example.com", "port": 8443}, "https://api.example.com:8443"),
         ({"host": "https://api.example.com/v2"}, "https://api.example.com/v2"),
+        ({"host": "https://api.example.com/v2", "port": 8443}, "https://api.example.com:8443/v2"),
         ({"host": "127.0.0.1", "schema": "http", "port": 80}, "http://127.0.0.1:80"),
         ({"host": "http://internal", "allow_http": True}, "http://internal"),
         ({"host": None}, ""),
@@ -66,6 +67,16 @@ def test_base_url(parts, url):
         ({"expires_at": "tomorrow"}, "'expires_at'"),
         ({"allowed_hosts": "ftp://x"}, "'allowed_hosts'"),
         ({"cert": ["a", "b", "c"]}, "'cert'"),
+        ({"host": "https:/api.example.com"}, "'host' is 'https:/api.example.com', but"),
+        ({"host": "https://http/api"}, "'host'"),
+        ({"host": "https://api.example.com/v1?x=hidden"}, "'host' is 'https://api.example.com/v1' with a query"),
+        ({"host": "https://api.example.com#top"}, "'host'"),
+        ({"host": "https://api.example.com:1", "port": 2}, "'host'"),
+        ({"host": "api.example.com", "schema": "api.xro"}, "'schema' is 'api.xro'"),
+        ({"verify": "ture"}, "the key 'verify' of its extra is \"ture\", but has to be true, false or the path of a"),
+        ({"verify": "/no/such/ca.pem"}, '"/no/such/ca.pem"'),
+        ({"cert": "/no/such/cert.pem"}, "'cert'"),
+        ({"cert": [__file__, "/no/such/key.pem"]}, "/no/such/key.pem"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_connection_and_the_key(parts, says):
@@ -114,7 +125,7 @@ def test_a_public_client_needs_no_secret():
 
 
 @pytest.mark.parametrize(
-    ("given", "read"), [("true", True), (False, False), ("false", False), ("/etc/ca.pem", "/etc/ca.pem")]
+    ("given", "read"), [("true", True), (False, False), ("false", False), (__file__, __file__), ("/", "/")]
 )
 def test_verify(given, read):
     assert settings(verify=given).transport.verify == read

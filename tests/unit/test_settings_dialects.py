@@ -54,14 +54,14 @@ def test_every_preset_makes_an_account(name):
     preset = load_presets()[name]
     parameters = dict.fromkeys(preset.parameters, "example")
     extra = {"provider": name, **parameters}
-    read = settings(host=None, cert="/c.pem", private_key=KEY, **extra)
+    read = settings(host=None, cert=__file__, private_key=KEY, **extra)
     client = read.account().client
     assert (client.token_url or client.issuer).startswith("https://")
     assert client.auth_method == preset.defaults["auth_method"]
     if "host" in preset.defaults:
         assert read.base_url.startswith("https://")
     pairs = [f"{parameter}=example" for parameter in parameters]
-    assert settings(host=None, cert="/c.pem", private_key=KEY, provider=name, provider_params=pairs).account() == (
+    assert settings(host=None, cert=__file__, private_key=KEY, provider=name, provider_params=pairs).account() == (
         read.account()
     )
 
