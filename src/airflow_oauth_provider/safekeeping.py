@@ -12,7 +12,7 @@ from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUn
 from airflow_oauth_provider.leases import LeaseBudget, LeaseWatch
 from airflow_oauth_provider.pauses import Pauses
 from airflow_oauth_provider.stores.base import FallbackStore, StoredRecord
-from airflow_oauth_provider.stores.fallback import fallback_key, seal, unseal
+from airflow_oauth_provider.stores.fallback import does_not_open, fallback_key, seal, unseal
 from airflow_oauth_provider.stores.record import Record
 
 log = logging.getLogger(__name__)
@@ -152,15 +152,19 @@ class Safekeeping:
         :param snapshot: the connection as just read.
         :param record: its record, whose lease has ended.
         :raises StoreUnavailable: when it cannot be told whether there are any: then nothing may be spent.
+        :raises StoreNotWritable: when there are, but they cannot be read.
         """
         account = snapshot.account
         if self._fallback is None or not account.rotates or not record.refresh_token:
             return False
         spent = record.refresh_token
-        ciphertext = self._fallback.load(fallback_key(account.conn_id, record.generation + 1, spent))
-        rescued = unseal(ciphertext, spent) if ciphertext else None
-        if rescued is None:
+        place = fallback_key(record.generation + 1, spent)
+        ciphertext = self._fallback.load(place)
+        if ciphertext is None:
             return False
+        rescued = unseal(ciphertext, spent)
+        if rescued is None:
+            raise does_not_open(account.conn_id, place)
         try:
             snapshot.store.write(rescued, if_version=snapshot.version)
         except StaleVersion:
@@ -194,7 +198,7 @@ class Safekeeping:
         if self._fallback is None:
             raise failure or StoreUnavailable(f"Connection {held.conn_id!r}: there is no fallback store")
         spent = held.record.refresh_token or ""
-        place, sealed = fallback_key(held.conn_id, new.generation, spent), seal(replace(new, lease=None), spent)
+        place, sealed = fallback_key(new.generation, spent), seal(replace(new, lease=None), spent)
         pauses = Pauses(self._clock, first=0.05, longest=1.0)
         while True:
             try:
@@ -206,9 +210,10 @@ class Safekeeping:
             else:
                 break
         log.warning(
-            "Connection %r: the tokens of generation %d are in the fallback store until the %s store takes them",
+            "Connection %r: the tokens of generation %d are in the fallback store, as %s, until the %s store takes them",
             held.conn_id,
             new.generation,
+            place,
             held.snapshot.store.name,
         )
 
@@ -216,7 +221,7 @@ class Safekeeping:
         if self._fallback is None:
             return
         try:
-            self._fallback.remove(fallback_key(conn_id, generation, spent))
+            self._fallback.remove(fallback_key(generation, spent))
         except StoreUnavailable as failure:
             # It opens with a spent refresh token only, and is never looked for again.
             log.warning("Connection %r: an outdated entry stays in the fallback store: %s", conn_id, failure)

@@ -95,7 +95,7 @@ def check_fallback(report: Report, snapshot: Snapshot) -> None:
     record = lineage.current(snapshot.account, snapshot.record)
     following = record.generation + 1
     try:
-        key = fallback_key(report.conn_id, following, record.refresh_token or "")
+        key = fallback_key(following, record.refresh_token or "")
         waiting = open_fallback(report.conn_id).load(key)
     except StoreError as failure:
         report.warn(FALLBACK, str(failure), "Refreshes wait while it cannot be told whether tokens are kept there.")

@@ -94,7 +94,7 @@ def open_fallback(conn_id: str) -> FallbackStore:
     """Return where the tokens of ``conn_id`` go while their store is away."""
     from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback, VariableFallback
 
-    del conn_id  # one place for all; the keys tell connections apart
+    del conn_id  # one place for all: connections may share a record, and what is kept is named after that
     return FallbackChain([VariableFallback(), PathFallback()])
 
 

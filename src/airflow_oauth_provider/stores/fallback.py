@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.exceptions import StoreUnavailable
+from airflow_oauth_provider.exceptions import OAuth2Error, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.base import FallbackStore
-from airflow_oauth_provider.stores.keys import key
 from airflow_oauth_provider.stores.parsing import mask_record
 from airflow_oauth_provider.stores.record import Record, fingerprint
 from airflow_oauth_provider.stores.sealing import cipher, decrypted
@@ -30,13 +29,16 @@ KEY_PREFIX = "oauth2_token_fallback__"
 _PURPOSE = b"airflow-oauth-provider: tokens in the fallback store"
 
 
-def fallback_key(conn_id: str, generation: int, spent: str) -> str:
-    """Return the name under which the tokens of ``generation`` of ``conn_id`` are kept.
+def fallback_key(generation: int, spent: str) -> str:
+    """Return the name under which the tokens of ``generation`` are kept.
 
-    :param spent: the refresh token that was spent for them. Each sign-in begins anew, so that a generation alone
-        does not tell two of them apart.
+    It comes from the record alone, as several connections may share one (in Vault, in a file), and each has to find
+    what another one could not write.
+
+    :param generation: of the record with the new tokens.
+    :param spent: the refresh token that was spent for them.
     """
-    return key(KEY_PREFIX, conn_id, f"__{generation}_{fingerprint(spent) or ''}")
+    return f"{KEY_PREFIX}{generation}_{fingerprint(spent) or ''}"
 
 
 def seal(record: Record, spent: str) -> str:
@@ -64,6 +66,20 @@ def unseal(text: str, spent: str) -> Record | None:
         return None
     mask_record(record)
     return record
+
+
+def does_not_open(conn_id: str, place: str) -> StoreNotWritable:
+    """Return the error for an entry that cannot be read: its being there proves that the refresh token is spent.
+
+    :param conn_id: the connection.
+    :param place: the entry's name.
+    """
+    return StoreNotWritable(
+        f"Connection {conn_id!r}: its newest tokens are in the fallback store, under {place!r}, but that entry does not "
+        "open: it is damaged, or was written by a later version of this provider. The refresh token before them is "
+        "spent, so nothing was sent. Restore the entry, or update the provider on this worker; else sign in again: enter "
+        "a new refresh token."
+    )
 
 
 class VariableFallback:
@@ -171,34 +187,40 @@ class FallbackChain:
         for store in self._stores:
             try:
                 store.save(key, ciphertext)
-            except StoreUnavailable as error:
-                failures.append(f"{type(store).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 - whatever ails one of them, the next one may work
+                failures.append(_said_by(store, error))
             else:
                 return
         raise StoreUnavailable("No fallback store took the tokens. " + " ".join(failures))
 
     def load(self, key: str) -> str | None:
         """Return what any of the stores has; see :class:`FallbackStore`."""
-        failure: StoreUnavailable | None = None
+        failures: list[str] = []
         for store in self._stores:
             try:
                 found = store.load(key)
-            except StoreUnavailable as error:
-                failure = error
+            except Exception as error:  # noqa: BLE001 - as above
+                failures.append(_said_by(store, error))
             else:
                 if found is not None:
                     return found
-        if failure is not None:
-            raise failure  # the one that did not answer may have it
+        if failures:  # the one that did not answer may have it
+            raise StoreUnavailable("It cannot be told whether tokens are in a fallback store. " + " ".join(failures))
         return None
 
     def remove(self, key: str) -> None:
         """Forget ``key`` in all stores; see :class:`FallbackStore`."""
-        failure: StoreUnavailable | None = None
+        failures: list[str] = []
         for store in self._stores:
             try:
                 store.remove(key)
-            except StoreUnavailable as error:
-                failure = error
-        if failure is not None:
-            raise failure
+            except Exception as error:  # noqa: BLE001 - as above
+                failures.append(_said_by(store, error))
+        if failures:
+            raise StoreUnavailable(" ".join(failures))
+
+
+def _said_by(store: FallbackStore, error: Exception) -> str:
+    """Return who failed and how; messages that are not ours might quote what was to be kept."""
+    reason = str(error) if isinstance(error, OAuth2Error) else f"{type(error).__name__}."
+    return f"{type(store).__name__}: {reason}"
