@@ -148,7 +148,8 @@ def test_testing_the_connection_spends_nothing(scripted_server, use):
     hook, store = use()
     worked, says = hook().test_connection()
     assert worked, says
-    assert token_requests(scripted_server) == []
+    assert [request.body for request in token_requests(scripted_server)] == [b""]
+    assert scripted_server.spends == 0
     assert store.record is None
 
 

@@ -253,7 +253,7 @@ def test_tls(scripted_tls_server, monkeypatch, tmp_path):
     with pytest.raises(ApiError, match=r"SSL|certificate"):
         run_deferred(operator(extra_options={"verify": True}))
     assert run_deferred(operator(extra_options={"verify": False}))[0]
-    with pytest.raises(ConfigurationError, match="'api'.*'verify'.*none.pem"):
+    with pytest.raises(ConfigurationError, match=r"'api'.*'verify'.*none\.pem"):
         run_deferred(operator(extra_options={"verify": str(tmp_path / "none.pem")}))
     calls = len(api_calls(server))
     assert calls == 2, "a bad certificate is not tried again"

@@ -11,7 +11,7 @@ from airflow.providers.http.hooks.http import HttpHook
 
 from airflow_oauth_provider import compat, credentials, host_template
 from airflow_oauth_provider.auth import OAuth2Auth
-from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
+from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.fields import CONN_TYPE, HOOK_NAME
 from airflow_oauth_provider.http_errors import api_error, presentable
 from airflow_oauth_provider.manager import TokenManager
@@ -257,24 +257,10 @@ class OAuth2Hook(HttpHook):
         self.merged_extra = options
 
     def test_connection(self) -> tuple[bool, str]:
-        """Check the connection without spending a refresh token: what a test rotates could not be saved."""
-        try:
-            settings = self.settings
-            account = settings.account()
-            if account.rotates:
-                if not account.entered.refresh_token:
-                    return (
-                        True,
-                        "The connection is complete but for a refresh token, which has to be in its store.",
-                    )
-                return True, (
-                    "The connection is complete. A test does not refresh, since a refresh token can be spent only "
-                    "once: the first task will."
-                )
-            status = self.tokens.obtain(Demand(force=True)).status
-        except OAuth2Error as error:
-            return False, str(error)
-        return True, f"The authorization server granted a token (expires: {status.expires_at or 'unknown'})."
+        """Try the connection without spending a refresh token or writing anywhere; what a test rotates is lost."""
+        from airflow_oauth_provider.trial import try_connection
+
+        return try_connection(self.oauth2_conn_id)
 
     def _set_base_url(self, connection: Any) -> None:
         """Take the base URL from the connection; HttpHook would take ``http`` for a host without a scheme."""
