@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from airflow_oauth_provider import compat, credentials
@@ -10,8 +9,7 @@ from airflow_oauth_provider.account import Snapshot
 from airflow_oauth_provider.settings import Settings, read_settings
 from airflow_oauth_provider.stores.base import TokenStore
 from airflow_oauth_provider.stores.factory import open_store
-
-log = logging.getLogger(__name__)
+from airflow_oauth_provider.stores.row_watch import RowWatch
 
 
 class ConnectionSource:
@@ -25,7 +23,7 @@ class ConnectionSource:
         self._conn_id = conn_id
         self._first = first
         self._signed_in: tuple[object, TokenStore] | None = None
-        self._warned: set[str] = set()
+        self._watch = RowWatch()
 
     def load(self) -> Snapshot:
         """Read the connection and its record; see :class:`~airflow_oauth_provider.account.AccountSource`."""
@@ -58,6 +56,7 @@ class ConnectionSource:
             vault_mount_point=choice.vault_mount_point,
             options=choice.options,
             keys=settings.keys,
+            watch=self._watch,
         )
         if choice.kind in ("vault", "gcp_secret_manager"):
             self._signed_in = choice, store

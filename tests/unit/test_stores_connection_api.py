@@ -11,9 +11,12 @@ import pytest
 import requests
 
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.manager import TokenManager
+from airflow_oauth_provider.source import ConnectionSource
 from airflow_oauth_provider.stores import api_client
 from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
 from airflow_oauth_provider.stores.metadata import version_of
+from tests.unit.fakes import FakeClock, Time
 from tests.unit.store_fakes import Supervisor, put_in_task, record
 
 SECRETS = ("api-password-1", "access-secret", "refresh-secret")
@@ -282,6 +285,22 @@ def test_a_row_with_another_record_hidden_on_the_api_server_is_noticed(store, ap
     refuse(store, StaleVersion, "another worker", if_version=seen)
     assert store.read().version == seen
     refuse(store, StoreNotWritable, "API server", if_version=seen)
+
+
+def test_it_is_noticed_by_a_worker_that_reads_the_connection_anew_for_each_try(api, supervisor):
+    extra = {"oauth_url": "https://login.example/token", "refresh_token": "entered", "store": "connection"}
+    row = {"conn_type": "oauth2", "host": "api.example", "login": "id", "password": "hush", "extra": json.dumps(extra)}
+    supervisor.connections["xero"] = row
+    api.rows = {"xero": record(9).to_json()}
+    clock = FakeClock(Time())
+    manager = TokenManager(ConnectionSource("xero"), None, request=_spend_nothing, clock=clock)
+    with pytest.raises(StoreNotWritable, match="API server"):
+        manager.access_token()
+    assert len([call for call in api.calls if call[0] == "PUT"]) == 2
+
+
+def _spend_nothing(*_arguments: Any) -> Any:
+    raise AssertionError("a refresh token was spent")
 
 
 def test_losing_several_races_is_not_taken_for_a_hidden_row(store, api, supervisor):

@@ -12,6 +12,7 @@ from airflow_oauth_provider.stores.connection_orm import shadowed
 from airflow_oauth_provider.stores.metadata import record_in_extra, version_of
 from airflow_oauth_provider.stores.parsing import mask_record, stored
 from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.stores.row_watch import RowWatch
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -30,15 +31,22 @@ class ApiConnectionStore:
     :param api_conn_id: the Airflow connection with the API server's address and credentials.
     :param first: the connection as just read. The first :meth:`read` takes the record from it, which makes a
         fresh token cost one look-up and not two.
+    :param watch: knows what this worker has seen of the row before.
     """
 
     name = "connection"
 
-    def __init__(self, conn_id: str, api_conn_id: str = "airflow_api", first: Connection | None = None) -> None:
+    def __init__(
+        self,
+        conn_id: str,
+        api_conn_id: str = "airflow_api",
+        first: Connection | None = None,
+        watch: RowWatch | None = None,
+    ) -> None:
         self._conn_id = conn_id
         self._api_conn_id = api_conn_id
         self._first = first
-        self._refused: tuple[str | None, str | None] | None = None
+        self._watch = watch or RowWatch()
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""
@@ -57,25 +65,15 @@ class ApiConnectionStore:
         if answer.missing:
             raise shadowed(self._conn_id, compat.shadow_of_connection(self._conn_id) or _SERVER_SIDE)
         if answer.stale:
-            self._note_refusal(if_version, answer.version)
+            if self._watch.refused(if_version, answer.version):
+                raise shadowed(self._conn_id, _SERVER_SIDE)
             raise StaleVersion(f"The record of {self._conn_id!r} was changed by another worker.")
-        self._refused = None
+        self._watch.taken()
         if answer.version is None or answer.version != version_of(record.to_json()):
             raise StoreNotWritable("The plugin in Airflow's API server is of another version than this provider.")
         if if_version is None:
             self._check_visible(answer.version)
         return answer.version
-
-    def _note_refusal(self, if_version: str | None, held: str | None) -> None:
-        """Notice a row that is never what is read.
-
-        Whoever lost a race reads what the row holds now, and goes on from there. Twice the same version read
-        and twice the same other version in the row cannot come from a race: each lease and each rotation is
-        new.
-        """
-        if self._refused == (if_version, held):
-            raise shadowed(self._conn_id, _SERVER_SIDE)
-        self._refused = (if_version, held)
 
     def _check_visible(self, version: str) -> None:
         """Make sure that the first record ever written to the row is what others read.

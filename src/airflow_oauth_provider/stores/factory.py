@@ -16,6 +16,7 @@ from airflow_oauth_provider.stores.beginning import BeginningStore, check_home
 from airflow_oauth_provider.stores.metadata import record_in_extra
 from airflow_oauth_provider.stores.parsing import stored
 from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.stores.row_watch import RowWatch
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.stores.variable import VariableStore
 
@@ -50,6 +51,7 @@ def open_store(
     vault_mount_point: str | None = None,
     options: Mapping[str, Any] | None = None,
     keys: ConnectionKeys | None = None,
+    watch: RowWatch | None = None,
 ) -> TokenStore:
     """Return the store of the tokens of ``conn_id``.
 
@@ -63,6 +65,7 @@ def open_store(
     :param vault_mount_point: mount point of the secrets engine; None for the Vault connection's own.
     :param options: what the connection says about stores, key by key, for the other kinds.
     :param keys: what the connection has to seal its tokens with, in a variable.
+    :param watch: what this worker has seen of the connection's row before; None: nothing.
     :raises ConfigurationError: ``kind`` is unknown, or what it needs is not given.
     :raises StoreUnavailable: ``auto`` cannot tell now which store it stands for.
     """
@@ -72,7 +75,8 @@ def open_store(
     if kind == "variable":
         return _beginning_store(conn_id, keys, api_conn_id, chosen=chosen)
     if kind == "connection":
-        return AdoptingStore(_connection_store(conn_id, connection, api_conn_id), _variable_store(conn_id, keys))
+        home = _connection_store(conn_id, connection, api_conn_id, watch)
+        return AdoptingStore(home, _variable_store(conn_id, keys))
     if kind == "vault":
         from airflow_oauth_provider.stores.vault import VaultStore
 
@@ -125,11 +129,13 @@ def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> VariableStore:
     return VariableStore(conn_id, all_keys, claim_delay=delay)
 
 
-def _connection_store(conn_id: str, connection: Connection | None, api_conn_id: str) -> TokenStore:
+def _connection_store(
+    conn_id: str, connection: Connection | None, api_conn_id: str, watch: RowWatch | None
+) -> TokenStore:
     if compat.on_task_sdk():
         from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
 
-        return ApiConnectionStore(conn_id, api_conn_id, first=connection)
+        return ApiConnectionStore(conn_id, api_conn_id, first=connection, watch=watch)
     from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
 
     return OrmConnectionStore(conn_id, first=connection)
