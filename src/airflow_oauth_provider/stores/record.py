@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 RECORD_FORMAT = 1
 
@@ -18,7 +20,8 @@ def fingerprint(secret: str | None) -> str | None:
     """
     if not secret:
         return None
-    return hashlib.sha256(secret.encode()).hexdigest()[:16]
+    # JSON can hold half a character ("\\ud800"), which is no UTF-8; a mark is only compared.
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class Record:
     :param lease: who is refreshing now.
     :param dead: why ``refresh_token`` is of no more use.
     :param interrupted: a note on a refresh whose outcome nobody knows (its holder died, or the answer was lost).
+    :param others: members that this version does not know. Where workers of two versions share a record, the older ones
+        bring what the newer ones wrote along.
     """
 
     generation: int = 0
@@ -89,6 +94,7 @@ class Record:
     lease: Lease | None = None
     dead: DeadGrant | None = None
     interrupted: str | None = None
+    others: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def expires_at(self) -> float | None:
@@ -111,17 +117,17 @@ class Record:
     def to_json(self) -> str:
         """Return the record as one line of JSON, the form in which every store keeps it."""
         members: dict[str, Any] = {"format": RECORD_FORMAT}
-        for name in self.__slots__:
+        for name in _KNOWN:
             value = getattr(self, name)
             if isinstance(value, Lease | DeadGrant):
                 value = {part: getattr(value, part) for part in value.__slots__}
             if value not in (None, {}, ()):
                 members[name] = value
-        return json.dumps(members, separators=(",", ":"))
+        return json.dumps({**self.others, **members}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Read what :meth:`to_json` wrote; members of later formats are ignored.
+        """Read what :meth:`to_json` wrote; members of later versions do no harm.
 
         :param text: one JSON object.
         :raises ValueError: when the text is no record. The message does not quote it.
@@ -133,15 +139,30 @@ class Record:
             raise ValueError("the stored token record is not JSON") from None
         if not isinstance(members, dict) or members.get("format") != RECORD_FORMAT:
             raise ValueError(f"the stored token record is not of format {RECORD_FORMAT}")
-        values = {name: members[name] for name in cls.__slots__ if name in members}
+        values = {name: members[name] for name in _KNOWN if name in members}
+        values["others"] = {name: value for name, value in members.items() if name not in (*_KNOWN, *_OF_THE_PLACE)}
         try:
             if "lease" in values:
-                values["lease"] = Lease(**values["lease"])
+                values["lease"] = _made(Lease, values["lease"])
             if "dead" in values:
-                values["dead"] = DeadGrant(**values["dead"])
+                values["dead"] = _made(DeadGrant, values["dead"])
             for marks in ("superseded", "used_up"):
                 if marks in values:
                     values[marks] = tuple(values[marks])
             return cls(**values)
         except TypeError:
             raise ValueError("the stored token record has members of the wrong shape") from None
+
+
+#: The members that this version knows.
+_KNOWN = tuple(name for name in Record.__slots__ if name != "others")
+#: Members that are said of one text in one place, and do not travel with the record: see ``variable`` and ``azure_keyvault``.
+_OF_THE_PLACE = ("format", "moved_to", "written_beside")
+
+
+def _made(kind: type[T], members: object) -> T:
+    """Return the part of a record that ``members`` describe, without what only later versions know of it."""
+    if not isinstance(members, dict):
+        raise TypeError
+    names: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
+    return kind(**{name: value for name, value in members.items() if name in names})
