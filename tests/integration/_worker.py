@@ -20,6 +20,8 @@ from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 
 CONN_ID = "xero"
+#: Seconds that a wait takes at the least, so that a long outage is over after a few tries: each is a real request.
+LEAP = 5.0
 
 
 class WaitingClock(SystemClock):
@@ -36,7 +38,7 @@ class WaitingClock(SystemClock):
         return self._waited
 
     def sleep(self, seconds: float) -> None:
-        self._waited += seconds
+        self._waited += max(seconds, LEAP)
         ends = time.monotonic() + 120
         while self._gate is not None and not self._gate.exists() and time.monotonic() < ends:
             time.sleep(0.02)

@@ -26,7 +26,7 @@ from tests.integration.workers import Forked, check_others_go_on
 from tests.unit.store_fakes import Database, database
 
 NOT_WRITTEN = "the new tokens are not written yet"
-COPIED = "are in the fallback store until"
+COPIED = "are in the fallback store"
 FOR_EVER = 10**6
 
 

@@ -105,7 +105,7 @@ def test_after_a_long_outage_another_worker_recovers_them(scene):
 
 def test_a_worker_that_is_killed_while_the_database_is_away_loses_nothing(scene):
     worker = scene.worker_in_trouble(gate=scene.folder / "never")
-    worker.says("are in the fallback store until")
+    worker.says("are in the fallback store")
     worker.kill()
     scene.bring_back()
     scene.check_others_go_on(None, recovering=True)
