@@ -15,6 +15,7 @@ from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
 from airflow_oauth_provider.oauth2.http import HttpAnswer, server_time
 from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date, parse_lifetime
+from airflow_oauth_provider.oauth2.room import fitting
 from airflow_oauth_provider.oauth2.scrub import scrub
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 
@@ -165,7 +166,7 @@ def _token(
         refresh_token=refresh_token,
         scope=dialect.scope_read(scope) if isinstance(scope, str) and scope else None,
         refresh_expires_in=_refresh_lifetime(values, dialect),
-        others=_others(members, dialect, {token, refresh_token}),
+        others=fitting(_others(members, dialect, {token, refresh_token}), answer.endpoint, (token, refresh_token)),
     )
 
 

@@ -17,7 +17,7 @@ class TokenAnswer:
     :param refresh_token: the refresh token that replaces the one spent; None means: keep the old one (section 6).
     :param scope: as answered; None means: as requested (section 5.1).
     :param refresh_expires_in: lifetime of the refresh token in seconds; None where the answer does not say.
-    :param others: every other member, kept as it came.
+    :param others: every other member, kept as it came, as far as there is room.
     """
 
     access_token: str = field(repr=False)

@@ -156,7 +156,7 @@ class Record:
 
 #: The members that this version knows.
 _KNOWN = tuple(name for name in Record.__slots__ if name != "others")
-#: Members that are said of one text in one place, and do not travel with the record: see ``variable`` and ``azure_keyvault``.
+#: Members that are said of one text in one place, and do not travel with the record: ``variable``, ``azure_keyvault``.
 _OF_THE_PLACE = ("format", "moved_to", "written_beside")
 
 
