@@ -62,6 +62,7 @@ class Account:
     :param policy: when to refresh.
     :param inputs: what goes with ``grant_type`` only.
     :param callback: the function that fetches tokens, ``package.module:function``; empty: a token request does.
+    :param hint: what to say beside what is missing: where it may be kept, and keys that mean nothing.
     """
 
     conn_id: str
@@ -72,6 +73,7 @@ class Account:
     policy: RefreshPolicy = field(default_factory=RefreshPolicy)
     inputs: GrantInputs = field(default_factory=GrantInputs)
     callback: str = ""
+    hint: str = ""
 
     def values(self, record: Record) -> dict[str, Any]:
         """Return the current values, for a callback. They hold secrets."""

@@ -22,11 +22,15 @@ def never_refreshed(conn_id: str) -> str:
     )
 
 
-def no_refresh_token(conn_id: str) -> str:
-    """For a connection that has nothing to refresh with."""
+def no_refresh_token(conn_id: str, hint: str = "") -> str:
+    """For a connection that has nothing to refresh with.
+
+    :param hint: of the :class:`~airflow_oauth_provider.account.Account`.
+    """
     return (
         f"Connection {conn_id!r}: grant_type is 'refresh_token', but there is no refresh token, neither in the "
         "connection's 'refresh_token' nor in its store. Enter one, or set grant_type to 'client_credentials'."
+        f"{hint}"
     )
 
 

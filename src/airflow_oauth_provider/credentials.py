@@ -105,20 +105,22 @@ def sealing(extra: Extra, secret: str | None) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in named if value)
 
 
-def auth_method(extra: Extra, secret: str | None) -> str:
+def auth_method(extra: Extra, secret: str | None, place: str = "") -> str:
     """Return the client authentication, after a look whether it has what it needs.
 
     :param extra: the connection's extra.
     :param secret: the client secret, of the connection or its store.
+    :param place: what the store is called, where it may hold the secret.
     :raises ConfigurationError: names what is missing.
     """
     method: str = extra.get("auth_method")
     if extra.get("grant_type") == "jwt_bearer" and not extra.is_set("auth_method") and not secret:
         return "none"  # the assertion says it all (RFC 7523 section 2.1)
     if method in _BY_SECRET and not secret:
+        there = f" or under the key 'client_secret' in {place}" if place else ""
         raise ConfigurationError(
             f"Connection {extra.conn_id!r}: auth_method {method!r} needs a client secret: enter it in the field "
-            "'password', or set auth_method to 'none' if the client was registered without one."
+            f"'password'{there}, or set auth_method to 'none' if the client was registered without one."
         )
     if method in _BY_CERTIFICATE and not extra.get("cert"):
         raise extra.error("cert", f"has to name the client certificate, for auth_method {method!r}")

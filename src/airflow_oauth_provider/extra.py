@@ -58,6 +58,11 @@ class Extra:
         parameters = self._preset.get("parameters", ())
         return sorted(key for key in self._given if key not in FIELDS_BY_KEY and key not in parameters)
 
+    @property
+    def hint(self) -> str:
+        """What to say of the unknown keys beside what is missing; empty where there are none."""
+        return "".join(f" The key {key!r} means nothing here.{_meant(key)}" for key in self.unknown)
+
     def preset(self, key: str) -> Any:
         """Return what the connection's preset says under ``key``, a field's or not; None where it says nothing."""
         return self._preset.get("values", {}).get(key)
@@ -220,6 +225,19 @@ def _nearest(value: object, choices: tuple[str, ...]) -> str:
 
     found = get_close_matches(str(value).strip().lower(), choices, n=1) if len(choices) > 10 else []
     return f" (did you mean {found[0]}?)" if found else ""
+
+
+def nearest_key(key: str) -> str | None:
+    """Return the key that somebody may have meant by ``key``."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(key.strip().lower().replace("-", "_"), [*FIELDS_BY_KEY, *ALIASES], n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _meant(key: str) -> str:
+    near = nearest_key(key)
+    return f" Did you mean {near!r}?" if near else ""
 
 
 def _within(field: Field, number: float) -> bool:

@@ -206,7 +206,7 @@ class TokenManager:
         if account.policy.when == "never":
             raise ConfigurationError(advice.never_refreshed(account.conn_id))
         if account.rotates and not record.refresh_token:
-            raise ConfigurationError(advice.no_refresh_token(account.conn_id))
+            raise ConfigurationError(advice.no_refresh_token(account.conn_id, account.hint))
         dead = record.dead
         if dead is not None and dead.token_fingerprint == fingerprint(record.refresh_token):
             raise ReauthorizationRequired(advice.dead_grant(account.conn_id, dead))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -23,6 +24,10 @@ from airflow_oauth_provider.origins import Origin, origin_of, parse_allowed
 from airflow_oauth_provider.placement import Placement
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 
+log = logging.getLogger(__name__)
+
+# The connections of whose unknown keys this process has spoken.
+_warned: set[str] = set()
 # What can be shown as it was entered: it has no user and no query.
 _HARMLESS = re.compile(r"[\w.:/-]+").fullmatch
 
@@ -94,23 +99,29 @@ class Settings:
     _client_id: str | None = None
     _client_secret: str | None = field(default=None, repr=False)
 
-    def account(self, kept: Mapping[str, Any] | None = None) -> Account:
+    def account(self, kept: Mapping[str, Any] | None = None, place: str = "") -> Account:
         """Return what a refresh needs.
 
         :param kept: what people keep beside the tokens in the store (Vault): ``client_id``, ``client_secret`` and
             ``refresh_token`` are taken from there where the connection has none.
+        :param place: what that store is called, for messages; empty where it keeps tokens only.
         :raises ConfigurationError: when something is missing.
         """
         kept = kept or {}
         extra = self._extra
+        hint = f" The place of this connection's tokens is {place}.{extra.hint}" if place else extra.hint
         client_id = self._client_id or _text(kept.get("client_id"))
         if not client_id:
-            raise ConfigurationError(f"Connection {self.conn_id!r}: enter the client id in the field 'login'.")
+            there = f", or under the key 'client_id' in {place}" if place else ""
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: there is no client id. Enter it in the field 'login'{there}.{extra.hint}"
+            )
         secret = self._client_secret or _text(kept.get("client_secret"))
-        method = credentials.auth_method(extra, secret)
+        method = credentials.auth_method(extra, secret, place)
         refresh_token = extra.get("refresh_token") or _text(kept.get("refresh_token"))
         return Account(
             conn_id=self.conn_id,
+            hint=hint,
             client=self._client(client_id, secret, method, kept),
             grant_type=extra.get("grant_type"),
             inputs=credentials.grant_inputs(extra),
@@ -183,7 +194,7 @@ class Settings:
         if not token_url and not issuer and not self._extra.get("callback"):
             raise ConfigurationError(
                 f"Connection {self.conn_id!r}: enter the token endpoint under the key 'oauth_url' of its extra, or the "
-                "server's issuer under 'issuer'."
+                f"server's issuer under 'issuer'.{self._extra.hint}"
             )
         return Client(
             client_id,
@@ -213,6 +224,9 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
     """
     extra = Extra(conn_id, connection.extra, {"host": connection.host})
     extra.check()
+    if extra.unknown and conn_id not in _warned:
+        _warned.add(conn_id)
+        log.warning("Connection %r:%s", conn_id, extra.hint)
     base_url = _base_url(conn_id, connection, extra)
     origins = {origin_of(base_url)} if base_url and not is_template(base_url) else set()
     for entry in extra.get("allowed_hosts") or []:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_oauth_provider import compat, credentials
@@ -40,7 +41,7 @@ class ConnectionSource:
             if name != "client_id":
                 for secret in credentials.key_secrets(value):
                     compat.mask_secret(secret)
-        return Snapshot(settings.account(kept), store, stored.record, stored.version)
+        return Snapshot(settings.account(kept, _place(store, kept)), store, stored.record, stored.version)
 
     def _open(self, settings: Settings, connection: Any) -> TokenStore:
         choice = settings.store
@@ -61,3 +62,11 @@ class ConnectionSource:
         if choice.kind in ("vault", "gcp_secret_manager"):
             self._signed_in = choice, store
         return store
+
+
+def _place(store: TokenStore, kept: Mapping[str, Any]) -> str:
+    """Return what a store that people keep other things in is called, and whether there is anything."""
+    if not hasattr(store, "secrets"):
+        return ""
+    where: str = getattr(store, "where", f"the store {store.name!r}")
+    return where if kept else f"{where} (where there is no client id, client secret or refresh token now)"

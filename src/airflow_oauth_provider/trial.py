@@ -98,7 +98,7 @@ def _look_for_refresh_token(report: Report, snapshot: Snapshot) -> None:
     elif snapshot.store.name in _BY_NAME:
         report.warn(TOKEN, "no refresh token is entered, so there has to be one in the store")
     else:
-        report.fail(TOKEN, advice.no_refresh_token(report.conn_id))
+        report.fail(TOKEN, advice.no_refresh_token(report.conn_id, snapshot.account.hint))
 
 
 def _ask_for_token(report: Report, account: Account) -> None:

@@ -12,7 +12,8 @@ import pytest
 import requests
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.source import ConnectionSource
 from airflow_oauth_provider.stores.base import StoredRecord
 from airflow_oauth_provider.stores.record import Lease, Record
 from airflow_oauth_provider.stores.vault import VaultStore
@@ -426,3 +427,30 @@ def test_kv_v1_of_many_claims_at_most_one_holds(first_version, path, openbao):
     assert len(won) + len(lost) == 8
     if won:
         assert stores[0].read().version == won[0]
+
+
+# -------------------------------------------------------------------------------------------------------- the path
+
+
+@pytest.mark.parametrize("before", ["secret/", "data/", "secret/data/"])
+def test_a_path_with_the_mount_point_before_it_is_refused(openbao, connect, path, before):
+    connect(openbao)
+    with pytest.raises(StoreNotWritable, match=f"'xero'.*enter '{path}'"):
+        VaultStore("xero", "bao", before + path).read()
+    # A secret that is really called so works.
+    openbao.write(before + path, {"client_id": "kept"})
+    assert VaultStore("xero", "bao", before + path).secrets() == {"client_id": "kept"}
+
+
+def test_everything_in_vault_and_a_path_that_leads_nowhere(openbao, connect, path, monkeypatch):
+    connect(openbao)
+    extra = {"oauth_url": "https://login.example.com/token", "store": "vault", "vault_conn_id": "bao"}
+    connection = {"conn_type": "oauth2", "host": "https://api.example.com", "extra": {**extra, "vault_path": path}}
+    monkeypatch.setenv("AIRFLOW_CONN_XERO", json.dumps(connection))
+    with pytest.raises(
+        ConfigurationError, match=f"'xero'.*'client_id' in the Vault secret secret/{path} .where there is"
+    ):
+        ConnectionSource("xero").load()
+    openbao.write(path, {"client_id": "kept"})
+    with pytest.raises(ConfigurationError, match=f"'client_secret' in the Vault secret secret/{path},"):
+        ConnectionSource("xero").load()

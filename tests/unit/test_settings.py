@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_oauth_provider import advice
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.settings import read_settings
 
@@ -152,3 +153,44 @@ def test_what_may_be_secret_in_the_api_headers_and_proxies_is_masked():
     secrets = settings(headers=headers, proxies=proxies).secrets
     assert {"0123456789abcdef", "Basic Y2xpZW50", "Y2xpZW50", "pr0xy%40pass", "pr0xy@pass"} <= set(secrets)
     assert not {"application/json", "2024-01-31", "on", "proxy.example.com:3128", ""} & set(secrets)
+
+
+@pytest.fixture
+def unwarned(monkeypatch):
+    monkeypatch.setattr("airflow_oauth_provider.settings._warned", set())
+
+
+@pytest.mark.usefixtures("unwarned")
+def test_keys_that_mean_nothing_are_warned_of_once(caplog):
+    for _ in range(2):
+        settings(leewy=600, allowed_host="x.example.com", qwertz="s3cr3t-value")
+    (warning,) = caplog.messages
+    assert "'leewy' means nothing here. Did you mean 'leeway'?" in warning
+    assert "'allowed_host' means nothing here. Did you mean 'allowed_hosts'?" in warning
+    assert "'qwertz' means nothing here." in warning
+    assert "'xero'" in warning
+    assert "s3cr3t-value" not in warning
+
+
+@pytest.mark.usefixtures("unwarned")
+def test_keys_of_httphook_and_of_presets_mean_something(caplog):
+    settings(verify_ssl=True, max_redirects=3, stream=False, provider="zoho", dc="eu", oauth_url=None)
+    assert caplog.messages == []
+
+
+def test_what_is_missing_is_said_with_the_key_that_may_have_been_meant():
+    with pytest.raises(ConfigurationError, match="Did you mean 'oauth_url'"):
+        settings(oauth_url=None, oauth_ulr="https://login.example.com/token").account()
+    account = settings(refresh_token=None, refresh_tokn="first").account()
+    assert "Did you mean 'refresh_token'?" in advice.no_refresh_token("xero", account.hint)
+
+
+def test_what_is_missing_is_said_with_the_place_where_it_may_be():
+    place = "the Vault secret secret/xero"
+    with pytest.raises(
+        ConfigurationError, match="'login', or under the key 'client_id' in the Vault secret secret/xero"
+    ):
+        settings(login=None).account({}, place)
+    with pytest.raises(ConfigurationError, match="'client_secret' in the Vault secret secret/xero"):
+        settings(password=None).account({}, place)
+    assert place in advice.no_refresh_token("xero", settings(refresh_token=None).account({}, place).hint)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
-from airflow_oauth_provider.extra import Extra
-from airflow_oauth_provider.fields import ALIASES, CONN_TYPE, FIELDS, FIELDS_BY_KEY
+from airflow_oauth_provider.extra import Extra, nearest_key
+from airflow_oauth_provider.fields import CONN_TYPE, FIELDS
 from airflow_oauth_provider.settings import Settings, read_settings
 
 CHECK = "connection"
@@ -57,11 +56,11 @@ def read_keys(report: Report, connection: Any) -> Settings | None:
             wrong = True
             report.fail(KEYS, str(error), row.help)
     for key in extra.unknown:
-        near = difflib.get_close_matches(key, [*FIELDS_BY_KEY, *ALIASES], n=1, cutoff=0.6)
+        near = nearest_key(key)
         report.warn(
             KEYS,
             f"the key {key!r} of its extra means nothing here",
-            f"Did you mean {near[0]!r}?" if near else "Take it out. An API header belongs into the key 'headers'.",
+            f"Did you mean {near!r}?" if near else "Take it out. An API header belongs into the key 'headers'.",
         )
     if wrong:
         return None

@@ -80,14 +80,15 @@ class FileStore:
             if held != if_version:
                 if held == new_version:
                     return new_version  # our own write, whose end we have not seen
-                raise StaleVersion(f"The record in {self._where} was changed by another worker.")
+                raise StaleVersion(f"The record in {self.where} was changed by another worker.")
             self._document.update(document, record)
             self._replace(document)
         self._known = document
         return new_version
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """What the file is called."""
         return self._document.where
 
     def _load(self) -> dict[str, Any]:
@@ -96,22 +97,22 @@ class FileStore:
                 content = self._path.read_bytes()
             except FileNotFoundError:
                 raise StoreNotWritable(
-                    f"The connection {self._conn_id!r} keeps its tokens in {self._where}, which does not exist. Mount "
+                    f"The connection {self._conn_id!r} keeps its tokens in {self.where}, which does not exist. Mount "
                     "its directory; or, for a new one, create the file with the content {}."
                 ) from None
         try:
             document = json.loads(content)
         except ValueError:
             # Another program may be writing it at this moment. The parser's error would quote secrets.
-            raise StoreUnavailable(f"{self._where} is not JSON, or not complete yet.") from None
+            raise StoreUnavailable(f"{self.where} is not JSON, or not complete yet.") from None
         if not isinstance(document, dict):
-            raise StoreNotWritable(f"{self._where} is JSON, but not an object.")
+            raise StoreNotWritable(f"{self.where} is JSON, but not an object.")
         return document
 
     def _replace(self, document: dict[str, Any]) -> None:
         mode = stat.S_IMODE(self._path.stat().st_mode)
         if mode & 0o077:
-            log.warning("%s could be read by others (mode %04o); from now on its owner only can.", self._where, mode)
+            log.warning("%s could be read by others (mode %04o); from now on its owner only can.", self.where, mode)
         # mkstemp makes it readable by its owner only.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
         try:
@@ -143,7 +144,7 @@ class FileStore:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise StoreUnavailable(f"{self._where} stayed locked for {LOCK_PATIENCE:g} s.") from None
+                        raise StoreUnavailable(f"{self.where} stayed locked for {LOCK_PATIENCE:g} s.") from None
                 self._sleep(0.02)
             yield
         finally:
@@ -155,7 +156,7 @@ class FileStore:
             yield
         except OSError as error:
             kind = StoreNotWritable if error.errno in _LASTING else StoreUnavailable
-            raise kind(f"{self._where} could not be {what}: {error.strerror or type(error).__name__}.") from None
+            raise kind(f"{self.where} could not be {what}: {error.strerror or type(error).__name__}.") from None
 
 
 def open_store(conn_id: str, options: Mapping[str, Any]) -> FileStore:

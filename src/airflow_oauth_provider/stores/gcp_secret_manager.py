@@ -86,6 +86,11 @@ class GcpSecretStore:
         """Return the newest record; see :meth:`TokenStore.read`."""
         return self._document.read(self._fetch().document)
 
+    @property
+    def where(self) -> str:
+        """What the secret is called."""
+        return self._document.where
+
     def secrets(self) -> dict[str, Any]:
         """Return what stands beside the record: client id and secret, and a refresh token that a person entered."""
         return self._document.secrets((self._known or self._fetch()).document)

@@ -95,7 +95,7 @@ class VaultStore:
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""
-        return stored(self._fetch().text, f"The key {RECORD_KEY!r} of {self._where()}")
+        return stored(self._fetch().text, f"The key {RECORD_KEY!r} of {self.where}")
 
     def secrets(self) -> dict[str, Any]:
         """Return the secret's other keys (client id, client secret, the refresh token as entered).
@@ -135,11 +135,11 @@ class VaultStore:
                 if secret.version == new_version:
                     return new_version  # our own write, whose answer was lost
                 if secret.version != if_version:
-                    raise StaleVersion(f"The record in {self._where()} was changed by another worker.")
+                    raise StaleVersion(f"The record in {self.where} was changed by another worker.")
             if self._put(text, secret):
                 return new_version
             secret = self._fetch()
-        raise StoreUnavailable(f"{self._where()} is being changed all the time; the record was not written.")
+        raise StoreUnavailable(f"{self.where} is being changed all the time; the record was not written.")
 
     def _put(self, text: str, secret: _Secret | None = None) -> bool:
         """Write the record beside the other keys; on KV v2 return False where the secret has changed meanwhile."""
@@ -204,23 +204,41 @@ class VaultStore:
         answer = answer if isinstance(answer, dict) else {}
         if answer.get("errors"):
             raise StoreNotWritable(
-                f"Vault has no secrets engine at the mount point of {self._where()}. Set 'vault_mount_point' in the "
+                f"Vault has no secrets engine at the mount point of {self.where}. Set 'vault_mount_point' in the "
                 f"extra of {self._conn_id!r}, or the schema of the Airflow connection {self._vault_conn_id!r}."
             )
         if answer.get("warnings") and kv_version == 1:
             raise self._wrong_engine(1)
+        self._check_path(kv_version)
         metadata = (answer.get("data") or {}).get("metadata") or {}
         # A deleted or destroyed version counts on: the next write has to name its number.
         return _Secret({}, int(metadata.get("version", 0)))
 
+    def _check_path(self, kv_version: int) -> None:
+        """Refuse the paths that other tools have of a secret: a new one would be written deeper than anybody looks.
+
+        Only where there is no secret: one that is really called so may stay.
+        """
+        mount = (self._mount_point or self._open().mount_point).strip("/")
+        below = self._path.removeprefix(f"{mount}/")
+        below = below.removeprefix("data/") if kv_version == 2 else below
+        if below != self._path:
+            raise StoreNotWritable(
+                f"The connection {self._conn_id!r} has the vault_path {self._path!r}, but there is no such secret "
+                f"below the mount point {mount!r}. The path begins after the mount point, and has no data/ before it: "
+                f"enter {below!r}."
+            )
+
     def _wrong_engine(self, assumed: int) -> StoreNotWritable:
         other = 3 - assumed
         return StoreNotWritable(
-            f"{self._where()} is not in a KV version {assumed} engine. Set kv_engine_version to {other} in the extra "
+            f"{self.where} is not in a KV version {assumed} engine. Set kv_engine_version to {other} in the extra "
             f"of the Airflow connection {self._vault_conn_id!r}."
         )
 
-    def _where(self) -> str:
+    @property
+    def where(self) -> str:
+        """What the secret is called."""
         mount = self._mount_point or (self._session.mount_point if self._session else None)
         return f"the Vault secret {mount + '/' if mount else ''}{self._path}"
 
@@ -264,12 +282,12 @@ class VaultStore:
             message = _scrub(error, hidden or {})
             if "check-and-set" in message:
                 return _CHANGED
-            raise StoreNotWritable(f"Vault refused to {capability} {self._where()}: {message}") from None
+            raise StoreNotWritable(f"Vault refused to {capability} {self.where}: {message}") from None
         except exceptions.VaultError as error:
-            raise StoreUnavailable(f"Vault could not {capability} {self._where()}: {_reason(error)}.") from None
+            raise StoreUnavailable(f"Vault could not {capability} {self.where}: {_reason(error)}.") from None
         except RequestException as error:
             raise StoreUnavailable(
-                f"Vault did not answer ({type(error).__name__}) when asked to {capability} {self._where()}."
+                f"Vault did not answer ({type(error).__name__}) when asked to {capability} {self.where}."
             ) from None
 
     def _why_forbidden(self, capability: str) -> str:
@@ -284,11 +302,11 @@ class VaultStore:
         if not known:
             return (
                 f"Vault does not know the token of the Airflow connection {self._vault_conn_id!r}, with which "
-                f"to {capability} {self._where()}: it has ended or was revoked. Enter a new one, or let Airflow log "
+                f"to {capability} {self.where}: it has ended or was revoked. Enter a new one, or let Airflow log "
                 "in by itself (auth_type approle, kubernetes, …)."
             )
         return (
-            f"Vault does not allow the login of {self._vault_conn_id!r} to {capability} {self._where()}. Its policy "
+            f"Vault does not allow the login of {self._vault_conn_id!r} to {capability} {self.where}. Its policy "
             "needs the capabilities create, read and update on that path (on KV v2 with /data/ after the mount point)."
         )
 
