@@ -12,11 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from airflow_oauth_provider import aio
-from airflow_oauth_provider.exceptions import ApiError, ConfigurationError, ForeignOrigin, ReauthorizationRequired
+from airflow_oauth_provider import aio, compat
+from airflow_oauth_provider.exceptions import (
+    ApiError,
+    ConfigurationError,
+    ForeignOrigin,
+    OAuth2Error,
+    ReauthorizationRequired,
+)
 from airflow_oauth_provider.manager import TokenManager
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import LinkHeader, NextUrl
+from airflow_oauth_provider.triggers.events import raise_error_of
 from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
 from rig.scripted import Answer, Fault, ScriptedServer
 from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, ids_of, proxy_to, run_deferred, run_trigger
@@ -244,6 +251,32 @@ def test_a_dead_grant_fails_the_task_for_good(server):
 
 
 # -- options -------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_is_not_defined(monkeypatch):
+    monkeypatch.setattr(compat, "_secrets_backends", list)
+    with pytest.raises(compat.AirflowNotFoundException, match="nowhere_defined"):
+        run_deferred(operator(oauth2_conn_id="nowhere_defined"))
+
+
+def test_an_unforeseen_error_names_the_connection_and_shows_nothing_that_may_be_secret(
+    server, monkeypatch, capsys, caplog
+):
+    secret = "-".join(["of", "somebody", "else"])  # so that no line of this file has it
+
+    def fail(*_):
+        raise ValueError(secret)
+
+    caplog.set_level(logging.DEBUG)
+    _, triggers = run_deferred(operator())
+    monkeypatch.setattr(aio.AsyncClient, "send", fail)
+    event = run_trigger(triggers[0])
+    with pytest.raises(OAuth2Error, match="'api': unexpected ValueError"):
+        raise_error_of(event)
+    logged = capsys.readouterr().out + caplog.text
+    assert "in fail" in logged
+    assert secret not in logged
+    assert secret not in str(event)
 
 
 def test_tls(scripted_tls_server, monkeypatch, tmp_path):

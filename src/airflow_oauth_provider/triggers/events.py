@@ -7,6 +7,7 @@ makes them smaller, and no header of a request and no token ever gets in.
 from __future__ import annotations
 
 import base64
+import traceback
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from requests import Response
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 
-from airflow_oauth_provider import exceptions
+from airflow_oauth_provider import compat, exceptions
 
 #: Bytes of a body from which on compressing is worth the while.
 _WORTH_COMPRESSING = 1024
@@ -65,16 +66,32 @@ def _unpack(page: Mapping[str, Any]) -> Response:
     return response
 
 
-def error_event(error: Exception) -> dict[str, Any]:
-    """Return the event of a failed trigger; its text is safe to be shown if the error is one of this package's."""
-    if isinstance(error, exceptions.OAuth2Error):
+def is_safe(error: BaseException) -> bool:
+    """Tell whether the error's text may be shown: it is one of this package's, or says what connection there is not."""
+    return isinstance(error, exceptions.OAuth2Error | compat.AirflowNotFoundException)
+
+
+def trail_of(error: BaseException) -> str:
+    """Return where ``error`` came from, without its text and those of its causes, which may quote what is secret."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{frames}{type(error).__module__}.{type(error).__qualname__}"
+
+
+def error_event(error: Exception, conn_id: str) -> dict[str, Any]:
+    """Return the event of a failed trigger.
+
+    :param error: its text gets into the event only if it is safe to be shown.
+    :param conn_id: the connection, for the text.
+    """
+    if is_safe(error):
         status = getattr(error, "http_status", None)
         return {"status": "error", "kind": type(error).__name__, "message": str(error), "http_status": status}
     # Anything else may quote what is secret.
     return {
         "status": "error",
         "kind": "OAuth2Error",
-        "message": f"Unexpected {type(error).__name__}",
+        "message": f"Connection {conn_id!r}: unexpected {type(error).__name__} in the triggerer. The log of the "
+        "trigger says where.",
         "http_status": None,
     }
 
@@ -83,6 +100,8 @@ def raise_error_of(event: Mapping[str, Any]) -> None:
     """Raise what went wrong in the trigger, in the class that it had there; return if nothing did."""
     if event["status"] == "success":
         return
+    if event.get("kind") == compat.AirflowNotFoundException.__name__:
+        raise compat.AirflowNotFoundException(event["message"])
     kind = getattr(exceptions, event.get("kind", ""), exceptions.OAuth2Error)
     if kind is exceptions.ApiError:
         raise exceptions.ApiError(event["message"], status_code=event.get("http_status"))

@@ -85,16 +85,19 @@ class OAuth2HttpTrigger(BaseTrigger):
         # In a thread, where it is the first time: the modules behind it take a moment to import.
         await asyncio.to_thread(_import_parts)
         from airflow_oauth_provider.aio import client_of
-        from airflow_oauth_provider.triggers.events import error_event
+        from airflow_oauth_provider.triggers.events import error_event, is_safe, trail_of
 
         try:
             async with client_of(self._arguments["oauth2_conn_id"]) as client:
                 return await self._work(client)
         except asyncio.CancelledError:
             raise
-        except Exception as error:
-            self.log.warning("Failed: %s", type(error).__name__, exc_info=True)
-            return error_event(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the task has to hear of it
+            if is_safe(error):
+                self.log.warning("Failed: %s", error)
+            else:
+                self.log.warning("Failed, without the error's own text, which may hold secrets:\n%s", trail_of(error))
+            return error_event(error, self._arguments["oauth2_conn_id"])
 
     async def _work(self, client: AsyncClient) -> dict[str, Any]:
         return await (self._fetch(client) if self._arguments["output"] is None else self._write(client))
