@@ -354,4 +354,5 @@ def _expires_at(extra: Extra) -> float | None:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """Return a text without the line's end that tools leave behind a value that comes from a file."""
+    return (value.strip() or None) if isinstance(value, str) else None

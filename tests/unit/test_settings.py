@@ -106,6 +106,14 @@ def test_client_and_refresh_token_may_be_kept_in_the_store():
     assert found.entered.refresh_token == "kept-token"
 
 
+def test_the_end_of_a_line_belongs_to_nothing_that_is_kept():
+    found = settings(login=None, password=None, refresh_token=None).account(
+        {"client_id": "kept-id\n", "client_secret": "kept-secret\r\n", "refresh_token": "kept-token\n"}
+    )
+    assert (found.client.client_id, found.client.client_secret) == ("kept-id", "kept-secret")
+    assert found.entered.refresh_token == "kept-token"
+
+
 def test_what_the_connection_says_wins_over_what_is_kept():
     found = settings().account({"client_id": "kept", "client_secret": "kept", "refresh_token": "kept"})
     assert (found.client.client_id, found.client.client_secret) == ("id", "s3cr3t-value")

@@ -271,3 +271,22 @@ def test_dates(value, seconds):
     assert parse_expiry(value) == seconds
     if seconds is not None:
         assert format_expiry(seconds, value) == value
+
+
+def test_a_map_without_room_for_the_access_token_is_seen_before_the_spend(path):
+    store = open_file(path, {**MAP, "access_token": "$.tokens[7].access"})
+    found = store.read()
+    before = kept(path)
+    with pytest.raises(StoreNotWritable, match=r"file_map: there is no place for the step 7"):
+        store.write(replace(found.record, lease=Lease("me", 60, 1.9e9)), if_version=found.version)
+    assert kept(path) == before
+
+
+def test_the_end_of_a_line_belongs_to_no_value(path):
+    document = json.loads(json.dumps(DOCUMENT))
+    document["app"] = {"id": "the-client\n", "the key": "s3cret-ä\r\n"}
+    document["tokens"][0]["refresh"] = "first\n"
+    path.write_text(json.dumps(document))
+    store = open_file(path)
+    assert store.read().record.refresh_token == "first"
+    assert store.secrets() == {"client_id": "the-client", "client_secret": "s3cret-ä"}

@@ -28,6 +28,8 @@ KEYS = ("private_key", "dpop_private_key")
 _OURS = "written_beside"
 #: How many of them are remembered.
 _REMEMBERED = 20
+#: Bytes of a secret.
+_LARGEST = 25_600
 #: Seconds that one request may take; the SDK's own limit is 300, longer than a lease.
 _TIMEOUT = 10
 
@@ -150,6 +152,7 @@ class KeyVaultStore:
             value = self._call("read", name, lambda client: client.get_secret(self._names[name]).value)
         except ResourceNotFoundError:
             return None
+        value = (value or "").strip()  # tools leave a line's end behind a value that comes from a file
         if name != "client_id":
             compat.mask_secret(value)
         return value or None
@@ -185,8 +188,10 @@ class KeyVaultStore:
                 raise StoreUnavailable(
                     f"{said}. Give the worker's identity the role 'Key Vault Secrets Officer', and its network access."
                 ) from None
-            if error.status_code in (400, 409):
+            if error.status_code == 409:
                 raise StoreNotWritable(f"{said}. Is there a deleted secret of that name?") from None
+            if error.status_code == 400:
+                raise StoreNotWritable(f"{said}. A secret has {_LARGEST:,} bytes at the most.") from None
             raise StoreUnavailable(f"{said}.") from None
         except AzureError as error:
             raise StoreUnavailable(f"{where} could not be {what} ({type(error).__name__}).") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -49,10 +50,12 @@ class TokenDocument:
     def update(self, document: dict[str, Any], new: Record) -> None:
         """Put ``new`` into ``document``, and its tokens where other programs look for them.
 
-        :raises StoreNotWritable: the document has no place for one of them.
+        :raises StoreNotWritable: the document has no place for one of them. With the lease already: a later look would
+            be one after the refresh token was spent.
         """
         replaces = may_replace(self._plain(document), self.record_in(document).record, new)
         try:
+            self._check_room(document, new)
             # As an object, which people can read; from text, so that what is read again is what was written.
             self.layout.set(document, "record", json.loads(new.to_json()))
             if replaces:
@@ -64,6 +67,12 @@ class TokenDocument:
                     self.layout.set(document, "expires_at", format_expiry(new.expires_at, like))
         except BadPath as error:
             raise StoreNotWritable(f"{self.where} does not fit file_map: {error}.") from None
+
+    def _check_room(self, document: dict[str, Any], new: Record) -> None:
+        """Raise BadPath where a token could not be written that ``new``, or what follows it, brings."""
+        trial = copy.deepcopy(document)
+        for name in ("access_token", "expires_at", *(["refresh_token"] if new.refresh_token else [])):
+            self.layout.set(trial, name, "")
 
     def _plain(self, document: dict[str, Any]) -> Plain:
         return Plain(

@@ -153,9 +153,12 @@ class Layout:
         return get_at(document, self.places[name]) if name in self.places else None
 
     def text(self, document: Any, name: str) -> str | None:
-        """Return the text that ``document`` has for ``name``, None where it has none."""
+        """Return the text that ``document`` has for ``name``, None where it has none.
+
+        Without the line's end that tools leave behind a value that comes from a file.
+        """
         value = self.get(document, name)
-        return value if isinstance(value, str) and value else None
+        return (value.strip() or None) if isinstance(value, str) else None
 
     def set(self, document: Any, name: str, value: Any) -> None:
         """Put ``value`` where ``name`` belongs, if it belongs anywhere."""
