@@ -22,8 +22,8 @@ Connection type: `oauth2`, in the UI "OAuth 2.0". Airflow's own fields:
 Everything else is a key of `extra`. A key that is empty, `null` or `***` counts as not set.
 
 Secrets are hidden in logs, and with them the values of `headers` (but for public ones such as `Accept` or a version)
-and the passwords in `proxies`. The UI and Airflow's API hide the fields for secrets; the members of `headers`, `proxies`
-and the like they show in clear, unless a member's own name is one that Airflow redacts, such as `api_key` or
+and the passwords in `proxies`. The UI and Airflow's API hide the fields for secrets; the members of `headers`,
+`proxies` and the like they show in clear, unless a member's own name is one that Airflow redacts, such as `api_key` or
 `authorization`.
 
 This page is made from `fields.py`, as the form in the UI is.
