@@ -33,6 +33,11 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 class OAuth2Error(AirflowException):
     """Whatever this package raises."""
 
+    def name_connection(self, conn_id: str) -> None:
+        """Begin the text with the connection, where it does not name it: a store knows its place, not whose it is."""
+        if repr(conn_id) not in str(self):
+            self.args = (f"Connection {conn_id!r}: {self}", *self.args[1:])
+
 
 class ConfigurationError(OAuth2Error, AirflowFailException):
     """The connection, or what the authorization server knows of the client, is wrong."""

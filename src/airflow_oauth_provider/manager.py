@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from airflow_oauth_provider.account import Account, AccountSource, Snapshot
 from airflow_oauth_provider.clock import Clock, SystemClock
 from airflow_oauth_provider.exceptions import (
     ConfigurationError,
+    OAuth2Error,
     ReauthorizationRequired,
     RefreshTimeout,
     RefreshTooEarly,
@@ -76,6 +78,7 @@ class TokenManager:
         self._refresher = Refresher(source, request, self._keeping, self._watch, self._clock, self._mask, budget)
         self._in_hand = TokenInHand(self._clock)
         self._refreshed_once = False
+        self._conn_id = ""
         self._prover: Prover | None = None
         self._lock = threading.RLock()
 
@@ -128,13 +131,23 @@ class TokenManager:
             if in_hand is not None:
                 return in_hand
             try:
-                return self._until_served(demand)
+                with self._named():
+                    return self._until_served(demand)
             except (TokenRequestError, StoreUnavailable, RefreshTimeout, RefreshTooEarly) as failure:
                 served = self._in_hand.serve_for_want_of_better(demand, str(failure))
                 if served is None:
                     raise
                 log.warning("%s The token at hand still works and is served.", failure)
                 return served
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OAuth2Error as failure:
+            if self._conn_id:
+                failure.name_connection(self._conn_id)
+            raise
 
     def _until_served(self, demand: Demand) -> Outcome:
         first_generation: int | None = None
@@ -143,6 +156,7 @@ class TokenManager:
         while True:
             snapshot = self._retried(self._source.load)
             account = snapshot.account
+            self._conn_id = account.conn_id
             self._prover = prover(account.client.dpop_key) if account.client.dpop_key else None
             record = lineage.current(account, snapshot.record)
             if first_generation is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_oauth_provider import compat, credentials
 from airflow_oauth_provider.account import Snapshot
+from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.settings import Settings, read_settings
 from airflow_oauth_provider.stores.base import TokenStore
 from airflow_oauth_provider.stores.factory import open_store
@@ -28,6 +29,13 @@ class ConnectionSource:
 
     def load(self) -> Snapshot:
         """Read the connection and its record; see :class:`~airflow_oauth_provider.account.AccountSource`."""
+        try:
+            return self._load()
+        except OAuth2Error as failure:
+            failure.name_connection(self._conn_id)
+            raise
+
+    def _load(self) -> Snapshot:
         connection, self._first = self._first, None
         if connection is None:
             connection = compat.get_connection(self._conn_id)

@@ -454,3 +454,12 @@ def test_everything_in_vault_and_a_path_that_leads_nowhere(openbao, connect, pat
     openbao.write(path, {"client_id": "kept"})
     with pytest.raises(ConfigurationError, match=f"'client_secret' in the Vault secret secret/{path},"):
         ConnectionSource("xero").load()
+
+
+def test_a_login_that_fails_names_the_connection_whose_tokens_are_there(openbao, connect, path, monkeypatch):
+    connect(openbao, "wrong", "nobody", auth_type="userpass")
+    extra = {"oauth_url": "https://login.example.com/token", "store": "vault", "vault_conn_id": "bao"}
+    connection = {"conn_type": "oauth2", "login": "id", "password": "s3cr3t", "extra": {**extra, "vault_path": path}}
+    monkeypatch.setenv("AIRFLOW_CONN_XERO", json.dumps(connection))
+    with pytest.raises(StoreUnavailable, match=r"^Connection 'xero': The login at Vault .* 'bao' failed"):
+        ConnectionSource("xero").load()

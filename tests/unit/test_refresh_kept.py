@@ -571,3 +571,10 @@ def test_a_worker_that_never_saw_a_refresh_knows_of_the_minimum_interval():
     world.pass_time(580.0)
     assert world.worker()[0].obtain(Demand()).warning
     assert world.server.refreshes == 1
+
+
+def test_a_store_that_does_not_know_whose_tokens_it_keeps():
+    seam = Faults()
+    seam.always["store.write"] = "fail"
+    with pytest.raises(StoreUnavailable, match=r"^Connection 'xero': store\.write: out of order"):
+        World().worker(seam)[0].access_token()
