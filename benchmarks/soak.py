@@ -51,8 +51,8 @@ class Place:
 #: What can be soaked.
 STORES = {
     "vault": Place("3.3", "vault"),
-    "connection (2.11, ORM)": Place("2.11", "connection"),
-    "connection (3.3, API server)": Place("3.3", "connection", as_task=True),
+    "connection (2.11, ORM)": Place("2.11", "connection", lifetime=6),
+    "connection (3.3, API server)": Place("3.3", "connection", lifetime=6, as_task=True),
     "variable (2.11, ORM)": Place("2.11", "variable"),
     "variable (3.3)": Place("3.3", "variable", lifetime=10, as_task=True),
     "variable (3.3), pool of one slot": Place("3.3", "variable", lifetime=10, as_task=True, pool=True),

@@ -84,6 +84,8 @@ def use(hook_class: Any, plan: dict[str, Any], number: int) -> None:
         if hook is None or random.random() < 0.05:
             hook = hook_class("soak")
         with _slot(folder) if plan["pool"] else contextlib.nullcontext():
+            if (folder / "stop").exists():
+                break
             began = time.monotonic()
             try:
                 hook.get_access_token()
