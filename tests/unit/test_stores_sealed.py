@@ -408,6 +408,57 @@ def test_a_connection_without_any_secret_is_sealed_with_airflows_key(supervisor,
     assert opened.read().record == grown(3)
 
 
+def test_the_command_line_does_not_seal_with_airflows_key_alone(tmp_path, monkeypatch):
+    """It has that key always, tasks of Airflow 3 only where somebody gave it to them."""
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", KEY.decode())
+    with database(tmp_path, monkeypatch):
+        monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", list)
+        signed_in = open_store("xero", kind="variable", connection=None)
+        assert signed_in.seals
+        signed_in.write(grown(3), if_version=None)
+        text = compat.read_variable(NAME)
+        assert sealed_record.unseal(text, ConnectionKeys(), "xero", "here").record == grown(3)
+
+        sealed_by_a_task = sealed_record.seal(
+            grown(4), ConnectionKeys().with_more("fernet_key", [KEY.decode()]), "xero"
+        )
+        compat.write_variable(NAME, sealed_by_a_task, "as a task leaves it")
+        found = signed_in.read()
+        assert found.record == grown(4)
+        signed_in.write(found.record, if_version=found.version)
+        assert compat.read_variable(NAME) == sealed_by_a_task
+
+
+@pytest.mark.parametrize(
+    ("secrets", "warned"),
+    [
+        ({"client_secret": SECRET}, True),
+        ({"private_key": PRIVATE}, True),
+        ({"fernet_key": "F"}, False),
+        ({"client_secret": SECRET, "fernet_key": "F"}, False),
+        ({}, False),
+    ],
+)
+def test_what_a_renewed_secret_would_lock_up_is_told_before(supervisor, secrets, warned):
+    write(grown(3), store(**secrets))
+    reader = store(**secrets)
+    reader.read()
+    assert reader.sealed_with == tuple(secrets)
+    report = Report("xero")
+    doctor.warn_of_one_key(report, reader)
+    assert [finding.level for finding in report.findings] == ["warn"] * warned
+
+
+def test_the_command_line_adds_airflows_key_to_the_connections_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", KEY.decode())
+    with database(tmp_path, monkeypatch):
+        monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", list)
+        open_store("xero", kind="variable", connection=None, keys=keys(client_secret=SECRET)).write(
+            grown(3), if_version=None
+        )
+        assert set(json.loads(compat.read_variable(NAME))["keys"]) == {"client_secret", "fernet_key"}
+
+
 @pytest.mark.parametrize("text", ["", "{FERNET_KEY}", "short", "a" * 44 + "=", "ü"])
 def test_what_stands_where_a_key_should_is_none(supervisor, monkeypatch, text):
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", text)

@@ -46,7 +46,19 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
                 "Airflow 3 logs what tasks write into variables, and this connection has no secret to seal tokens with",
                 "Set Airflow's Fernet key ([core] fernet_key), or choose another store.",
             )
+    warn_of_one_key(report, snapshot.store)
     return snapshot
+
+
+def warn_of_one_key(report: Report, store: TokenStore) -> None:
+    """Warn where the stored tokens open with one secret only, and a person may renew that one."""
+    names: tuple[str, ...] = getattr(store, "sealed_with", ())
+    if names in (("client_secret",), ("private_key",)):
+        report.warn(
+            CHECK,
+            f"the {names[0]} of the connection is the only key to its stored tokens: a renewed one does not open them",
+            "Give Airflow's Fernet key ([core] fernet_key) to wherever tasks run; or sign in again with the new one.",
+        )
 
 
 def check_writable(report: Report, settings: Settings, snapshot: Snapshot) -> None:

@@ -34,8 +34,13 @@ class BeginningStore:
 
     @property
     def seals(self) -> bool:
-        """Whether the connection has anything to seal its tokens with."""
+        """See :attr:`VariableStore.seals`."""
         return self._variable.seals
+
+    @property
+    def sealed_with(self) -> tuple[str, ...]:
+        """See :attr:`VariableStore.sealed_with`."""
+        return self._variable.sealed_with
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_provider import compat
@@ -124,8 +125,14 @@ def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> VariableStore:
     from airflow.providers.common.compat.sdk import conf
 
     delay = conf.getfloat("oauth2", "claim_delay", fallback=timed_claim.DEFAULT_DELAY)
-    # Airflow's own key too, where this process has it: it outlives any change of the connection.
-    all_keys = (keys or ConnectionKeys()).with_more("fernet_key", compat.fernet_keys())
+    all_keys = keys or ConnectionKeys()
+    airflows = compat.fernet_keys()
+    if all_keys.secrets or compat.on_task_sdk():
+        # Airflow's own key too, where this process has it: it outlives any change of the connection.
+        all_keys = all_keys.with_more("fernet_key", airflows)
+    else:
+        # Not as the only one: the command line has it, and tasks may not. What it writes appears in no log.
+        all_keys = replace(all_keys, opening=tuple(("fernet_key", key) for key in airflows))
     return VariableStore(conn_id, all_keys, claim_delay=delay)
 
 

@@ -37,10 +37,12 @@ class ConnectionKeys:
 
     :param secrets: the secrets that keys are made of, by name; see :data:`sealing.Secrets`.
     :param rotates: whether a refresh spends a refresh token that must not be lost.
+    :param opening: secrets that open as well, but do not seal: other readers may not have them.
     """
 
     secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     rotates: bool = True
+    opening: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def entered(self) -> str | None:
@@ -100,7 +102,7 @@ def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> Opened:
     try:
         outline = Record.from_json(json.dumps({**_clear(members), "format": RECORD_FORMAT}))
         wrapped, ciphertext = _sealed(members)
-        opened = sealing.unlock(ciphertext, wrapped, keys.secrets, _purpose(conn_id))
+        opened = sealing.unlock(ciphertext, wrapped, (*keys.secrets, *keys.opening), _purpose(conn_id))
     except ValueError as error:
         raise not_a_record(where, error) from None
     if opened is not None:
@@ -115,6 +117,12 @@ def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> Opened:
     return Opened(text, outline, whole=False)
 
 
+def sealed_with(text: str) -> tuple[str, ...]:
+    """Return the names of the secrets that open ``text``, each by itself; none where it is in clear."""
+    wrapped = (_envelope(text) or {}).get("keys")
+    return tuple(wrapped) if isinstance(wrapped, dict) else ()
+
+
 def still_fits(opened: Opened, keys: ConnectionKeys, conn_id: str) -> bool:
     """Tell whether ``opened.text`` may stay as it is when its record is written again.
 
@@ -124,7 +132,8 @@ def still_fits(opened: Opened, keys: ConnectionKeys, conn_id: str) -> bool:
     if not opened.whole:
         return True
     members = _envelope(opened.text)
-    if members is None:
+    if members is None or not keys.secrets:
+        # What others have sealed stays sealed as long as it stays as it is.
         return not keys.secrets
     return sealing.is_locked_for(_sealed(members)[0], keys.secrets, _purpose(conn_id))
 
@@ -135,8 +144,9 @@ def _check_superseded(outline: Record, wrapped: dict[str, str], keys: Connection
     if keys.entered is None or keys.entered == outline.entered_fingerprint:
         raise StoreNotWritable(
             f"{where} is sealed with secrets that the connection {conn_id!r} does not have any more "
-            f"({', '.join(wrapped)}). Give it back one of them, or sign in again: enter a new refresh token. To "
-            "sign in by the command line, remove the variable first."
+            f"({', '.join(wrapped)}; 'fernet_key' is Airflow's, which has to be the same wherever tasks run). Give it "
+            "back one of them, or sign in again: enter a new refresh token. To sign in by the command line, remove the "
+            "variable first."
         )
     if outline.has_replaced(keys.entered):
         raise StoreUnavailable(

@@ -15,7 +15,7 @@ from airflow_oauth_provider.stores.keys import key
 from airflow_oauth_provider.stores.metadata import version_of
 from airflow_oauth_provider.stores.parsing import mask_record
 from airflow_oauth_provider.stores.record import RECORD_FORMAT, Record
-from airflow_oauth_provider.stores.sealed_record import ConnectionKeys, Opened, seal, still_fits, unseal
+from airflow_oauth_provider.stores.sealed_record import ConnectionKeys, Opened, seal, sealed_with, still_fits, unseal
 
 #: "token" in the key makes Airflow show the value as ``***``.
 KEY_PREFIX = "oauth2_token_record__"
@@ -75,8 +75,13 @@ class VariableStore:
 
     @property
     def seals(self) -> bool:
-        """Whether the connection has anything to seal its tokens with."""
-        return bool(self._keys.secrets)
+        """Whether tasks have anything to seal the connection's tokens with, as far as this process can tell."""
+        return bool(self._keys.secrets or self._keys.opening)
+
+    @property
+    def sealed_with(self) -> tuple[str, ...]:
+        """The names of the secrets that open what was last read or written; none where that is in clear."""
+        return () if self._last is None else sealed_with(self._last.text)
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""
