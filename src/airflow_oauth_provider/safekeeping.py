@@ -210,7 +210,7 @@ class Safekeeping:
             else:
                 break
         log.warning(
-            "Connection %r: the tokens of generation %d are in the fallback store, as %s, until the %s store takes them",
+            "Connection %r: the tokens of generation %d are in the fallback store (%s) until the %s store takes them",
             held.conn_id,
             new.generation,
             place,
