@@ -65,7 +65,9 @@ def _reach_stores_as_a_task_does() -> None:
     from airflow_oauth_provider.stores import factory, variable
     from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
 
-    factory._connection_store = lambda conn_id, connection, api: ApiConnectionStore(conn_id, api, first=connection)
+    factory._connection_store = lambda conn_id, connection, api, watch: ApiConnectionStore(
+        conn_id, api, first=connection, watch=watch
+    )
     variable.compat = SimpleNamespace(**{**vars(compat), "on_task_sdk": lambda: True})  # type: ignore[assignment]
 
 
