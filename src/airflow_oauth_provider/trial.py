@@ -8,22 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import requests
-
-from airflow_oauth_provider import advice, compat, host_template, lineage
+from airflow_oauth_provider import advice, compat, lineage
 from airflow_oauth_provider.account import Account, Snapshot
-from airflow_oauth_provider.doctor import connection, server, store
+from airflow_oauth_provider.doctor import connection, host, server, store
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import OAuth2Error
-from airflow_oauth_provider.http_errors import failure_text
 from airflow_oauth_provider.manager import TokenManager
 from airflow_oauth_provider.outcome import Demand
-from airflow_oauth_provider.session import OAuth2Session
-from airflow_oauth_provider.settings import Settings
 from airflow_oauth_provider.stores.base import StoredRecord
 from airflow_oauth_provider.stores.record import Record
 
-HOST = "host"
 TOKEN = "token"  # noqa: S105 - the name of a check
 
 #: Seconds that one request may take: a person is waiting.
@@ -55,37 +49,17 @@ def _try(report: Report) -> None:
     if settings is None:
         return
     snapshot = store.read(report, settings)
-    _try_host(report, settings)
+    host.check(report, settings, patience=PATIENCE)
     if snapshot is None:
         return
     account = _hurried(snapshot.account)
-    if account.client.token_url or account.client.issuer:
-        server.check(report, account)
+    server.check(report, account)
     if report.failed:
         return
     if account.rotates:
         _look_for_refresh_token(report, snapshot)
     else:
         _ask_for_token(report, account)
-
-
-def _try_host(report: Report, settings: Settings) -> None:
-    """Look whether the API answers at all; the token stays here, and so do the connection's headers."""
-    url = settings.base_url
-    if not url or host_template.is_template(url) or settings.http_options["srv_lookup"]:
-        return
-    transport = settings.transport
-    with OAuth2Session(min(transport.timeout, PATIENCE)) as session:
-        session.auth = _leave_alone  # or requests would look into .netrc
-        session.verify, session.cert, session.trust_env = transport.verify, transport.cert, transport.trust_env
-        session.proxies = dict(transport.proxies)
-        try:
-            status = session.head(url, allow_redirects=False).status_code
-        except (requests.RequestException, OSError) as error:
-            text = failure_text("HEAD", url, error, report.conn_id)
-            report.fail(HOST, text, "Check the field 'host', the network, the proxy and the certificates.")
-            return
-    report.ok(HOST, f"the API's host answers (status {status} without a token)")
 
 
 def _look_for_refresh_token(report: Report, snapshot: Snapshot) -> None:
@@ -115,10 +89,6 @@ def _hurried(account: Account) -> Account:
     transport = account.client.transport
     transport = replace(transport, timeout=min(transport.timeout, PATIENCE))
     return replace(account, client=replace(account.client, transport=transport))
-
-
-def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 class _Nowhere:

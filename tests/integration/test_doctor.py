@@ -40,7 +40,7 @@ class Case:
         self.path = path
         self.document = {"refresh_token": "first-refresh-token"}
         self.extra = {"oauth_url": server.token_url, "store": "file", "file_path": str(path)}
-        self.parts = {"conn_type": "oauth2", "host": "https://api.example.com", "login": server.client_id}
+        self.parts = {"conn_type": "oauth2", "host": server.api_url, "login": server.client_id}
         self.parts |= {"password": server.client_secret, "schema": None, "port": None}
         self.place = None
         self.waiting = None
@@ -109,7 +109,7 @@ def test_a_healthy_connection(case):
     # In the order in which a person would look.
     checks = list(dict.fromkeys(finding.check for finding in case.report.findings))
     assert checks == [
-        "connection", "keys", "store", "token endpoint", "clock", "fallback store", "grant", "access token",
+        "connection", "keys", "store", "token endpoint", "clock", "host", "fallback store", "grant", "access token",
     ]  # fmt: skip
     assert any("can be written" in line for line in lines)
 
@@ -150,7 +150,8 @@ def test_a_host_without_tls(case):
 
 def test_a_missing_secret(case):
     case.parts["password"] = None
-    case.found("fail keys", "client secret")
+    lines = case.found("fail keys", "client secret")
+    assert not any(line.startswith(("ok keys", "warn keys")) for line in lines), "one line says all of the keys"
 
 
 def test_unsafe_and_incomplete(case):
@@ -207,9 +208,15 @@ def test_what_the_server_does_not_list(case):
 @pytest.mark.parametrize(
     ("answer", "level", "says"),
     [
-        (Answer(200, "<html>"), "warn", "not as a token endpoint does"),
+        (Answer(200, "<html>"), "fail", "some other page"),
+        (Answer(204, ""), "fail", "some other page"),
+        (Answer(200, {"ok": False, "error": "invalid_arguments"}), "ok", "200"),
         (Answer(302, b"", {"Location": "https://x"}), "fail", "redirect"),
-        (Answer(404, {"error": "nothing here"}), "ok", "404"),
+        (Answer(404, {"error": "nothing here"}), "fail", "no token endpoint"),
+        (Answer(405, {"error": "method not allowed"}), "fail", "no token endpoint"),
+        (Answer(410, {"error": "gone"}), "fail", "no token endpoint"),
+        (Answer(429, {"error": "rate_limited"}), "warn", "takes no more requests"),
+        (Answer(403, "<html>"), "warn", "not as a token endpoint does"),
         (Answer(404, "<html>"), "fail", "no token endpoint"),
         (Answer(503, ""), "warn", "trouble"),
         (Answer(400, {"error": "invalid_request"}), "ok", "400"),
@@ -222,6 +229,54 @@ def test_the_token_endpoint(case, answer, level, says):
     sent = case.server.requests_to("/probe")[-1]
     assert sent.body == b""
     assert sent.header("Authorization") is None
+
+
+def test_a_server_that_answers_404_to_clients_that_it_does_not_know(case):
+    """As GitHub does."""
+    case.extra["oauth_url"] = case.server.url + "/login/oauth/access_token"
+    for body, level in (({"error": "Not Found"}, "ok"), ("<html>", "fail")):
+        case.server.routes["/login/oauth/access_token"] = lambda _, body=body: Answer(404, body)
+        case.found(f"{level} token endpoint", "404")
+
+
+def test_a_server_that_says_itself_what_an_error_is(case):
+    case.server.routes["/probe"] = lambda _: Answer(200, {"status": 7})
+    case.extra |= {"oauth_url": case.server.url + "/probe", "error_in_200": {"path": "$.status", "pattern": "^7$"}}
+    case.found("warn token endpoint", "not as a token endpoint does")
+
+
+def test_the_host(case, server):
+    sent = len(server.requests)
+    case.found("ok host", "status 404")
+    (request,) = [request for request in server.requests[sent:] if request.path.startswith("/api")]
+    assert request.header("Authorization") is None
+
+    case.parts["host"] = "http://127.0.0.1:1/api"
+    case.found("fail host", "got no answer", "field 'host'")
+    case.parts["host"] = "htps://api.example.com"
+    lines = case.lines()
+    assert any(line.startswith(("fail host", "fail keys")) and "htps" in line for line in lines), lines
+    with ScriptedServer(tls=True) as other:
+        case.parts["host"] = other.api_url
+        case.found("fail host", "certificate")
+        case.extra["verify"] = other.ca_file
+        case.found("ok host")
+
+
+def test_a_host_that_the_token_endpoint_names(case, server):
+    case.parts["host"] = "{instance_url}/api"
+    assert not any("host:" in line for line in case.lines()), "there was no refresh yet"
+    case.keep(response={"instance_url": server.url})
+    case.found("ok host", "status")
+    case.keep(response={"api_domain": server.url})
+    case.found("fail host", "'instance_url'", "It has: api_domain")
+
+
+def test_a_callback_needs_no_token_endpoint(case, monkeypatch):
+    monkeypatch.setattr(compat, "callback_prefixes", lambda: ["json"])
+    del case.extra["oauth_url"]
+    case.extra["callback"] = "json:loads"
+    assert not any(line.split()[1].startswith("token") for line in case.found("ok host"))
 
 
 def test_a_server_that_is_not_there_and_a_certificate_that_does_not_verify(case):
@@ -242,9 +297,20 @@ def test_the_clock(case, monkeypatch):
 
 def test_the_store(case):
     case.document = None
-    assert len(case.found("fail store", "does not exist")) == 3
+    lines = case.found("fail store", "does not exist")
+    # The rest is looked at all the same.
+    for beginning in ("ok token endpoint", "ok clock", "ok host", "warn grant: no refresh token is entered"):
+        assert any(line.startswith(beginning) for line in lines), lines
+    case.extra["refresh_token"] = "entered-by-hand-1"
+    case.found("warn grant: the refresh token", "a newer one is not known")
+    case.parts["password"] = None
+    lines = case.found("warn keys: without the store", "client secret", "mend the store first")
+    assert not any(line.startswith("ok keys") for line in lines)
+    case.parts["password"] = case.server.client_secret
     case.extra["store"] = "vault"
-    case.found("fail keys", "vault_conn_id")
+    lines = case.found("fail keys", "vault_conn_id")
+    assert any(line.startswith("ok token endpoint") for line in lines)
+    assert not any(line.startswith("ok keys") for line in lines)
 
 
 def test_a_store_that_cannot_be_written(case, monkeypatch):

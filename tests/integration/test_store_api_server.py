@@ -215,7 +215,11 @@ def test_the_doctor_asks_the_route_and_writes_nothing(server, user, level, says)
     with ScriptedServer() as authorization:
         extra = {"oauth_url": authorization.token_url, "refresh_token": "entered-SECRET", "api_conn_id": api}
         server.define(
-            name, host="https://api", login=authorization.client_id, password="client-SECRET", extra=json.dumps(extra)
+            name,
+            host=authorization.api_url,
+            login=authorization.client_id,
+            password="client-SECRET",
+            extra=json.dumps(extra),
         )
         access = {"host": "127.0.0.1", "port": server.port, "login": user, "password": server.passwords[user]}
         server.define(api, **{**access, "conn_type": "http"})

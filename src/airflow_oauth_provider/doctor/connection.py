@@ -41,7 +41,7 @@ def look_up(report: Report) -> Any | None:
 
 
 def read_keys(report: Report, connection: Any) -> Settings | None:
-    """Check each key of ``extra``; return the settings, None where they cannot be used."""
+    """Check each key of ``extra`` by itself; return the settings, None where they cannot be used."""
     conn_id = report.conn_id
     try:
         extra = Extra(conn_id, connection.extra, {"host": connection.host})
@@ -69,7 +69,6 @@ def read_keys(report: Report, connection: Any) -> Settings | None:
     except ConfigurationError as error:
         report.fail(KEYS, str(error))
         return None
-    report.ok(KEYS, "every key of its extra has a value that can be used")
     if settings.transport.verify is False:
         report.warn(
             KEYS,
@@ -79,3 +78,8 @@ def read_keys(report: Report, connection: Any) -> Settings | None:
     if not settings.base_url:
         report.warn(KEYS, "there is no host: operators need the whole URL of each call", "Enter the API's base URL.")
     return settings
+
+
+def say_keys_are_right(report: Report) -> None:
+    """Note that the keys are right together as well, so that an account could be made of them."""
+    report.ok(KEYS, "every key of its extra has a value that can be used")

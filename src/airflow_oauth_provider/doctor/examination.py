@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider.doctor import connection, server, store, tokens
+from airflow_oauth_provider.doctor import connection, host, server, store, tokens
 from airflow_oauth_provider.doctor.report import Report
 
 
@@ -19,9 +19,14 @@ def examine(conn_id: str) -> Report:
     if settings is None:
         return report
     snapshot = store.read(report, settings)
+    account = snapshot.account if snapshot else store.account_without(report, settings)
+    if account is not None:
+        server.check(report, account)
+    host.check(report, settings, snapshot)
     if snapshot is None:
+        if account is not None:
+            tokens.check_entered(report, account)
         return report
-    server.check(report, snapshot.account)
     store.check_writable(report, settings, snapshot)
     store.check_fallback(report, snapshot)
     tokens.check(report, snapshot)

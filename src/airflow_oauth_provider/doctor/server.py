@@ -6,6 +6,7 @@ import json
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_oauth_provider.account import Account
 from airflow_oauth_provider.doctor.report import Report
@@ -21,10 +22,17 @@ CLOCK = "clock"
 
 #: Seconds by which clocks may differ. Signed assertions are refused beyond some minutes, often less.
 MOST_SKEW = 30.0
+#: Where GitHub, and GitHub Enterprise, answer 404 to a client that they do not know, as one without a name.
+_GITHUBS_PATH = "/login/oauth/access_token"
 
 
 def check(report: Report, account: Account) -> None:
-    """Look at metadata, token endpoint, clock, and the key that tokens are bound to."""
+    """Look at metadata, token endpoint, clock, and the key that tokens are bound to.
+
+    Says nothing where a callback fetches the tokens and no server is named.
+    """
+    if not account.client.issuer and not account.client.token_url:
+        return
     metadata = _check_discovery(report, account) if account.client.issuer else {}
     if metadata is None:
         return
@@ -83,24 +91,38 @@ def _check_endpoint(report: Report, account: Account, url: str) -> HttpAnswer | 
     except errors.OAuth2ProtocolError as failure:
         report.fail(ENDPOINT, str(failure), "Check the address, the network, the proxy and the certificates.")
         return None
-    said = f"{answer.endpoint} answered {answer.status}"
-    if _is_oauth(answer):
-        secure = " over TLS" if url.startswith("https:") else ""
-        report.ok(ENDPOINT, f"{said}{secure} to an empty request, as a token endpoint does")
-    elif 300 <= answer.status < 400:
-        report.fail(ENDPOINT, f"{said}: a redirect", "Credentials do not follow redirects: enter where it leads to.")
-    elif answer.status >= 500:
-        report.warn(ENDPOINT, f"{said}: the server has trouble now")
-    elif answer.status in (404, 405, 410):
-        report.fail(ENDPOINT, f"{said}: there is no token endpoint", "Check the address in the vendor's documentation.")
-    else:
-        report.warn(ENDPOINT, f"{said}, but not as a token endpoint does", "Check the address.")
+    _judge(report, account, url, answer)
     return answer
 
 
-def _is_oauth(answer: HttpAnswer) -> bool:
-    if not 400 <= answer.status < 500:
-        return False
+def _judge(report: Report, account: Account, url: str, answer: HttpAnswer) -> None:
+    """Say whether it is a token endpoint that has answered. What says most of the address comes first."""
+    status, said = answer.status, f"{answer.endpoint} answered {answer.status} to an empty request"
+    elsewhere = "Check the address in the vendor's documentation."
+    if 300 <= status < 400:
+        report.fail(ENDPOINT, f"{said}: a redirect", "Credentials do not follow redirects: enter where it leads to.")
+    elif status >= 500:
+        report.warn(ENDPOINT, f"{said}: the server has trouble now")
+    elif status == 429:
+        report.warn(
+            ENDPOINT,
+            f"{said}: it takes no more requests for now, so that it is not known whether this is a token endpoint",
+            "Run this again later.",
+        )
+    elif status in (404, 405, 410) and not (_names_error(answer) and urlsplit(url).path == _GITHUBS_PATH):
+        # Before the body: most APIs say in JSON, too, that there is nothing at an address.
+        report.fail(ENDPOINT, f"{said}: there is no token endpoint", elsewhere)
+    elif _names_error(answer):
+        secure = ", over TLS" if url.startswith("https:") else ""
+        report.ok(ENDPOINT, f"{said} with an error as a token endpoint does{secure}")
+    elif status < 300 and account.client.dialect.error_mark is None:
+        report.fail(ENDPOINT, f"{said}: a token endpoint would have refused it; this is some other page", elsewhere)
+    else:
+        report.warn(ENDPOINT, f"{said}, but not as a token endpoint does", elsewhere)
+
+
+def _names_error(answer: HttpAnswer) -> bool:
+    """Tell whether it has the member ``error`` of RFC 6749 section 5.2; some vendors send it with status 200."""
     try:
         members = json.loads(answer.body)
     except (ValueError, RecursionError):

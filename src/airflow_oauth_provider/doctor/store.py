@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from airflow_oauth_provider import compat, lineage
-from airflow_oauth_provider.account import Snapshot
+from airflow_oauth_provider.account import Account, Snapshot
+from airflow_oauth_provider.doctor import connection
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreError, StoreNotWritable
 from airflow_oauth_provider.settings import Settings
@@ -27,9 +28,10 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
     try:
         snapshot = ConnectionSource(report.conn_id).load()
     except (ConfigurationError, StoreError) as failure:
-        about = CHECK if isinstance(failure, StoreError | StoreNotWritable) else "keys"
+        about = CHECK if isinstance(failure, StoreError | StoreNotWritable) else connection.KEYS
         report.fail(about, str(failure))
         return None
+    connection.say_keys_are_right(report)
     name = snapshot.store.name
     chosen = " (that is what 'auto' stands for here)" if settings.store.kind == "auto" else ""
     report.ok(CHECK, f"the store {name!r}{chosen} can be read")
@@ -48,6 +50,20 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
             )
     warn_of_one_key(report, snapshot.store)
     return snapshot
+
+
+def account_without(report: Report, settings: Settings) -> Account | None:
+    """Return what the connection alone says, where its store could not be read; None where that is not enough."""
+    try:
+        return settings.account()
+    except ConfigurationError as missing:
+        if not any(found.level == "fail" and found.check == connection.KEYS for found in report.findings):
+            report.warn(
+                connection.KEYS,
+                f"without the store: {missing}",
+                "If that is in the store, nothing is wrong with the connection; mend the store first.",
+            )
+        return None
 
 
 def warn_of_one_key(report: Report, store: TokenStore) -> None:

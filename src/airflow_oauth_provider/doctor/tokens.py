@@ -28,6 +28,19 @@ def check(report: Report, snapshot: Snapshot) -> None:
     _check_refresh(report, record)
 
 
+def check_entered(report: Report, account: Account) -> None:
+    """Say what is known of the grant while the store cannot be read."""
+    if not account.rotates:
+        return
+    entered = account.entered.refresh_token
+    there = f"the refresh token {fingerprint(entered)} is" if entered else "no refresh token is"
+    report.warn(
+        GRANT,
+        f"{there} entered in the connection; whether the store has a newer one is not known",
+        "Mend the store, and look again. Sign in again only if the store has none either.",
+    )
+
+
 def _check_grant(report: Report, account: Account, record: Record, stored: Record | None) -> bool:
     """Tell whether there is a refresh token that may work."""
     if not record.refresh_token:
@@ -38,7 +51,7 @@ def _check_grant(report: Report, account: Account, record: Record, stored: Recor
         )
         return False
     dead = record.dead
-    if dead is not None and dead.token_fingerprint == fingerprint(record.refresh_token):
+    if dead is not None and lineage.is_dead(account, record):
         report.fail(
             GRANT,
             f"dead since {_date(dead.at)}: the server answered {dead.error}. {dead.hint}".strip(),
@@ -74,7 +87,9 @@ def _check_end(report: Report, account: Account, record: Record) -> None:
 def _check_access_token(report: Report, account: Account, record: Record) -> None:
     if record.access_token is None:
         if account.policy.when == "never":
-            report.fail(ACCESS, "there is none, and refresh_when is 'never'", advice.never_refreshed(account.conn_id))
+            report.fail(
+                ACCESS, "there is none, and refresh_when is 'never'", advice.never_refreshed(account.conn_id, False)
+            )
         else:
             report.ok(ACCESS, "there is none; the first task fetches one")
         return
