@@ -64,9 +64,9 @@ _CONFIG: dict[str, Any] = {
     "description": "Settings of the OAuth 2.0 provider (airflow-oauth-provider).",
     "options": {
         "fallback_path": {
-            "description": "Directory in which rotated tokens are kept, encrypted with the Fernet key, while "
-            "the store of a connection cannot be written. Empty: a directory below AIRFLOW_HOME. All "
-            "workers of a deployment should see the same one.",
+            "description": "Directory in which rotated tokens are kept while the store of a connection cannot be "
+            "written, encrypted with a key that is made from the refresh token that was spent for them. Empty: a "
+            "directory below AIRFLOW_HOME. All workers of a deployment should see the same one.",
             "version_added": "0.1.0",
             "type": "string",
             "example": "/opt/airflow/oauth2-fallback",
