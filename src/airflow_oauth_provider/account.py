@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
 from airflow_oauth_provider.stores.base import TokenStore
-from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.stores.record import Record, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,22 @@ class Account:
             "timeout": self.client.transport.timeout,
             "response": dict(record.response),
         }
+
+    def mark_of(self, refresh_token: str | None) -> str:
+        """Return the mark of ``refresh_token`` in the hands of this client, at this server.
+
+        A server refuses it to any other client as it refuses a dead one (RFC 6749 section 5.2), so that a refusal says
+        nothing any more once the client or the server in the connection is another one.
+        """
+        client = self.client
+        where = [client.client_id, client.token_url, client.refresh_url, client.issuer]
+        return fingerprint("\n".join([refresh_token or "", *where])) or ""
+
+    @property
+    def identity(self) -> str:
+        """Mark of the grant, client and server by which access tokens come."""
+        client = self.client
+        return fingerprint("\n".join([self.grant_type, client.client_id, client.token_url, client.issuer])) or ""
 
     @property
     def rotates(self) -> bool:

@@ -14,8 +14,13 @@ def _at(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def never_refreshed(conn_id: str) -> str:
-    """For ``refresh_when: never`` without a usable access token."""
+def never_refreshed(conn_id: str, has_token: bool) -> str:
+    """For ``refresh_when: never`` where a refresh is asked for."""
+    if has_token:
+        return (
+            f"Connection {conn_id!r}: refresh_when is 'never', so its access token is not refreshed. Enter another "
+            "one, or set refresh_when to 'expired'. RefreshTokenOperator has no place in such a DAG."
+        )
     return (
         f"Connection {conn_id!r}: refresh_when is 'never', and there is no usable access token. "
         "Enter an access token, or set refresh_when to 'expired'."
@@ -58,6 +63,14 @@ def answer_lost(at: float) -> str:
     return (
         f"The answer to the token request of {_at(at)} was lost. If the server had rotated the refresh token by "
         "then, and grants no grace period, the new one is lost."
+    )
+
+
+def answer_useless(at: float) -> str:
+    """For a complete answer without the token."""
+    return (
+        f"The server answered the token request of {_at(at)} with something else than a token. If it had rotated the "
+        "refresh token by then, the new one is lost."
     )
 
 

@@ -40,7 +40,7 @@ class TokenInHand:
         if policy.when in ("expired", "always"):
             self._stale_at = self._ends_at - freshness.wanted(record, policy.leeway, 0.0)
         elif policy.when == "interval":
-            self._stale_at = now + policy.interval - freshness.age(record, wall)
+            self._stale_at = min(self._ends_at, now + policy.interval - freshness.age(record, wall))
         else:
             self._stale_at = math.inf  # only the API's 401 tells
         if not same:
@@ -69,6 +69,13 @@ class TokenInHand:
         fresh = now < self._stale_at and wanted_end < self._ends_at
         quiet = now < self._quiet_until and now < self._ends_at
         return replace(held, refreshed=False, rotated=False) if fresh or quiet else None
+
+    def working(self, demand: Demand) -> Outcome | None:
+        """Return what is in hand if it works for as long as ``demand`` wants, however stale it is; changes nothing."""
+        held = self._outcome
+        if held is None or demand.force or held.record.access_token in (None, demand.rejected):
+            return None
+        return replace(held, refreshed=False, rotated=False) if self.left > demand.min_ttl else None
 
     def serve_for_want_of_better(self, demand: Demand, warning: str) -> Outcome | None:
         """Return what is in hand if it works at all, and keep on serving it for a while.

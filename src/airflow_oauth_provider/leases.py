@@ -45,14 +45,34 @@ class LeaseWatch:
         self._clock = clock
         self._first_seen: dict[str, float] = {}
         self._own: set[str] = set()
+        self._held: set[str] = set()
 
-    def claim(self, owner: str) -> None:
-        """Note that ``owner`` is a lease of this process, which knows by itself when it is done with it."""
+    def hold(self, owner: str) -> None:
+        """Note that this process refreshes under the lease ``owner``, from before it is written.
+
+        As long as it does, the lease binds everybody, this process too: a signal handler may want a token in the middle
+        of a refresh.
+        """
         self._own.add(owner)
+        self._held.add(owner)
+
+    def end(self, owner: str) -> None:
+        """Note that nothing is done under ``owner`` any more, even where it stays in the store."""
+        self._held.discard(owner)
+
+    def disown(self, owner: str) -> None:
+        """Note that somebody else may be at work where ``owner`` stands: it has to run out, as any other's."""
+        self._own.discard(owner)
+        self._held.discard(owner)
+
+    def forget(self) -> None:
+        """Forget which leases are this process's own: after a fork they are another's."""
+        self._own.clear()
+        self._held.clear()
 
     def is_over(self, lease: Lease) -> bool:
         """Tell whether ``lease`` binds nobody any more."""
-        if lease.owner in self._own:
+        if lease.owner in self._own and lease.owner not in self._held:
             return True
         now = self._clock.elapsed()
         if lease.owner not in self._first_seen:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from airflow_oauth_provider.account import Account
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 from airflow_oauth_provider.stores.record import Record, fingerprint
@@ -29,6 +31,9 @@ def current(account: Account, stored: Record | None) -> Record:
             access_token=entered.access_token,
             expires_in=entered.expires_at,  # counted from issued_at, which is 0: the epoch
         )
+    if stored.issued_for not in (None, account.identity):
+        # Somebody else's, and for another server perhaps: the connection has been changed since.
+        stored = replace(stored, access_token=None, expires_in=None)
     if mark is None or mark == stored.entered_fingerprint or stored.has_replaced(mark):
         return stored
     old_mark = stored.entered_fingerprint
@@ -80,6 +85,15 @@ def with_used_up(record: Record) -> tuple[str, ...]:
     return (*record.used_up, *([mark] if mark and mark not in record.used_up else []))[-MAX_SUPERSEDED:]
 
 
+def is_dead(account: Account, record: Record) -> bool:
+    """Tell whether the refresh token of ``record`` is known to be of no more use to ``account``."""
+    if record.dead is None:
+        return False
+    # The plain mark is that of one that was revoked on purpose: no client can use it.
+    marks = fingerprint(record.refresh_token), account.mark_of(record.refresh_token)
+    return record.dead.token_fingerprint in marks
+
+
 def has_moved_on(base: Record, stored: Record) -> bool:
     """Tell whether ``stored`` is newer than ``base``, so that what grew from ``base`` must not be written over it.
 
@@ -88,4 +102,7 @@ def has_moved_on(base: Record, stored: Record) -> bool:
     """
     if stored.generation > base.generation:
         return True
-    return base.entered_fingerprint is not None and base.entered_fingerprint in stored.superseded
+    mark = stored.entered_fingerprint
+    # Of another sign-in, unless of an earlier one: a person may also have removed the record and begun a new one, which
+    # counts from zero and knows nothing of the old sign-in.
+    return mark != base.entered_fingerprint and mark not in base.superseded

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,6 +48,17 @@ PATIENCE_WITH_A_WORKING_TOKEN = 2.0
 LONGEST_PAUSE = 60.0
 
 
+_managers: weakref.WeakSet[TokenManager] = weakref.WeakSet()
+
+
+def _renew_managers() -> None:
+    for manager in _managers:
+        manager.renew_after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_managers)
+
+
 class TokenManager:
     """Hands out the access token of one connection, and has it refreshed when that is due.
 
@@ -81,6 +94,12 @@ class TokenManager:
         self._conn_id = ""
         self._prover: Prover | None = None
         self._lock = threading.RLock()
+        _managers.add(self)
+
+    def renew_after_fork(self) -> None:
+        """Begin anew in a child process: the threads that held locks and leases are the parent's."""
+        self._lock = threading.RLock()
+        self._watch.forget()
 
     def access_token(self, *, min_ttl: float = 0.0, rejected: str | None = None) -> str:
         """Return an access token to send now; see :meth:`obtain`.
@@ -103,12 +122,13 @@ class TokenManager:
 
     def token_in_hand(self) -> str | None:
         """Return the access token if it is fresh and known without asking anybody; never blocks."""
-        if not self._lock.acquire(blocking=False):
+        lock = self._lock
+        if not lock.acquire(blocking=False):
             return None
         try:
             held = self._in_hand.serve(Demand())
         finally:
-            self._lock.release()
+            lock.release()
         return None if held is None else held.record.access_token
 
     def obtain(self, demand: Demand) -> Outcome:
@@ -126,19 +146,27 @@ class TokenManager:
         :raises RefreshTimeout: when other workers hold the lease for too long.
         :raises RefreshTooEarly: when the vendor wants the refresh later than a task should wait.
         """
-        with self._lock:
-            in_hand = self._in_hand.serve(demand)
-            if in_hand is not None:
-                return in_hand
-            try:
-                with self._named():
-                    return self._until_served(demand)
-            except (TokenRequestError, StoreUnavailable, RefreshTimeout, RefreshTooEarly) as failure:
-                served = self._in_hand.serve_for_want_of_better(demand, str(failure))
-                if served is None:
-                    raise
-                log.warning("%s The token at hand still works and is served.", failure)
-                return served
+        lock = self._lock
+        if not lock.acquire(timeout=PATIENCE_WITH_A_WORKING_TOKEN):
+            working = self._in_hand.working(demand)  # while another thread refreshes
+            if working is not None:
+                return working
+            lock.acquire()
+        try:
+            return self._in_hand.serve(demand) or self._obtain(demand)
+        finally:
+            lock.release()
+
+    def _obtain(self, demand: Demand) -> Outcome:
+        try:
+            with self._named():
+                return self._until_served(demand)
+        except (TokenRequestError, StoreUnavailable, RefreshTimeout, RefreshTooEarly) as failure:
+            served = self._in_hand.serve_for_want_of_better(demand, str(failure))
+            if served is None:
+                raise
+            log.warning("%s The token at hand still works and is served.", failure)
+            return served
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -211,19 +239,18 @@ class TokenManager:
             return False
         if policy.when == "always" and not self._refreshed_once:
             return demand.rejected is None
-        if policy.when == "interval":
+        if policy.when == "interval" and self._in_hand.left > demand.min_ttl:
             return freshness.age(record, now) >= policy.interval
         return self._in_hand.left <= freshness.wanted(record, policy.leeway, demand.min_ttl)
 
     def _check_refreshable(self, account: Account, record: Record) -> None:
         """Refuse, before anything is sent, what cannot succeed."""
         if account.policy.when == "never":
-            raise ConfigurationError(advice.never_refreshed(account.conn_id))
+            raise ConfigurationError(advice.never_refreshed(account.conn_id, bool(record.access_token)))
         if account.rotates and not record.refresh_token:
             raise ConfigurationError(advice.no_refresh_token(account.conn_id, account.hint))
-        dead = record.dead
-        if dead is not None and dead.token_fingerprint == fingerprint(record.refresh_token):
-            raise ReauthorizationRequired(advice.dead_grant(account.conn_id, dead))
+        if record.dead is not None and lineage.is_dead(account, record):
+            raise ReauthorizationRequired(advice.dead_grant(account.conn_id, record.dead))
 
     def _may_not_yet(self, account: Account, record: Record, demand: Demand) -> bool:
         """Keep to the vendor's minimum interval and the server's ``Retry-After``; return whether that took time."""

@@ -31,7 +31,7 @@ from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 from airflow_oauth_provider.outcome import Outcome
 from airflow_oauth_provider.safekeeping import HeldLease, Safekeeping, Superseded
-from airflow_oauth_provider.stores.record import DeadGrant, Lease, Record, fingerprint
+from airflow_oauth_provider.stores.record import DeadGrant, Lease, Record
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,14 @@ class Refresher:
         :raises BeginAnew: when somebody else was faster.
         :raises OAuth2Error: see :meth:`airflow_oauth_provider.manager.TokenManager.obtain`.
         """
-        account = snapshot.account
         held = self._take_lease(snapshot, record)
+        try:
+            return self._refresh_under(held)
+        finally:
+            self._watch.end(held.owner)
+
+    def _refresh_under(self, held: HeldLease) -> Outcome:
+        account = held.snapshot.account
         try:
             answer, sent_at = self._spend(held)
         except errors.InvalidGrant as refusal:
@@ -127,17 +133,16 @@ class Refresher:
         lease = Lease(uuid.uuid4().hex, budget.total, self._clock.now())
         leased = replace(record, lease=lease, interrupted=interrupted)
         began = self._clock.elapsed()
-        self._watch.claim(lease.owner)
+        self._watch.hold(lease.owner)
         try:
-            version = snapshot.store.write(leased, if_version=snapshot.version)
+            version = _write_lease(snapshot, leased)
         except StaleVersion:
+            # A store that cannot compare and set leaves a doubtful lease where it is, to keep others away.
+            self._watch.disown(lease.owner)
             raise BeginAnew from None
-        except StoreUnavailable:
-            # Perhaps only the answer was lost: then the lease stands, and it is ours.
-            stored = snapshot.store.read()
-            if stored.record != leased or stored.version is None:
-                raise
-            version = stored.version
+        except BaseException:
+            self._watch.end(lease.owner)
+            raise
         return HeldLease(snapshot, leased, version, began, budget, interrupted)
 
     def _spend(self, held: HeldLease) -> tuple[TokenAnswer, float]:
@@ -192,13 +197,10 @@ class Refresher:
         if not account.rotates:
             self._release(held)
             return advice.configuration_error(account, refusal)
-        fresh = self._source.load()
-        record = lineage.current(fresh.account, fresh.record)
-        entered_anew = record.entered_fingerprint != held.record.entered_fingerprint
-        if entered_anew or lineage.has_moved_on(held.record, record):
+        if self._others_went_on(held):
             self._release(held)
             return BeginAnew()
-        mark = fingerprint(held.record.refresh_token) or ""
+        mark = account.mark_of(held.record.refresh_token)
         hints = [held.interrupted or "", advice.bound_refresh_token() if _is_bound(account) else ""]
         dead = DeadGrant(mark, refusal.code, self._clock.now(), " ".join(hint for hint in hints if hint))
         used_up = lineage.with_used_up(held.record)
@@ -211,6 +213,17 @@ class Refresher:
             log.warning("Connection %r: could not write down that its grant is dead: %s", account.conn_id, failure)
         return ReauthorizationRequired(advice.dead_grant(account.conn_id, dead, refusal.description))
 
+    def _others_went_on(self, held: HeldLease) -> bool:
+        try:
+            fresh = self._source.load()
+        except OAuth2Error as failure:
+            # The dead mark is for this refresh token only, and is written under the version of the lease.
+            log.warning("Connection %r: not read again after the refusal: %s", held.conn_id, failure)
+            return False
+        record = lineage.current(fresh.account, fresh.record)
+        entered_anew = record.entered_fingerprint != held.record.entered_fingerprint
+        return entered_anew or lineage.has_moved_on(held.record, record)
+
     def _failed(self, held: HeldLease, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
         """Give the lease back and return what the caller is to see."""
         message = f"Connection {held.conn_id!r}: {failure}"
@@ -221,6 +234,9 @@ class Refresher:
             if left and is_new and held.snapshot.account.rotates:
                 self._save_what_is_left(held, left)
             else:
+                has_token = isinstance(failure, errors.WrongTokenType)  # and no other refresh token
+                if failure.is_whole and 200 <= failure.status < 300 and not has_token:
+                    held.interrupted = advice.answer_useless(self._clock.now())
                 self._release(held)
             return MalformedAnswer(message)
         if isinstance(failure, errors.NotConnected) and failure.lasting:
@@ -265,6 +281,17 @@ def _is_bound(account: Account) -> bool:
     return account.client.dpop_key is not None and account.client.auth_method == "none"
 
 
+def _write_lease(snapshot: Snapshot, leased: Record) -> str:
+    try:
+        return snapshot.store.write(leased, if_version=snapshot.version)
+    except StoreUnavailable:
+        # Perhaps only the answer was lost: then the lease stands, and it is ours.
+        stored = snapshot.store.read()
+        if stored.record != leased or stored.version is None:
+            raise
+        return stored.version
+
+
 class _Attempts:
     """Counts token requests, and tells which failure allows another one.
 
@@ -281,9 +308,7 @@ class _Attempts:
         self._made += 1
         if isinstance(failure, errors.NotConnected) and failure.lasting:
             return False
-        if isinstance(failure, errors.WrongTokenType):
-            return False
-        if isinstance(failure, errors.MalformedAnswer) and (failure.refresh_token or not 200 <= failure.status < 300):
+        if isinstance(failure, errors.MalformedAnswer) and (failure.is_whole or not 200 <= failure.status < 300):
             return False
         self.lost += _may_have_been_served(failure)
         if self.lost > 1 or (self.lost == 1 and not self._resend_lost_answer):
@@ -298,7 +323,8 @@ class _Attempts:
 def _may_have_been_served(failure: errors.OAuth2ProtocolError) -> bool:
     """Tell whether the server may have rotated the refresh token, though its answer brought none."""
     if isinstance(failure, errors.ServerFailure):
-        return failure.status not in (429, 503)
+        # A 503 that names no time may be a gateway's, whose connection to the server broke after the request.
+        return failure.status != 429 and not (failure.status == 503 and failure.retry_after is not None)
     return isinstance(failure, errors.LostAnswer | errors.MalformedAnswer)
 
 
@@ -310,11 +336,16 @@ def _grown(account: Account, old: Record, answer: TokenAnswer, sent_at: float) -
         superseded=old.superseded,
         used_up=old.used_up,
         access_token=answer.access_token,
-        refresh_token=(answer.refresh_token or old.refresh_token) if account.rotates else None,
+        # Another grant, perhaps for a moment or by mistake, leaves the refresh token alone.
+        refresh_token=(answer.refresh_token if account.rotates else None) or old.refresh_token,
         token_type=answer.token_type,
         scope=answer.scope or old.scope or account.options.scope or None,
         issued_at=sent_at,
         expires_in=answer.expires_in,
-        refresh_expires_at=refresh_end.after(account.policy, old, answer, sent_at) if account.rotates else None,
+        issued_for=account.identity,
+        refresh_expires_at=(
+            refresh_end.after(account.policy, old, answer, sent_at) if account.rotates else old.refresh_expires_at
+        ),
         response=dict(answer.others),
+        others=old.others,
     )

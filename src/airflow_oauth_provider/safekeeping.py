@@ -47,6 +47,11 @@ class HeldLease:
         return self.snapshot.account.conn_id
 
     @property
+    def owner(self) -> str:
+        """The lease's unique name."""
+        return self.record.lease.owner if self.record.lease else ""
+
+    @property
     def spend_until(self) -> float:
         """Elapsed time at which the last token request must have ended."""
         return self.began + self.budget.spend
@@ -189,7 +194,7 @@ class Safekeeping:
                 held.conn_id,
             )
             raise Superseded
-        if other.lease is None or self._watch.is_over(other.lease):
+        if other.lease is None or other.lease.owner == held.owner or self._watch.is_over(other.lease):
             return
         self._copy(held, new, work, until=self._clock.elapsed() + held.budget.rescue)
         Pauses(self._clock, first=0.3).wait()

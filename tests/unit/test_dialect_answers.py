@@ -141,3 +141,43 @@ def test_what_is_no_path_says_so(path, library, request):
         request.getfixturevalue("no_library")
     with pytest.raises(json_paths.BadPathError):
         json_paths.check(path)
+
+
+class TestTokensElsewhere:
+    """An answer that came whole and has the tokens where nobody looked: nothing of it may be lost."""
+
+    def parsed(self, body):
+        answer = HttpAnswer("https://login.example.com/token", 200, {}, json.dumps(body).encode())
+        with pytest.raises(errors.MalformedAnswer) as caught:
+            parse_token_answer(answer)
+        return caught.value
+
+    @pytest.mark.parametrize(
+        ("body", "place"),
+        [
+            ({"data": {"access_token": "at", "refresh_token": "rt-2"}}, "$.data.access_token"),
+            ({"data": [{"x": 1}, {"access_token": "at", "refresh_token": "rt-2"}]}, "$.data[1].access_token"),
+            ({"the-tokens": {"access_token": "at", "refresh_token": "rt-2"}}, "$['the-tokens'].access_token"),
+        ],
+    )
+    def test_the_error_says_where_and_keeps_the_refresh_token(self, body, place):
+        failure = self.parsed(body)
+        assert f"A token stands at {place}" in str(failure)
+        assert failure.refresh_token == "rt-2"
+        assert failure.is_whole
+        assert "rt-2" not in str(failure)
+        assert json_paths.find(place, body) == "at"
+
+    def test_a_refresh_token_that_stands_alone_is_not_taken_for_one(self):
+        """It may be the name of a field with a message."""
+        failure = self.parsed({"errors": {"refresh_token": "is not allowed here"}})
+        assert failure.refresh_token is None
+        assert failure.is_whole
+
+    def test_a_redirect_without_a_body_says_so(self):
+        answer = HttpAnswer(
+            "https://login.example.com/token", 302, {"location": "https://new.example.com/t?secret=1"}, b""
+        )
+        with pytest.raises(errors.MalformedAnswer, match=r"redirects to https://new\.example\.com/t, and") as caught:
+            parse_token_answer(answer)
+        assert "secret" not in str(caught.value)

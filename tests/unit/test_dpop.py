@@ -340,7 +340,7 @@ def test_a_lost_second_answer_is_a_lost_answer(wire):
 
 def test_the_second_request_has_the_time_that_is_left(wire, monkeypatch):
     times = iter([100.0, 100.0 + 20.0, 200.0, 200.0 + 1.0])
-    monkeypatch.setattr(token_endpoint.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(token_endpoint, "time", SimpleNamespace(monotonic=lambda: next(times)))
     wire.answers = [wants("one"), answer(GOOD), wants("two"), answer(GOOD)]
     refresh()
     refresh()
@@ -435,7 +435,7 @@ def test_a_rotated_refresh_token_outlives_an_access_token_of_the_wrong_type():
 
 def test_a_wrong_type_without_a_refresh_token_is_not_asked_for_again():
     world = World()
-    wrong = errors.WrongTokenType("not bound", status=200)
+    wrong = errors.WrongTokenType("not bound", status=200, is_whole=True)
     worker, _ = world.worker(Faults(token=[wrong]))
     with pytest.raises(exceptions.MalformedAnswer):
         worker.obtain(Demand(force=True))

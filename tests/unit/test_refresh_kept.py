@@ -10,11 +10,13 @@ import pytest
 
 from airflow_oauth_provider.account import RefreshPolicy
 from airflow_oauth_provider.exceptions import (
+    MalformedAnswer,
     ReauthorizationRequired,
     StoreNotWritable,
     StoreUnavailable,
     TokenRequestError,
 )
+from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.outcome import Demand
 from airflow_oauth_provider.stores.record import Lease, fingerprint
 from airflow_oauth_provider.uninterruptible import run_to_end
@@ -578,3 +580,109 @@ def test_a_store_that_does_not_know_whose_tokens_it_keeps():
     seam.always["store.write"] = "fail"
     with pytest.raises(StoreUnavailable, match=r"^Connection 'xero': store\.write: out of order"):
         World().worker(seam)[0].access_token()
+
+
+class TestConnectionChanges:
+    def test_another_grant_for_a_while_leaves_the_refresh_token_alone(self):
+        world = World(grace=0.0)
+        world.worker()[0].access_token()
+        kept = world.record.refresh_token
+        account = world.connection.account
+        world.connection.account = replace(account, grant_type="client_credentials")
+        world.pass_time(700)
+        world.worker()[0].access_token()
+        assert world.record.refresh_token == kept
+        world.connection.account = account
+        world.pass_time(700)
+        assert world.server.is_good(world.worker()[0].access_token())
+        assert (world.server.alive, world.server.reuses) == (True, 0)
+
+    @pytest.mark.parametrize("change", ["grant", "client", "server"])
+    def test_an_access_token_of_another_client_is_not_served(self, change):
+        world = World()
+        before = world.worker()[0].access_token()
+        account = world.connection.account
+        world.connection.account = {
+            "grant": replace(account, grant_type="client_credentials"),
+            "client": replace(account, client=replace(account.client, client_id="another")),
+            "server": replace(account, client=replace(account.client, token_url="https://other.example.com/token")),
+        }[change]
+        assert world.worker()[0].access_token() != before
+
+    def test_a_record_that_was_removed_and_begun_anew_is_not_overwritten(self):
+        """A person removes the record, as some messages say, and enters a new token while a worker refreshes."""
+        world = World(grace=0.0)
+        for _ in range(3):
+            world.worker()[0].access_token()
+            world.pass_time(700)
+
+        def meanwhile(call):
+            answer = call()
+            world.cell.record = None
+            world.cell.number += 1
+            world.sign_in_again()
+            world.worker()[0].access_token()
+            return answer
+
+        world.worker(Faults(token=[meanwhile]))[0].access_token()
+        assert world.server.is_good(world.worker()[0].access_token())
+        assert (world.server.alive, world.server.reuses) == (True, 0)
+
+    def test_a_refusal_counts_for_the_client_that_was_refused(self):
+        """RFC 6749 section 5.2: a refresh token that was issued to another client is refused as a dead one is."""
+        world = World()
+        account = world.connection.account
+        world.connection.account = replace(account, client=replace(account.client, client_id="wrong"))
+        refusal = errors.InvalidGrant("answered 400: invalid_grant", code="invalid_grant")
+        with pytest.raises(ReauthorizationRequired):
+            world.worker(Faults(token=[refusal]))[0].access_token()
+        with pytest.raises(ReauthorizationRequired):
+            world.worker()[0].access_token()
+        assert world.server.calls == []
+        world.connection.account = account
+        assert world.server.is_good(world.worker()[0].access_token())
+
+    def test_a_connection_that_cannot_be_read_after_a_refusal_leaves_no_lease(self):
+        world = World()
+        world.worker()[0].access_token()
+        world.server.revoke()
+        world.pass_time(700)
+        faults = Faults(connection=[None])
+        faults.always["connection"] = "fail"
+        with pytest.raises(ReauthorizationRequired):
+            world.worker(faults)[0].access_token()
+        assert world.record.lease is None
+        manager, seam = world.worker()
+        with pytest.raises(ReauthorizationRequired):
+            manager.access_token()
+        assert seam.counts["token"] == 0
+
+
+class TestAnswersThatCameWhole:
+    def test_nothing_is_sent_again_where_another_answer_would_say_the_same(self):
+        world = World(grace=0.0)
+        useless = errors.MalformedAnswer("answered 200: no access_token", status=200, is_whole=True)
+        manager, seam = world.worker(Faults(token=[useless]))
+        with pytest.raises(MalformedAnswer):
+            manager.access_token()
+        assert seam.counts["token"] == 1
+        assert "something else than a token" in (world.record.interrupted or "")
+
+    def test_a_503_without_a_time_may_have_been_served(self):
+        world = World()
+        world.connection.account = replace(
+            world.connection.account, policy=RefreshPolicy(leeway=60.0, resend_lost_answer=False)
+        )
+        gateway = errors.ServerFailure("answered 503", status=503)
+        manager, seam = world.worker(Faults(token=[gateway]))
+        with pytest.raises(TokenRequestError):
+            manager.access_token()
+        assert seam.counts["token"] == 1
+
+    def test_a_503_that_names_a_time_has_not(self):
+        world = World()
+        world.connection.account = replace(
+            world.connection.account, policy=RefreshPolicy(leeway=60.0, resend_lost_answer=False)
+        )
+        overloaded = errors.ServerFailure("answered 503", status=503, retry_after=1.0)
+        assert world.worker(Faults(token=[overloaded]))[0].access_token() == world.record.access_token

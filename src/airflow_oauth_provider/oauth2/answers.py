@@ -16,7 +16,7 @@ from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
 from airflow_oauth_provider.oauth2.http import HttpAnswer, server_time
 from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date, parse_lifetime
 from airflow_oauth_provider.oauth2.room import fitting
-from airflow_oauth_provider.oauth2.scrub import scrub
+from airflow_oauth_provider.oauth2.scrub import scrub, show_url
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 
 #: Members under which vendors say how long a refresh token lives.
@@ -43,6 +43,7 @@ def parse_token_answer(
     """
     known = [secret for secret in secrets if secret]
     _check_served(answer)
+    _check_not_redirected(answer)
     mark = dialect.error_mark
     if mark is not None and mark.path == "$":
         found = re.search(mark.pattern, answer.body.decode(errors="replace"))
@@ -56,11 +57,13 @@ def parse_token_answer(
         return _token(answer, token, members, values, dialect)
     if _code(values):
         raise _oauth_error(answer, values, known, dialect)
-    what = _what_is_missing(answer, values) or _no_token(members, known, dialect)
+    place, elsewhere = _token_elsewhere(members)
+    what = _what_is_missing(answer, values) or _no_token(members, known, dialect, place)
     raise errors.MalformedAnswer(
         say(answer, what),
         status=answer.status,
-        refresh_token=_text(values.get("refresh_token")),
+        refresh_token=_text(values.get("refresh_token")) or _text(elsewhere.get("refresh_token")),
+        is_whole=True,
     )
 
 
@@ -68,6 +71,7 @@ def parse_error_answer(answer: HttpAnswer, secrets: Iterable[str | None] = ()) -
     """Return what an answer means that is no success; for endpoints beside the token endpoint."""
     try:
         _check_served(answer)
+        _check_not_redirected(answer)
         values = read_members(answer)
     except (errors.ServerFailure, errors.MalformedAnswer) as failure:
         return failure
@@ -83,6 +87,16 @@ def _check_served(answer: HttpAnswer) -> None:
             say(answer, "the server cannot serve the request for now"),
             status=answer.status,
             retry_after=parse_retry_after(answer.headers.get("retry-after")),
+        )
+
+
+def _check_not_redirected(answer: HttpAnswer) -> None:
+    if 300 <= answer.status < 400:
+        target = answer.headers.get("location", "")
+        where = f" to {show_url(target)}" if "://" in target else ""
+        raise errors.MalformedAnswer(
+            say(answer, f"the server redirects{where}, and credentials do not follow: enter the address itself"),
+            status=answer.status,
         )
 
 
@@ -118,8 +132,6 @@ def _placed(members: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
 
 def _what_is_missing(answer: HttpAnswer, values: dict[str, Any]) -> str:
     """Return what is wrong with an answer; empty for a success that is only not the one that was expected."""
-    if 300 <= answer.status < 400:
-        return "the server redirects, and credentials do not follow: enter the address that it points to"
     if "access_token" in values and not isinstance(values["access_token"], str | None):
         return "the member access_token is not a string"
     if 200 <= answer.status < 300:
@@ -127,14 +139,35 @@ def _what_is_missing(answer: HttpAnswer, values: dict[str, Any]) -> str:
     return "the answer is no OAuth error: it has no member error"
 
 
-def _no_token(members: dict[str, Any], secrets: list[str], dialect: Dialect) -> str:
+def _token_elsewhere(value: Any, path: str = "$") -> tuple[str, dict[str, Any]]:
+    """Return where an access token stands below the top, and the object that holds it; empty where there is none.
+
+    What is found is not used as a token. Only a refresh token beside it must not be lost.
+    """
+    parts: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        if path != "$" and _text(value.get("access_token")):
+            return f"{path}.access_token", value
+        parts = (
+            (f"{path}.{name}" if name.isidentifier() else f"{path}[{name!r}]", part) for name, part in value.items()
+        )
+    elif isinstance(value, list):
+        parts = ((f"{path}[{number}]", part) for number, part in enumerate(value))
+    for below, part in parts:
+        if (found := _token_elsewhere(part, below))[0]:
+            return found
+    return "", {}
+
+
+def _no_token(members: dict[str, Any], secrets: list[str], dialect: Dialect, elsewhere: str) -> str:
     """Name what came instead of a token, by its names only: any of the values may be a secret."""
     place = dialect.paths.get("access_token")
     names = scrub(", ".join(list(members)[:10]), secrets, limit=150) or "nothing"
-    return (
-        f"the answer has no access_token{f' at {place}' if place else ''}. It has: {names}. If the token stands "
-        "elsewhere, say where under 'response_map'"
-    )
+    if elsewhere:
+        hint = f"A token stands at {scrub(elsewhere, secrets, limit=150)}: say so under 'response_map'"
+    else:
+        hint = "If the token stands elsewhere, say where under 'response_map'"
+    return f"the answer has no access_token{f' at {place}' if place else ''}. It has: {names}. {hint}"
 
 
 def _token(
@@ -155,7 +188,7 @@ def _token(
             "token, or say by 'header_prefix' how it is sent"
         )
     if problem:
-        raise kind(say(answer, problem), status=answer.status, refresh_token=refresh_token)
+        raise kind(say(answer, problem), status=answer.status, refresh_token=refresh_token, is_whole=True)
     scope = values.get("scope")
     if isinstance(scope, list):
         scope = " ".join(str(part) for part in scope)

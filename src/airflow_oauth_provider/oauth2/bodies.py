@@ -36,6 +36,7 @@ def read_members(answer: HttpAnswer) -> dict[str, Any]:
         raise errors.MalformedAnswer(
             say(answer, f"the body is a JSON {_JSON_NAMES.get(type(members), 'value')}, not an object"),
             status=answer.status,
+            is_whole=True,
         )
     return _whole(members) if _HALF.search(text) else members
 

@@ -59,12 +59,14 @@ class MalformedAnswer(OAuth2ProtocolError):
     :param status: HTTP status.
     :param refresh_token: a refresh token that the answer did carry. It may be the only one that lives, so it is
         kept even though the rest of the answer is of no use.
+    :param is_whole: whether the answer came to its end and is the server's own, so that another one would say the same.
     """
 
-    def __init__(self, message: str, *, status: int, refresh_token: str | None = None) -> None:
+    def __init__(self, message: str, *, status: int, refresh_token: str | None = None, is_whole: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.refresh_token = refresh_token
+        self.is_whole = is_whole or refresh_token is not None
 
 
 class WrongTokenType(MalformedAnswer):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import requests
 import urllib3.exceptions
 
-from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2 import bounded, errors
 from airflow_oauth_provider.oauth2.client import Transport, is_secure
 from airflow_oauth_provider.oauth2.lifetimes import http_date
 from airflow_oauth_provider.oauth2.scrub import show_url
@@ -67,13 +67,22 @@ def exchange(
     :param body: the body, encoded.
     :raises NotConnected: the server has seen nothing of the request.
     :raises LostAnswer: it may have.
+
+    All of it, from looking up the name to the last byte of the answer, ends within ``transport.timeout``; once that has
+    passed nothing is sent any more.
     """
     endpoint = show_url(url)
     if not is_secure(url):
         raise errors.NotConnected(f"{endpoint} is not https, so no credentials are sent to it", lasting=True)
     # A session of its own: a kept-alive connection that died meanwhile would make every failure ambiguous.
-    with requests.Session() as session, _classified(endpoint, transport.timeout):
+    with (
+        bounded.exchange(transport.timeout) as bound,
+        requests.Session() as session,
+        _classified(endpoint, transport.timeout, bound),
+    ):
         session.trust_env = transport.trust_env
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, bounded.Adapter())
         request = requests.Request(method, url, data=body, headers=dict(headers), auth=_keep_headers)
         prepared = session.prepare_request(request)
         # Passed for each request, since REQUESTS_CA_BUNDLE would override the session's own setting.
@@ -86,7 +95,9 @@ def exchange(
         finally:
             _current.url_is_secret = False
         with response:
-            content = _read(response, endpoint, transport.timeout)
+            content = _read(response, endpoint)
+            if bound.is_over:
+                raise errors.LostAnswer(f"{endpoint} did not finish its answer within {transport.timeout:g} s")
             fields = {name.lower(): value for name, value in response.headers.items()}
             return HttpAnswer(endpoint, response.status_code, fields, content)
 
@@ -96,9 +107,7 @@ def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest
     return request
 
 
-def _read(response: requests.Response, endpoint: str, timeout: float) -> bytes:
-    # The read timeout of requests starts anew with each piece, so a server that drips could hold the lease for ever.
-    deadline = time.monotonic() + timeout
+def _read(response: requests.Response, endpoint: str) -> bytes:
     content = bytearray()
     for piece in response.iter_content(16384):
         content += piece
@@ -107,13 +116,11 @@ def _read(response: requests.Response, endpoint: str, timeout: float) -> bytes:
                 f"{endpoint} answered {response.status_code}: the body is longer than {MAX_ANSWER_BYTES} bytes",
                 status=response.status_code,
             )
-        if time.monotonic() > deadline:
-            raise errors.LostAnswer(f"{endpoint} did not finish its answer within {timeout:g} s")
     return bytes(content)
 
 
 @contextmanager
-def _classified(endpoint: str, timeout: float) -> Iterator[None]:
+def _classified(endpoint: str, timeout: float, bound: bounded.Bound) -> Iterator[None]:
     """Turn what ``requests`` raises into an answer to the question that counts: may the server have seen it.
 
     The messages are made here: those of ``requests`` quote the URL, and chained causes would show it, too.
@@ -125,13 +132,13 @@ def _classified(endpoint: str, timeout: float) -> Iterator[None]:
     except requests.exceptions.ReadTimeout:
         raise errors.LostAnswer(f"{endpoint} did not answer within {timeout:g} s") from None
     except requests.exceptions.SSLError as error:
-        raise _tls_failure(endpoint, error) from None
+        raise _tls_failure(endpoint, error, bound) from None
     except requests.exceptions.ProxyError:
         raise errors.NotConnected(f"{endpoint}: the proxy made no connection") from None
     except requests.exceptions.ConnectionError as error:
         if _never_connected(error):
             raise errors.NotConnected(f"{endpoint}: no connection ({_reason(error)})") from None
-        raise errors.LostAnswer(f"{endpoint}: the connection broke before the answer was complete") from None
+        raise _broken(endpoint, timeout, bound) from None
     except (
         requests.exceptions.InvalidURL,
         requests.exceptions.MissingSchema,
@@ -140,7 +147,8 @@ def _classified(endpoint: str, timeout: float) -> Iterator[None]:
         raise errors.NotConnected(f"{endpoint} is no valid URL", lasting=True) from None
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         # A ValueError comes of a redirect whose address is not UTF-8; requests reads it though it does not follow.
-        raise errors.LostAnswer(f"{endpoint}: the answer could not be read ({type(error).__name__})") from None
+        reason = f"the answer could not be read ({type(error).__name__})"
+        raise _broken(endpoint, timeout, bound, reason) from None
     except OSError as error:
         # requests checks the paths of CA bundle and client certificate before it connects.
         raise errors.NotConnected(
@@ -171,13 +179,34 @@ def _reason(error: requests.exceptions.ConnectionError) -> str:
     return "the name or address does not answer"
 
 
-def _tls_failure(endpoint: str, error: requests.exceptions.SSLError) -> errors.OAuth2ProtocolError:
+def _broken(
+    endpoint: str,
+    timeout: float,
+    bound: bounded.Bound,
+    reason: str = "the connection broke before the answer was complete",
+) -> errors.LostAnswer:
+    if bound.is_over:
+        return errors.LostAnswer(f"{endpoint} did not finish its answer within {timeout:g} s")
+    return errors.LostAnswer(f"{endpoint}: {reason}")
+
+
+#: What OpenSSL says of a certificate out of its time: not yet valid, and expired (``verify(1)``). Both pass.
+_OUT_OF_TIME = (9, 10)
+
+
+def _tls_failure(
+    endpoint: str, error: requests.exceptions.SSLError, bound: bounded.Bound
+) -> errors.OAuth2ProtocolError:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return errors.NotConnected(
-                f"{endpoint}: its certificate does not verify ({cause.verify_message}); "
-                "if the CA is your own, name its bundle in the connection's extra 'verify'",
-                lasting=True,
+            passes = cause.verify_code in _OUT_OF_TIME
+            hint = (
+                "a matter for whoever runs that server, unless the clock of this machine is wrong"
+                if passes
+                else "if the CA is your own, name its bundle in the connection's extra 'verify'"
             )
-    # A handshake that fails has carried no request; a TLS error later on comes as a plain connection error.
+            text = f"{endpoint}: its certificate does not verify ({cause.verify_message}); {hint}"
+            return errors.NotConnected(text, lasting=not passes)
+    if bound.is_connected:
+        return errors.LostAnswer(f"{endpoint}: the TLS connection broke before the answer was complete")
     return errors.NotConnected(f"{endpoint}: the TLS handshake failed")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from airflow_oauth_provider.oauth2 import client_auth, dpop, errors
+from airflow_oauth_provider.oauth2 import bounded, client_auth, dpop, errors
 from airflow_oauth_provider.oauth2.answers import parse_token_answer
 from airflow_oauth_provider.oauth2.assertions import BadKeyError
 from airflow_oauth_provider.oauth2.bodies import read_members
@@ -26,6 +26,9 @@ from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 
 log = logging.getLogger(__name__)
 
+#: How long finding the endpoint, asking for a token, and asking again with a nonce may take, in timeouts: with the
+#: write after it, that has to fit into a lease.
+LONGEST_REQUEST = 1.5
 #: Seconds that asking for a lifetime may take.
 LONGEST_INTROSPECTION = 5.0
 
@@ -38,6 +41,12 @@ def request_token(client: Client, parameters: Parameters) -> TokenAnswer:
         the RFC reads them as omitted.
     :raises OAuth2ProtocolError: for everything but a token; see :mod:`airflow_oauth_provider.oauth2.errors`.
     """
+    with bounded.within(client.transport.timeout * LONGEST_REQUEST):
+        token = _token(client, parameters)
+    return _with_lifetime(client, token) if client.introspects and token.expires_in is None else token
+
+
+def _token(client: Client, parameters: Parameters) -> TokenAnswer:
     prover = _prover(client)
     dialect = client.dialect if prover is None else replace(client.dialect, accepted_types=(dpop.TOKEN_TYPE,))
     began = time.monotonic()
@@ -51,8 +60,7 @@ def request_token(client: Client, parameters: Parameters) -> TokenAnswer:
         answer, secrets, again = _ask(hurried, parameters, prover)
         if again:
             raise errors.NonceWanted(f"{answer.endpoint} wants another nonce in each proof that it is sent")
-    token = parse_token_answer(answer, secrets, dialect)
-    return _with_lifetime(client, token) if client.introspects and token.expires_in is None else token
+    return parse_token_answer(answer, secrets, dialect)
 
 
 def _ask(client: Client, parameters: Parameters, prover: dpop.Prover | None) -> tuple[HttpAnswer, list[str], bool]:
@@ -99,8 +107,9 @@ def _with_lifetime(client: Client, token: TokenAnswer) -> TokenAnswer:
     transport = replace(client.transport, timeout=min(client.transport.timeout, LONGEST_INTROSPECTION))
     try:
         known = introspect(replace(client, transport=transport), token.access_token)
-    except errors.OAuth2ProtocolError as failure:
-        log.warning("The lifetime of the new access token stays unknown: %s", failure)
+    except Exception as failure:  # noqa: BLE001 - whatever goes wrong, the token has been paid for
+        reason = failure if isinstance(failure, errors.OAuth2ProtocolError) else type(failure).__name__
+        log.warning("The lifetime of the new access token stays unknown: %s", reason)
         return token
     return replace(token, expires_in=known.expires_in, scope=token.scope or known.scope)
 

@@ -68,6 +68,7 @@ class Record:
     :param scope: as granted, space-delimited.
     :param issued_at: seconds since the epoch, on the clock of the worker that refreshed, when the request was sent.
     :param expires_in: lifetime of the access token in seconds from ``issued_at``; None where unknown.
+    :param issued_for: mark of the grant, client and server that the access token came by; None where unknown.
     :param refresh_expires_at: seconds since the epoch at which the refresh token dies; None where unknown.
     :param response: all other members of the last token response.
     :param not_before: seconds since the epoch before which the server asked not to be called again.
@@ -88,6 +89,7 @@ class Record:
     scope: str | None = None
     issued_at: float = 0.0
     expires_in: float | None = None
+    issued_for: str | None = None
     refresh_expires_at: float | None = None
     response: Mapping[str, Any] = field(default_factory=dict, repr=False)
     not_before: float | None = None

@@ -1,0 +1,132 @@
+"""Connections that carry a request in time or not at all, and that end in time.
+
+``requests`` knows a timeout for each address of a host and for each piece of an answer. Several dead addresses, or an
+answer that drips, take many times as long: longer than a lease lasts. What then went out would be spent beside another
+worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError
+
+_current = threading.local()
+
+
+class Bound:
+    """The time that one exchange has.
+
+    :param seconds: from now on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+        self._timer: threading.Timer | None = None
+        #: Whether a connection stood in time, so that the request may have gone out.
+        self.is_connected = False
+        #: Whether time was up before the answer had ended.
+        self.is_over = False
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        return self._ends - time.monotonic()
+
+    def begin(self, connection: Any) -> None:
+        """Let a request go out by ``connection``, which is shut when time is up.
+
+        :raises ConnectTimeoutError: it stands too late: nothing is sent.
+        """
+        left = self.left
+        if left <= 0:
+            connection.close()
+            raise ConnectTimeoutError(connection, "connected too late")
+        self.is_connected = True
+        self._timer = threading.Timer(left, self._shut, [connection.sock])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def end(self) -> None:
+        """Leave the connection alone from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _shut(self, sock: Any) -> None:
+        self.is_over = True
+        with contextlib.suppress(OSError):  # it has been closed already
+            # Not its own method: that of a TLS socket would let the reader go on with what is not decrypted.
+            socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Bound all exchanges of this thread in the block together."""
+    before = getattr(_current, "all", None)
+    _current.all = Bound(seconds)
+    try:
+        yield
+    finally:
+        _current.all = before
+
+
+@contextlib.contextmanager
+def exchange(seconds: float) -> Iterator[Bound]:
+    """Bound one exchange, by a session that has :class:`Adapter`; by :func:`within`, too."""
+    together = getattr(_current, "all", None)
+    bound = _current.one = Bound(seconds if together is None else min(seconds, together.left))
+    try:
+        yield bound
+    finally:
+        _current.one = None
+        bound.end()
+
+
+class _Connection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _begin(self)
+
+
+class _TlsConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        _begin(self)
+
+
+def _begin(connection: Any) -> None:
+    bound: Bound | None = getattr(_current, "one", None)
+    if bound is not None:
+        bound.begin(connection)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class Adapter(HTTPAdapter):
+    """Makes connections that know their bound; by SOCKS proxies, those of the library."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """See ``requests.adapters.HTTPAdapter``."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """See ``requests.adapters.HTTPAdapter``."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        return manager

@@ -1,0 +1,168 @@
+"""A refresh beside others of the same process: signal handlers, threads, forks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from airflow_oauth_provider.clock import SystemClock
+from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion
+from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.outcome import Demand
+from tests.unit.fakes import Faults, World
+
+
+class WorldsClock(SystemClock):
+    """Waits in earnest, so that threads get on; the wall clock is the world's."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now(self) -> float:
+        return self._world.time.now
+
+
+class Terminated(BaseException):
+    pass
+
+
+@pytest.fixture
+def on_sigterm():
+    """Airflow's handler of SIGTERM calls ``on_kill`` of the task, in the main thread, whatever that is doing."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def install(on_kill):
+        def handler(*_):
+            on_kill()
+            raise Terminated
+
+        signal.signal(signal.SIGTERM, handler)
+
+    yield install
+    signal.signal(signal.SIGTERM, before)
+
+
+class TestSignal:
+    def test_on_kill_waits_for_the_refresh_that_it_interrupts(self, on_sigterm):
+        world = World(grace=0.0)
+        handled, seen = threading.Event(), []
+
+        def spend(call):
+            answer = call()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert handled.wait(30), "the handler has not run"
+            return answer
+
+        faults = Faults(token=[spend])
+        manager, _ = world.worker(faults, clock=WorldsClock(world))
+
+        def on_kill():
+            # It asks for the token while the answer is on its way, as a hook does that cancels a remote job.
+            threading.Timer(0.2, handled.set).start()
+            seen.append(manager.access_token())
+
+        on_sigterm(on_kill)
+        with pytest.raises(Terminated):
+            manager.access_token()
+        assert (world.server.refreshes, world.server.reuses, world.server.alive) == (1, 0, True)
+        assert seen == [world.record.access_token]
+
+
+class TestDoubtfulLease:
+    def test_a_lease_that_is_left_in_the_store_binds_its_own_writer_too(self):
+        """Who may be at work beside it cannot be told: a store without compare-and-set."""
+        world = World(timeout=10.0)
+
+        def doubtful(call):
+            call()
+            raise StaleVersion("the store was too slow to tell")
+
+        manager, seam = world.worker(Faults(store_write=[doubtful]))
+        before = world.time.now
+        manager.access_token()
+        assert world.time.now - before >= world.lease
+        assert seam.counts["token"] == 1
+
+    def test_a_lease_that_was_not_given_back_does_not_bind_its_own_writer(self):
+        world = World(timeout=10.0)
+        refusal = errors.InvalidClient("answered 401: invalid_client", code="invalid_client")
+        manager, _ = world.worker(Faults(token=[refusal], store_write=[None, "fail"]))
+        with pytest.raises(OAuth2Error):
+            manager.access_token()
+        before = world.time.now
+        manager.access_token()
+        assert world.time.now - before < world.lease
+        assert world.record.generation == 1
+
+
+class TestThreads:
+    def test_a_thread_whose_token_works_does_not_wait_for_another_threads_refresh(self):
+        world = World(lifetime=600.0)
+        faults = Faults()
+        manager, _ = world.worker(faults, clock=WorldsClock(world))
+        first = manager.access_token()
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slowly(call):
+            begun.set()
+            assert go_on.wait(60)
+            return call()
+
+        faults.always["token"] = slowly
+        thread = threading.Thread(target=lambda: manager.obtain(Demand(force=True)))
+        thread.start()
+        try:
+            assert begun.wait(30)
+            assert manager.access_token() == first
+            assert manager.obtain(Demand(min_ttl=1.0)).record.access_token == first
+        finally:
+            go_on.set()
+            thread.join()
+        assert world.server.refreshes == 2
+
+
+class TestFork:
+    def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have(self):
+        world = World()
+        faults = Faults()
+        manager, _ = world.worker(faults, clock=WorldsClock(world))
+        first = manager.access_token()
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slowly(call):
+            begun.set()
+            assert go_on.wait(60)
+            return call()
+
+        faults.always["token"] = slowly
+        thread = threading.Thread(target=lambda: manager.obtain(Demand(force=True)))
+        thread.start()
+        try:
+            assert begun.wait(30)
+            pid = os.fork()
+            if pid == 0:
+                # Still fresh by the store that the child sees: served at once, unless the lock is the parent's.
+                signal.alarm(20)
+                os._exit(0 if manager.token_in_hand() == first else 1)
+            _, status = os.waitpid(pid, 0)
+            assert os.waitstatus_to_exitcode(status) == 0
+        finally:
+            go_on.set()
+            thread.join()
+
+    def test_a_child_takes_its_parents_lease_for_another_workers(self):
+        world = World(timeout=10.0)
+        held = []
+
+        def fork_within(call):
+            manager.renew_after_fork()  # what the child does first
+            held.append(manager._watch.is_over(world.record.lease))
+            return call()
+
+        manager, seam = world.worker()
+        seam.script["token"] = [fork_within]
+        manager.access_token()
+        assert held == [False]
