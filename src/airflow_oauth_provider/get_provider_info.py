@@ -80,6 +80,14 @@ _CONFIG: dict[str, Any] = {
             "example": "my_company.oauth_callbacks",
             "default": "",
         },
+        "token_store_route": {
+            "description": "Whether the API server has the route by which tasks keep tokens in the connection itself. "
+            "Without it they are kept elsewhere: see the connection's key 'store'.",
+            "version_added": "0.1.0",
+            "type": "boolean",
+            "example": None,
+            "default": "True",
+        },
     },
 }
 

@@ -76,6 +76,17 @@ def test_an_unknown_connection_is_told_from_an_unknown_route(server):
     assert (answer.status_code, answer.json()["detail"]["reason"]) == (404, "connection_not_found")
 
 
+def test_a_connection_of_another_type_gets_no_tokens(server, conn_id, read_by_tasks):
+    name = f"other-{conn_id}"
+    server.define(name, conn_type="http", host="https://api", extra=EXTRA)
+    for version in (None, "0" * 64):
+        answer = put(server, name, {"record": record().to_json(), "if_version": version})
+        assert (answer.status_code, answer.json()["detail"]["reason"]) == (409, "not_an_oauth2_connection")
+    with pytest.raises(StoreNotWritable, match=r"not of the type 'oauth2'.*Set its type"):
+        ApiConnectionStore(name).write(record(), if_version=None)
+    assert server.extra(name) == EXTRA
+
+
 def test_of_sixteen_puts_one_wins_each_round(server, conn_id):
     token = server.token()
     url = f"{server.base_url}/oauth2-token-store/connections/{conn_id}/token-record"

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+from airflow_oauth_provider.api_server.plugin import TokenStorePlugin
 from rig.environments import clean_environ
 
 PROGRAM = """
@@ -48,3 +49,10 @@ def test_it_is_loaded_for_edits_only(tmp_path):
     )
 
     assert json.loads(done.stdout.splitlines()[-1]) == ["import", "rotate", "api-server", "webserver"]
+
+
+def test_the_route_can_be_turned_off(monkeypatch):
+    (app,) = TokenStorePlugin.fastapi_apps
+    assert app["url_prefix"] == "/oauth2-token-store"
+    monkeypatch.setenv("AIRFLOW__OAUTH2__TOKEN_STORE_ROUTE", "False")
+    assert TokenStorePlugin.fastapi_apps == []

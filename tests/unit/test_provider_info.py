@@ -120,5 +120,6 @@ def test_settings_are_airflow_settings():
     manager.initialize_providers_configuration()
     options = dict(manager.provider_configs)["airflow-oauth-provider"]["oauth2"]["options"]
 
-    assert {"fallback_path", "callback_prefixes"} <= options.keys()
+    assert {"fallback_path", "callback_prefixes", "token_store_route"} <= options.keys()
+    assert "Fernet" not in options["fallback_path"]["description"], "the key is made from the spent refresh token"
     assert all(option["description"] and option["version_added"] for option in options.values())

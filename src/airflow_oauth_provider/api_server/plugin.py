@@ -30,6 +30,10 @@ class _OfServers:
 def _apps() -> list[dict[str, Any]]:
     if not AIRFLOW_V_3_0_PLUS:
         return []  # the webserver of Airflow 2 has no such applications, and its tasks write the database
+    from airflow.providers.common.compat.sdk import conf
+
+    if not conf.getboolean("oauth2", "token_store_route", fallback=True):
+        return []
     from airflow_oauth_provider.api_server.routes import create_app
 
     return [{"app": create_app(), "url_prefix": URL_PREFIX, "name": "OAuth 2.0 token store"}]

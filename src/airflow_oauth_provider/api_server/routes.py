@@ -14,8 +14,9 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.fields import CONN_TYPE
 from airflow_oauth_provider.stores import metadata
-from airflow_oauth_provider.stores.api_client import ROUTE
+from airflow_oauth_provider.stores.api_client import OTHER_TYPE, ROUTE
 from airflow_oauth_provider.stores.parsing import mask_record
 from airflow_oauth_provider.stores.record import Record
 
@@ -59,11 +60,14 @@ def put_token_record(connection_id: str, body: TokenRecordBody, user: GetUserDep
     except ValueError as error:
         raise _answer(422, "not_a_record", str(error)) from None
     try:
-        version = metadata.swap_record(connection_id, body.record, body.if_version)
+        version = metadata.swap_record(connection_id, body.record, body.if_version, CONN_TYPE)
     except metadata.StaleRecord as error:
         raise _answer(412, "stale_version", str(error), version=error.held) from None
     except metadata.MissingRow as error:
         raise _answer(404, "connection_not_found", str(error)) from None
+    except metadata.OtherType as error:
+        # What stands in extra of other types, their hooks may send somewhere.
+        raise _answer(409, OTHER_TYPE, str(error)) from None
     except StoreNotWritable as error:
         raise _answer(422, "not_writable", str(error)) from None
     except (StoreUnavailable, StaleVersion) as error:

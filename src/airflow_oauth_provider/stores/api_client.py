@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.fields import CONN_TYPE
 
 if TYPE_CHECKING:
     import requests
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 #: Where the plugin's application is mounted, and its one route.
 URL_PREFIX = "/oauth2-token-store"
 ROUTE = "/connections/{connection_id}/token-record"
+#: Its reason for a connection that is not of the type ``oauth2``.
+OTHER_TYPE = "not_an_oauth2_connection"
 
 #: Seconds to connect, and to wait for an answer.
 TIMEOUT = (5.0, 15.0)
@@ -101,24 +104,35 @@ class ApiClient:
             return PutAnswer(detail.get("version"), stale=True)
         if status == 404 and reason == "connection_not_found":
             return PutAnswer(None, missing=True)
+        raise self._refusal(status, detail, conn_id)
+
+    def _refusal(self, status: int, detail: dict[str, Any], conn_id: str) -> StoreNotWritable | StoreUnavailable:
+        """Return the error for an answer that says that nothing was written."""
         if status == 401:
-            raise StoreUnavailable(
+            return StoreUnavailable(
                 f"Airflow's API server does not accept the credentials of the connection {self._api_conn_id!r}."
             )
         if status == 403:
-            raise StoreUnavailable(
+            return StoreUnavailable(
                 f"The user of the connection {self._api_conn_id!r} may not edit the connection {conn_id!r}. Give it "
                 "the right 'can edit on Connections' (PUT) in Airflow's auth manager."
             )
+        if detail.get("reason") == OTHER_TYPE:
+            return StoreNotWritable(
+                f"In Airflow's metadata database the connection {conn_id!r} is not of the type {CONN_TYPE!r}, and the "
+                f"API server writes tokens into no other. Set its type to {CONN_TYPE!r}, or its 'store' to 'variable' "
+                "or 'vault'."
+            )
         if status in (404, 405):
-            raise StoreNotWritable(
+            return StoreNotWritable(
                 "Airflow's API server does not have the route of this provider's plugin. Install the provider where "
-                "the API server runs, restart it, and see that 'airflow plugins' there lists oauth2_token_store. "
-                f"Check the address in the connection {self._api_conn_id!r} too."
+                "the API server runs, restart it, and see that 'airflow plugins' there lists oauth2_token_store, and "
+                "that its configuration does not turn the route off ([oauth2] token_store_route). Check the address "
+                f"in the connection {self._api_conn_id!r} too."
             )
         if status == 429 or status >= 500 or status == 408:
-            raise StoreUnavailable(f"Airflow's API server answered with HTTP status {status}.")
-        raise StoreNotWritable(
+            return StoreUnavailable(f"Airflow's API server answered with HTTP status {status}.")
+        return StoreNotWritable(
             f"Airflow's API server refused the record of {conn_id!r} with HTTP status {status}"
             + (f": {detail['message']}" if isinstance(detail.get("message"), str) else ".")
         )

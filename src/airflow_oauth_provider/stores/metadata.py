@@ -36,6 +36,10 @@ class MissingRow(StoreNotWritable):
     """The metadata database has no such connection."""
 
 
+class OtherType(StoreNotWritable):
+    """The connection is not of the type that keeps records."""
+
+
 class StaleRecord(StaleVersion):
     """The row holds another record.
 
@@ -121,11 +125,13 @@ def record_in_extra(extra: str | None, conn_id: str) -> str | None:
         ) from None
 
 
-def swap_record(conn_id: str, record: str, if_version: str | None) -> str:
+def swap_record(conn_id: str, record: str, if_version: str | None, conn_type: str | None = None) -> str:
     """Replace the record of ``conn_id`` that has the version ``if_version`` (None: it has none).
 
     :param record: the new record's text.
+    :param conn_type: the only type of connection that is written to; None: any.
     :return: the new version.
+    :raises OtherType: the connection is of another type.
     :raises StaleRecord: the row holds another version.
     :raises MissingRow: the database has no such connection.
     :raises StoreNotWritable: ``extra`` is no JSON object.
@@ -136,7 +142,7 @@ def swap_record(conn_id: str, record: str, if_version: str | None) -> str:
     what = f"extra of the connection {conn_id!r}"
     for _ in range(_ATTEMPTS):
         with _transaction() as transaction:
-            cell = _connection_cell(transaction, conn_id, lock=True)
+            cell = _connection_cell(transaction, conn_id, lock=True, conn_type=conn_type)
             extra = cell.text(what)
             held = version_of(record_in_extra(extra, conn_id))
             if held != if_version:
@@ -167,14 +173,19 @@ def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None
     return None if row is None else (row[0], Cell(row_id, row[1], bool(row[2])))
 
 
-def _connection_cell(transaction: Transaction, conn_id: str, *, lock: bool = False) -> Cell:
+def _connection_cell(
+    transaction: Transaction, conn_id: str, *, lock: bool = False, conn_type: str | None = None
+) -> Cell:
     from sqlalchemy import select
 
     table = _connection_table()
-    query = select(table.c.id, table.c.extra, table.c.is_extra_encrypted).where(table.c.conn_id == conn_id)
+    columns = (table.c.id, table.c.extra, table.c.is_extra_encrypted, table.c.conn_type)
+    query = select(*columns).where(table.c.conn_id == conn_id)
     row = transaction.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise MissingRow(f"The metadata database has no connection {conn_id!r}.")
+    if conn_type not in (None, row[3]):
+        raise OtherType(f"The connection {conn_id!r} is of the type {row[3]!r}, not {conn_type!r}.")
     return Cell(row[0], row[1], bool(row[2]))
 
 
