@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from itertools import groupby
 from pathlib import Path
 
 from airflow_oauth_provider.fields import ALIASES, FIELDS, STANDARD_FIELDS, Field
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "connection.md"
+
+_UNIT = re.compile(r"\((\w+)\)$")
 
 HEAD = """\
 # The connection
@@ -19,7 +22,8 @@ Connection type: `oauth2`, in the UI "OAuth 2.0". Airflow's own fields:
 |---|---|
 {standard}
 
-Everything else is a key of `extra`. A key that is empty, `null` or `***` counts as not set.
+Everything else is a key of `extra`. A key that is empty, `null` or `***` counts as not set. Keys that are not in the
+form are set in the JSON of `extra`. A list has commas between its items, and so do pairs: `name=value, other=value`.
 
 Secrets are hidden in logs, and with them the values of `headers` (but for public ones such as `Accept` or a version)
 and the passwords in `proxies`. The UI and Airflow's API hide the fields for secrets; the members of `headers`,
@@ -38,20 +42,36 @@ def render() -> str:
     order = list(dict.fromkeys(field.section for field in shown))
     for section, fields in groupby(sorted(shown, key=lambda field: order.index(field.section)), lambda f: f.section):
         rows = "\n".join(_row(field) for field in fields)
-        parts.append(f"## {section}\n\n| Key | Meaning | Values | Default |\n|---|---|---|---|\n{rows}\n")
+        parts.append(
+            f"## {section}\n\n| Key | In the form | Meaning | Values | If not set |\n|---|---|---|---|---|\n{rows}\n"
+        )
     aliases = ", ".join(f"`{alias}` for `{key}`" for alias, key in ALIASES.items())
     parts.append(f"## Other names\n\nRead, but never shown: {aliases}.\n")
     return "\n".join(parts)
 
 
 def _row(field: Field) -> str:
-    values = ", ".join(f"`{choice}`" for choice in field.choices) or field.kind
-    default = (
-        "" if field.default is None else f"`{str(field.default).lower() if field.kind == 'boolean' else field.default}`"
+    cells = (
+        f"`{field.key}`",
+        field.title if field.in_form else "no",
+        field.help,
+        _values(field),
+        f"`{field.default_text}`" if field.default_text else field.unset or "none",
     )
-    text = field.help.replace("|", "\\|")
-    only = "" if field.in_form else " (Not in the form: set it in the JSON of `extra`.)"
-    return f"| `{field.key}` | {text}{only} | {values} | {default} |"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _values(field: Field) -> str:
+    """Say which values there are; a number's unit stands in the title, which keys outside the form do not show."""
+    if field.choices:
+        return ", ".join(f"`{choice}`" for choice in field.choices)
+    unit = _UNIT.search(field.title)
+    parts = [f"{field.kind} ({unit[1]})" if unit else str(field.kind)]
+    if field.minimum is not None:
+        parts.append(f"at least {field.minimum:g}")
+    if field.maximum is not None:
+        parts.append(f"at most {field.maximum:g}")
+    return ", ".join(parts)
 
 
 def main() -> None:

@@ -72,3 +72,20 @@ def test_links(page):
 
 def test_the_page_of_keys_is_the_table_of_fields():
     assert generate_connection_docs.PAGE.read_text() == generate_connection_docs.render()
+
+
+@pytest.mark.parametrize(
+    ("key", "title", "values", "unset"),
+    [
+        ("leeway", "Refresh early by (seconds)", "number (seconds), at least 0", "`60`"),
+        ("refresh_idle_days", "no", "number (days), at least 1", "unknown"),
+        ("scope", "Scope", "string", "what was granted at sign-in"),
+        ("stream", "no", "boolean", "`false`"),
+    ],
+)
+def test_a_key_says_its_unit_its_bounds_and_what_holds_without_it(key, title, values, unset):
+    (row,) = [
+        line for line in generate_connection_docs.PAGE.read_text().splitlines() if line.startswith(f"| `{key}` | ")
+    ]
+    cells = row.strip("| ").split(" | ")
+    assert (cells[1], cells[3], cells[4]) == (title, values, unset)
