@@ -7,7 +7,8 @@ import time
 from dataclasses import replace
 
 from airflow_oauth_provider import advice, lineage
-from airflow_oauth_provider.account import AccountSource, Snapshot
+from airflow_oauth_provider.account import Account, AccountSource, Snapshot
+from airflow_oauth_provider.clock import Clock, SystemClock
 from airflow_oauth_provider.exceptions import (
     ConfigurationError,
     MalformedAnswer,
@@ -16,7 +17,9 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
+from airflow_oauth_provider.leases import LeaseWatch
 from airflow_oauth_provider.oauth2 import errors, revocation
+from airflow_oauth_provider.pauses import Pauses
 from airflow_oauth_provider.stores.record import DeadGrant, Record, fingerprint
 
 log = logging.getLogger(__name__)
@@ -25,20 +28,49 @@ log = logging.getLogger(__name__)
 KINDS = ("refresh_token", "access_token")
 
 
-def revoke(source: AccountSource, kind: str) -> bool:
+#: How many times a grant is revoked anew because another worker has rotated its refresh token meanwhile.
+MAX_ATTEMPTS = 5
+
+
+def revoke(source: AccountSource, kind: str, clock: Clock | None = None) -> bool:
     """Revoke the current token of a connection.
+
+    A server says yes to a refresh token that was rotated away, too, and does nothing (RFC 7009 section 2.2). So nothing
+    is revoked while another worker refreshes, and what it has brought by then is revoked as well.
 
     :param source: reads the connection.
     :param kind: ``refresh_token``, which ends the grant, or ``access_token``.
+    :param clock: waits, in seconds.
     :return: False where there was no such token.
     :raises ConfigurationError: when the server refuses, or offers no revocation.
     :raises TokenRequestError: when it could not be asked for now: the token still exists.
     """
     if kind not in KINDS:
         raise ConfigurationError(f"revoke() takes one of {', '.join(KINDS)}, not {kind!r}.")
-    snapshot = source.load()
-    account = snapshot.account
-    record = lineage.current(account, snapshot.record)
+    for _ in range(MAX_ATTEMPTS):
+        snapshot, record = _at_rest(source, clock or SystemClock())
+        if not _revoke(snapshot.account, record, kind):
+            return False
+        if kind == "access_token" or _bury(snapshot, record):
+            return True
+    raise TokenRequestError(
+        f"Connection {snapshot.account.conn_id!r}: other workers kept refreshing, and the newest refresh token may "
+        "still work. Pause the DAGs that use it, and try again."
+    )
+
+
+def _at_rest(source: AccountSource, clock: Clock) -> tuple[Snapshot, Record]:
+    """Return connection and record as they are when nobody refreshes."""
+    watch, pauses = LeaseWatch(clock), Pauses(clock, first=0.1)
+    while True:
+        snapshot = source.load()
+        record = lineage.current(snapshot.account, snapshot.record)
+        if record.lease is None or watch.is_over(record.lease):
+            return snapshot, record
+        pauses.wait()
+
+
+def _revoke(account: Account, record: Record, kind: str) -> bool:
     token = record.refresh_token if kind == "refresh_token" else record.access_token
     if not token:
         log.info("Connection %r has no %s to revoke", account.conn_id, kind.replace("_", " "))
@@ -50,8 +82,6 @@ def revoke(source: AccountSource, kind: str) -> bool:
     except errors.OAuth2ProtocolError as failure:
         raise _failed(account.conn_id, failure) from None
     log.info("Connection %r: revoked its %s", account.conn_id, kind.replace("_", " "))
-    if kind == "refresh_token":
-        _bury(snapshot, record)
     return True
 
 
@@ -66,14 +96,19 @@ def _failed(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
     return TokenRequestError(f"{message}. The token still exists; a retry may succeed{asked}.")
 
 
-def _bury(snapshot: Snapshot, record: Record) -> None:
-    """Write down that the grant has ended, so that no worker asks for a token in vain."""
-    if record.lease is not None:
-        return  # somebody is refreshing, and will be told by the server
+def _bury(snapshot: Snapshot, record: Record) -> bool:
+    """Write down that the grant has ended, so that no worker asks for a token in vain.
+
+    :return: False where another worker has written since: perhaps a token that still works.
+    """
     dead = DeadGrant(fingerprint(record.refresh_token) or "", "revoked", time.time(), "It was revoked on purpose.")
+    buried = replace(record, access_token=None, dead=dead, lease=None)
     try:
-        snapshot.store.write(replace(record, access_token=None, dead=dead), if_version=snapshot.version)
-    except (StaleVersion, StoreUnavailable) as failure:
+        snapshot.store.write(buried, if_version=snapshot.version)
+    except StaleVersion:
+        return False
+    except StoreUnavailable as failure:
         log.warning(
             "Connection %r: could not write down that its grant has ended: %s", snapshot.account.conn_id, failure
         )
+    return True

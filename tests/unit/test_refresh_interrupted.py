@@ -52,6 +52,7 @@ class TestSignal:
 
         def spend(call):
             answer = call()
+            world.pass_time(1.0)  # beyond the server's grace, which is none
             os.kill(os.getpid(), signal.SIGTERM)
             assert handled.wait(30), "the handler has not run"
             return answer

@@ -16,11 +16,12 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2 import errors, revocation
 from airflow_oauth_provider.outcome import Demand
+from airflow_oauth_provider.revoking import revoke
 from airflow_oauth_provider.stores.record import Lease, fingerprint
 from airflow_oauth_provider.uninterruptible import run_to_end
-from tests.unit.fakes import FakeClock, Faults, World
+from tests.unit.fakes import FakeClock, FakeSource, Faults, MemoryStore, World
 
 
 class Killed(BaseException):
@@ -622,6 +623,7 @@ class TestConnectionChanges:
             world.cell.number += 1
             world.sign_in_again()
             world.worker()[0].access_token()
+            world.pass_time(1.0)
             return answer
 
         world.worker(Faults(token=[meanwhile]))[0].access_token()
@@ -686,3 +688,69 @@ class TestAnswersThatCameWhole:
         )
         overloaded = errors.ServerFailure("answered 503", status=503, retry_after=1.0)
         assert world.worker(Faults(token=[overloaded]))[0].access_token() == world.record.access_token
+
+
+class TestRevocation:
+    """A server says yes to a rotated token as well (RFC 7009 section 2.2), and does nothing."""
+
+    @pytest.fixture
+    def revoked(self, monkeypatch):
+        seen = []
+        monkeypatch.setattr(revocation, "revoke", lambda client, token, kind: seen.append(token))
+        return seen
+
+    def source(self, world, seam=None):
+        seam = seam or Faults()
+        return FakeSource(world.connection, MemoryStore(world.cell, seam), seam)
+
+    def test_what_a_worker_rotates_meanwhile_is_revoked_too(self, revoked, monkeypatch):
+        world = World()
+        world.worker()[0].access_token()
+        old = world.record.refresh_token
+
+        def rotated_meanwhile(client, token, kind):
+            revoked.append(token)
+            if len(revoked) == 1:
+                world.worker()[0].obtain(Demand(force=True))
+
+        monkeypatch.setattr(revocation, "revoke", rotated_meanwhile)
+        assert revoke(self.source(world), "refresh_token", FakeClock(world.time))
+        assert revoked == [old, world.record.refresh_token]
+        assert world.record.dead is not None
+
+    def test_nothing_is_revoked_while_a_worker_refreshes(self, revoked):
+        world = World()
+        world.worker()[0].access_token()
+        new = []
+
+        def revoke_meanwhile(call):
+            polls = []
+
+            def until_it_is_written(read):
+                polls.append(read())
+                if len(polls) == 3:
+                    new.append(world.server.answer(sent).refresh_token)
+                    world.cell.record = replace(
+                        world.record, lease=None, generation=2, refresh_token=new[0], access_token="at"
+                    )
+                    world.cell.number += 1
+                return polls[-1]
+
+            sent = {"grant_type": "refresh_token", "refresh_token": world.record.refresh_token or ""}
+            seam = Faults()
+            seam.always["store.read"] = until_it_is_written
+            assert revoke(self.source(world, seam), "refresh_token", FakeClock(world.time))
+            raise Killed
+
+        world.pass_time(700)
+        with pytest.raises(Killed):
+            world.worker(Faults(token=[revoke_meanwhile]))[0].access_token()
+        assert revoked == new
+        assert world.record.dead is not None
+
+    def test_an_access_token_is_revoked_alone(self, revoked):
+        world = World()
+        world.worker()[0].access_token()
+        assert revoke(self.source(world), "access_token", FakeClock(world.time))
+        assert revoked == [world.record.access_token]
+        assert world.record.dead is None

@@ -131,7 +131,8 @@ class OAuth2Hook(HttpHook):
         from airflow_oauth_provider.revoking import revoke
 
         _ = self.settings
-        return revoke(ConnectionSource(self.oauth2_conn_id, first=self._first_connection), kind)
+        # Read anew: what this hook has read first may hold a refresh token that was rotated away since.
+        return revoke(ConnectionSource(self.oauth2_conn_id), kind)
 
     def get_token_response(self) -> dict[str, Any]:
         """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""
