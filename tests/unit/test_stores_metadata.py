@@ -57,6 +57,15 @@ def test_another_version_is_not_replaced(store, wrong):
     assert store.read().version == version
 
 
+def test_only_connections_of_the_type_that_is_asked_for_are_written(airflow):
+    airflow.add_connection("xero", EXTRA)
+    with pytest.raises(metadata.OtherType, match="of the type 'oauth2', not 'http'"):
+        metadata.swap_record("xero", record(1).to_json(), None, "http")
+    assert metadata.read_extra("xero") == EXTRA
+    metadata.swap_record("xero", record(1).to_json(), None, "oauth2")
+    assert metadata.read_extra("xero") != EXTRA
+
+
 def test_a_version_where_there_is_no_record_is_stale(store):
     with pytest.raises(StaleVersion):
         store.write(record(1), if_version="0" * 64)

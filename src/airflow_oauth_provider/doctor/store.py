@@ -39,8 +39,8 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
         report.warn(
             CHECK,
             "tasks of Airflow 3 cannot replace a variable only if it is unchanged",
-            "Give the tasks that refresh a pool with one slot; or choose the store 'vault', or 'connection' with "
-            f"the Airflow connection {settings.store.api_conn_id!r}.",
+            "Give all tasks that use the connection a pool with one slot; or choose the store 'vault', or 'connection' "
+            f"with the Airflow connection {settings.store.api_conn_id!r}.",
         )
         if not getattr(snapshot.store, "seals", True):
             report.warn(

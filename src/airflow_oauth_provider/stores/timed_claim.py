@@ -13,7 +13,7 @@ protocol.
 
 What remains: the store applies A's write *after* it has answered A (asynchronous replication), or A's clock
 stands still while its write is under way (a paused virtual machine whose clock is paused too). Plain reads
-and writes cannot exclude that. A pool with one slot for the tasks that refresh can: nobody else writes then.
+and writes cannot exclude that. A pool with one slot for the tasks that may refresh can: nobody else writes then.
 
 A record without a lease is compared and written at once: whoever writes one holds the lease, or it is a
 person.
