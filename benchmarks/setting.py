@@ -55,7 +55,7 @@ def be_quiet() -> None:
     """Measure the work, not the log; tokens are kept in memory, since no Airflow is running."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    from airflow_oauth_provider import source
+    from airflow_oauth_provider.configuration import source
     from airflow_oauth_provider.stores.base import StoredRecord
 
     class Memory:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_oauth_provider import source
+from airflow_oauth_provider.configuration import source
 from airflow_oauth_provider.exceptions import StaleVersion
 from airflow_oauth_provider.stores.base import StoredRecord
 

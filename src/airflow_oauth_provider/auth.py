@@ -13,13 +13,13 @@ from requests.auth import AuthBase
 from requests.exceptions import UnrewindableBodyError
 from requests.utils import rewind_body
 
-from airflow_oauth_provider import proofs
+from airflow_oauth_provider.calls import proofs
+from airflow_oauth_provider.configuration.origins import Origin, origin_of, show_origin
+from airflow_oauth_provider.configuration.placement import Placement
 from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
-from airflow_oauth_provider.manager import TokenManager
+from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.scrub import show_url
-from airflow_oauth_provider.origins import Origin, origin_of, show_origin
-from airflow_oauth_provider.placement import Placement
 
 log = logging.getLogger(__name__)
 

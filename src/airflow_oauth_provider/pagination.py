@@ -21,9 +21,9 @@ from urllib.parse import urljoin
 from requests import Response
 from requests.utils import parse_header_links
 
+from airflow_oauth_provider.calls.http_errors import show_target
+from airflow_oauth_provider.calls.paths import check_path, lookup
 from airflow_oauth_provider.exceptions import ApiError
-from airflow_oauth_provider.http_errors import show_target
-from airflow_oauth_provider.paths import check_path, lookup
 
 Where = Literal["data", "json"]
 

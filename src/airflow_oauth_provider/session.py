@@ -10,8 +10,8 @@ import requests
 from requests.utils import requote_uri
 
 from airflow_oauth_provider.auth import OAuth2Auth
-from airflow_oauth_provider.http_errors import presentable
-from airflow_oauth_provider.origins import origin_of
+from airflow_oauth_provider.calls.http_errors import presentable
+from airflow_oauth_provider.configuration.origins import origin_of
 
 
 class OAuth2Session(requests.Session):

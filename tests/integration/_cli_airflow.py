@@ -32,7 +32,7 @@ session.commit()
 _USE = """
 import json, sys
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.source import ConnectionSource
+from airflow_oauth_provider.configuration.source import ConnectionSource
 answer = OAuth2Hook(sys.argv[1], method="GET").run("/items", data={"page": 1})
 record = ConnectionSource(sys.argv[1]).load().record
 print("RESULT " + json.dumps({"status": answer.status_code, **json.loads(record.to_json())}))

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from airflow_oauth_provider.account import Account, Entered, RefreshPolicy
 from airflow_oauth_provider.exceptions import ReauthorizationRequired
-from airflow_oauth_provider.leases import LeaseBudget
-from airflow_oauth_provider.manager import TokenManager
+from airflow_oauth_provider.lifecycle.account import Account, Entered, RefreshPolicy
+from airflow_oauth_provider.lifecycle.leases import LeaseBudget
+from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.oauth2.client import Client, Transport
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.stores.base import TokenStore

@@ -7,7 +7,8 @@ import json
 import jwt
 import pytest
 
-from airflow_oauth_provider import exceptions, source
+from airflow_oauth_provider import exceptions
+from airflow_oauth_provider.configuration import source
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from rig.sign_in import sign_in
 from tests.http_support import CONN_ID, Memory

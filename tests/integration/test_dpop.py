@@ -15,16 +15,17 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from airflow_oauth_provider import exceptions, source
-from airflow_oauth_provider.aio import client_of
+from airflow_oauth_provider import exceptions
+from airflow_oauth_provider.calls.retrying import RetryPolicy
+from airflow_oauth_provider.calls.throttle import Throttle
+from airflow_oauth_provider.configuration import source
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.assertions import SigningKey
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import PageRequest
-from airflow_oauth_provider.retrying import RetryPolicy
 from airflow_oauth_provider.sensors.http import OAuth2HttpSensor
-from airflow_oauth_provider.throttle import Throttle
+from airflow_oauth_provider.triggers.aio import client_of
 from rig.authorization_server import AuthorizationServer
 from rig.processes import wait_until
 from rig.scripted import Answer

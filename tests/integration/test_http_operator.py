@@ -28,7 +28,7 @@ def server(scripted_server, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch):
-    monkeypatch.setattr("airflow_oauth_provider.retrying.RetryPolicy._pause", lambda *_: 0.01)
+    monkeypatch.setattr("airflow_oauth_provider.calls.retrying.RetryPolicy._pause", lambda *_: 0.01)
 
 
 def operator(**arguments):
@@ -273,7 +273,7 @@ def test_a_failed_run_leaves_nothing_and_an_older_file_as_it_was(server, tmp_pat
 
 
 def test_a_retry_removes_what_a_killed_try_left(server, tmp_path):
-    from airflow_oauth_provider.output import OutputFile, OutputSpec, owner_of
+    from airflow_oauth_provider.calls.output import OutputFile, OutputSpec, owner_of
 
     path = str(tmp_path / "items.ndjson")
     killed = OutputFile(OutputSpec(path, owner=owner_of(CONTEXT)))
@@ -308,7 +308,7 @@ def test_output_to_an_object_store(server):
 @pytest.fixture
 def slept(monkeypatch):
     """The pauses of requests, during which no time passes but on their clock."""
-    from airflow_oauth_provider import sending, throttle
+    from airflow_oauth_provider.calls import sending, throttle
 
     pauses = []
     sender, limiter = sending.Sending.__init__, throttle.Throttle.__init__

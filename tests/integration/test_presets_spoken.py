@@ -8,7 +8,7 @@ import time
 import pytest
 
 from airflow_oauth_provider import exceptions
-from airflow_oauth_provider.extra import Extra
+from airflow_oauth_provider.configuration.extra import Extra
 from airflow_oauth_provider.fields import FIELDS_BY_KEY
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.presets import load_presets

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_oauth_provider import exceptions, source
+from airflow_oauth_provider import exceptions
+from airflow_oauth_provider.configuration import source
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.oauth2.introspection import introspect
 from rig.authorization_server import AuthorizationServer

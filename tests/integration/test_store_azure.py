@@ -11,9 +11,9 @@ import pytest
 from azure.core.credentials import AccessToken
 from azure.keyvault.secrets import SecretClient
 
-from airflow_oauth_provider import lineage
-from airflow_oauth_provider.account import Account, Entered
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.lifecycle import lineage
+from airflow_oauth_provider.lifecycle.account import Account, Entered
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.stores import azure_keyvault
 from airflow_oauth_provider.stores.factory import open_store

@@ -20,7 +20,7 @@ NAME = "oauth2_token_record__xero"
 _REFRESH = """
 import json
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.source import ConnectionSource
+from airflow_oauth_provider.configuration.source import ConnectionSource
 hook = OAuth2Hook("xero", method="GET")
 hook.refresh(force=True)
 status = hook.run("/items", data={"page": 1}).status_code

@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from airflow_oauth_provider import compat
+from airflow_oauth_provider.configuration.source import ConnectionSource
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.source import ConnectionSource
 from airflow_oauth_provider.stores.base import StoredRecord
 from airflow_oauth_provider.stores.record import Lease, Record
 from airflow_oauth_provider.stores.vault import VaultStore

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_oauth_provider import aio, compat
+from airflow_oauth_provider import compat
 from airflow_oauth_provider.exceptions import (
     ApiError,
     ConfigurationError,
@@ -20,9 +20,10 @@ from airflow_oauth_provider.exceptions import (
     OAuth2Error,
     ReauthorizationRequired,
 )
-from airflow_oauth_provider.manager import TokenManager
+from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import LinkHeader, NextUrl
+from airflow_oauth_provider.triggers import aio
 from airflow_oauth_provider.triggers.events import raise_error_of
 from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
 from rig.scripted import Answer, Fault, ScriptedServer
@@ -37,7 +38,7 @@ def server(scripted_server, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch):
-    monkeypatch.setattr("airflow_oauth_provider.retrying.RetryPolicy._pause", lambda *_: 0.01)
+    monkeypatch.setattr("airflow_oauth_provider.calls.retrying.RetryPolicy._pause", lambda *_: 0.01)
 
 
 def operator(**arguments):
@@ -393,7 +394,7 @@ def test_the_event_loop_is_never_held_up(server, monkeypatch, caplog, tmp_path):
     Also seen: with the refresh called directly instead of in a thread, this fails.
     """
     from airflow_oauth_provider import compat
-    from airflow_oauth_provider.output import OutputFile
+    from airflow_oauth_provider.calls.output import OutputFile
 
     main = threading.current_thread()
     slow = []

@@ -11,10 +11,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from airflow_oauth_provider.account import Account, Entered, RefreshPolicy, Snapshot
 from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
-from airflow_oauth_provider.leases import LeaseBudget
-from airflow_oauth_provider.manager import TokenManager
+from airflow_oauth_provider.lifecycle.account import Account, Entered, RefreshPolicy, Snapshot
+from airflow_oauth_provider.lifecycle.leases import LeaseBudget
+from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client, Transport
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from airflow_oauth_provider.account import RefreshPolicy
 from airflow_oauth_provider.exceptions import OAuth2Error, ReauthorizationRequired
-from airflow_oauth_provider.lineage import has_moved_on
+from airflow_oauth_provider.lifecycle.account import RefreshPolicy
+from airflow_oauth_provider.lifecycle.lineage import has_moved_on
+from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.oauth2.errors import ServerFailure
-from airflow_oauth_provider.outcome import Demand
 from airflow_oauth_provider.stores.fallback import unseal
 from airflow_oauth_provider.stores.record import Record
 from tests.unit.fakes import START, FakeClock, Faults, MemoryStore, World, failure_of, loss_of

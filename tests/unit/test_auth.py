@@ -9,9 +9,9 @@ import requests
 from requests.adapters import BaseAdapter
 
 from airflow_oauth_provider.auth import OAuth2Auth
+from airflow_oauth_provider.configuration.origins import origin_of
+from airflow_oauth_provider.configuration.placement import Placement
 from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
-from airflow_oauth_provider.origins import origin_of
-from airflow_oauth_provider.placement import Placement
 from airflow_oauth_provider.session import OAuth2Session
 
 API = "https://api.example.com"

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider.settings import read_settings
+from airflow_oauth_provider.configuration.settings import read_settings
 from rig import generate_connection_docs
 
 ROOT = Path(__file__).resolve().parents[2]

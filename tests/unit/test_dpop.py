@@ -18,20 +18,22 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from requests.adapters import BaseAdapter
 
-from airflow_oauth_provider import advice, compat, exceptions, source
+from airflow_oauth_provider import compat, exceptions
 from airflow_oauth_provider.auth import OAuth2Auth
+from airflow_oauth_provider.calls.retrying import RetryPolicy
+from airflow_oauth_provider.calls.sending import Sending
+from airflow_oauth_provider.configuration import source
+from airflow_oauth_provider.configuration.origins import origin_of
+from airflow_oauth_provider.configuration.settings import read_settings
+from airflow_oauth_provider.lifecycle import advice
+from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.oauth2 import authorization_code, device, dpop, errors, forms, grants, token_endpoint
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
 from airflow_oauth_provider.oauth2.http import HttpAnswer
-from airflow_oauth_provider.origins import origin_of
-from airflow_oauth_provider.outcome import Demand
-from airflow_oauth_provider.retrying import RetryPolicy
-from airflow_oauth_provider.sending import Sending
 from airflow_oauth_provider.session import OAuth2Session
-from airflow_oauth_provider.settings import read_settings
 from airflow_oauth_provider.stores.document import TokenDocument
 from airflow_oauth_provider.stores.layout import Layout
 from tests.unit.fakes import Faults, World

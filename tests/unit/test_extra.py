@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_oauth_provider.configuration.extra import Extra
+from airflow_oauth_provider.configuration.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.extra import Extra
 from airflow_oauth_provider.fields import FIELDS
-from airflow_oauth_provider.settings import read_settings
 
 SECRET = "s3cr3t-refresh-token-value"
 

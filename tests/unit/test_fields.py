@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from airflow_oauth_provider.extra import Extra
+from airflow_oauth_provider.configuration.extra import Extra
 from airflow_oauth_provider.fields import ALIASES, FIELDS, FIELDS_BY_KEY, MASK, RECORD_KEY, STANDARD_FIELDS
 from airflow_oauth_provider.stores.extra_text import RECORD_MEMBER, get_member
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from requests.structures import CaseInsensitiveDict
 
-from airflow_oauth_provider.retrying import RetryPolicy, retry_after, told_to_wait, used_up
-from airflow_oauth_provider.throttle import Throttle
+from airflow_oauth_provider.calls.retrying import RetryPolicy, retry_after, told_to_wait, used_up
+from airflow_oauth_provider.calls.throttle import Throttle
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ def refresh(monkeypatch):
             self.manager, _ = world.worker()
 
         def refresh(self, force):
-            from airflow_oauth_provider.outcome import Demand
+            from airflow_oauth_provider.lifecycle.outcome import Demand
 
             return self.manager.obtain(Demand(force=force)).status
 

@@ -1,4 +1,4 @@
-"""Imports point downwards only: protocol, stores, refresh, and what Airflow sees."""
+"""Imports point downwards only: from what Airflow sees to the protocol, never back."""
 
 from __future__ import annotations
 
@@ -13,16 +13,28 @@ ROOT = Path(airflow_oauth_provider.__file__).parent
 PACKAGE = "airflow_oauth_provider"
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
-#: What the refresh protocol is made of, and the values that it shares with the stores.
-REFRESH = {
-    "refresh", "manager", "safekeeping", "leases", "lineage", "in_hand", "freshness", "outcome", "pauses", "account",
-    "clock", "advice", "uninterruptible",
-}  # fmt: skip
-SURFACES = {"hooks", "operators", "sensors", "triggers", "auth", "session", "cli", "plugin", "plugins"}
+#: From the lowest layer to the highest, by the names in the package's folder.
+LAYERS = (
+    {"__init__", "exceptions"},
+    {"oauth2", "presets"},
+    {"compat", "fields", "stores"},
+    {"lifecycle"},
+    {"configuration"},
+    {"auth", "session", "pagination", "calls", "doctor"},
+    {"hooks"},
+    {"operators", "sensors", "triggers", "cli", "api_server", "get_provider_info"},
+    {"__main__"},
+)
+HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+
+
+def top(module: str) -> str:
+    """The file or folder of the package in which ``module`` is."""
+    return module.partition("/")[0].removesuffix(".py")
 
 
 def imported(module: str) -> set[str]:
-    """The modules that ``module`` imports anywhere in it, in this package by their name below it."""
+    """The modules that ``module`` imports anywhere in it, also within functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse((ROOT / module).read_text())):
         if isinstance(node, ast.Import):
@@ -34,27 +46,30 @@ def imported(module: str) -> set[str]:
 
 
 def own(module: str) -> set[str]:
-    """The first name below the package of everything that ``module`` imports of it."""
+    """The file or folder of the package of everything that ``module`` imports of it."""
     names = {name.removeprefix(f"{PACKAGE}.") for name in imported(module) if name.startswith(f"{PACKAGE}.")}
-    return {name.partition(".")[0] for name in names}
+    # Not only modules are imported of the package: it has a version, too.
+    return {name.partition(".")[0] for name in names} & HEIGHT.keys()
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("oauth2/")])
-def test_the_protocol_knows_nothing_of_airflow_or_of_the_rest(module):
-    assert not [name for name in imported(module) if name.partition(".")[0] == "airflow"]
+def of_airflow(module: str) -> list[str]:
+    return [name for name in imported(module) if name.partition(".")[0] == "airflow"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module):
+    assert not {name for name in own(module) if HEIGHT[name] > HEIGHT[top(module)]}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if top(name) in ("oauth2", "presets", "lifecycle")])
+def test_protocol_and_life_cycle_know_nothing_of_airflow(module):
+    """Airflow's own classes come in by the exceptions only, whose base Airflow has to know."""
+    assert not of_airflow(module)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if top(name) == "oauth2"])
+def test_the_protocol_knows_nothing_of_the_rest(module):
     assert own(module) <= {"oauth2"}
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("stores/")])
-def test_stores_are_below_the_refresh(module):
-    assert not own(module) & ((REFRESH | SURFACES) - {"account"})
-
-
-@pytest.mark.parametrize("name", sorted(REFRESH))
-def test_the_refresh_is_below_what_airflow_sees(name):
-    assert not own(f"{name}.py") & SURFACES
-    # Airflow's own classes come in by the exceptions only, whose base Airflow has to know.
-    assert not [found for found in imported(f"{name}.py") if found.partition(".")[0] == "airflow"]
 
 
 def used(module: str) -> set[str]:
@@ -86,14 +101,14 @@ def users_of(*names: str) -> set[str]:
 
 def test_one_place_spends():
     """Only the refresh makes a token request of a refresh token, or hands one to a callback that does."""
-    assert users_of("oauth2.grants.parameters", "oauth2.grants.refresh_token", "callbacks.request_token") == {
-        "refresh.py"
+    assert users_of("oauth2.grants.parameters", "oauth2.grants.refresh_token", "lifecycle.callbacks.request_token") == {
+        "lifecycle/refresh.py"
     }
     # The latter only compares with it, since some servers refresh at a URL of its own.
     assert users_of("the grant, spelled out") == {"oauth2/grants.py", "oauth2/token_endpoint.py"}
 
 
 def test_who_else_sends_token_requests_redeems_a_sign_in():
-    senders = {"manager.py"}  # which hands it on to the refresh
+    senders = {"lifecycle/manager.py"}  # which hands it on to the refresh
     sign_ins = {"cli/authorize.py", "oauth2/device.py"}
     assert users_of("oauth2.token_endpoint.request_token") == senders | sign_ins

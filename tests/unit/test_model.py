@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_oauth_provider import refresh
 from airflow_oauth_provider.exceptions import StoreUnavailable
-from airflow_oauth_provider.leases import LeaseWatch
-from airflow_oauth_provider.outcome import Demand
-from airflow_oauth_provider.refresh import Refresher
-from airflow_oauth_provider.safekeeping import Safekeeping
+from airflow_oauth_provider.lifecycle import refresh
+from airflow_oauth_provider.lifecycle.leases import LeaseWatch
+from airflow_oauth_provider.lifecycle.outcome import Demand
+from airflow_oauth_provider.lifecycle.refresh import Refresher
+from airflow_oauth_provider.lifecycle.safekeeping import Safekeeping
 from tests.unit import model
 from tests.unit.model import ACTIONS, Setting, Violation, explore, in_a_thread, run
 
@@ -147,12 +147,12 @@ class TestPlantedBugs:
         assert self.found(most=1)
 
     def test_a_refresh_without_the_lease_after_a_wait(self, monkeypatch):
-        manager = "airflow_oauth_provider.manager.TokenManager._wait_for_lease"
+        manager = "airflow_oauth_provider.lifecycle.manager.TokenManager._wait_for_lease"
         monkeypatch.setattr(manager, lambda *_: None)
         assert self.found(actions=frozenset({"yield"}))
 
     def test_a_refused_worker_that_does_not_look_again(self, monkeypatch):
-        from airflow_oauth_provider import lineage
+        from airflow_oauth_provider.lifecycle import lineage
 
         monkeypatch.setattr(lineage, "has_moved_on", lambda *_: False)
         assert self.found()

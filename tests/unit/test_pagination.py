@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests import Response
 
+from airflow_oauth_provider.calls.paths import check_path, lookup
 from airflow_oauth_provider.exceptions import ApiError
 from airflow_oauth_provider.pagination import (
     Cursor,
@@ -21,7 +22,6 @@ from airflow_oauth_provider.pagination import (
     Walk,
     paginator_from_dict,
 )
-from airflow_oauth_provider.paths import check_path, lookup
 
 URL = "https://api.example.com/v1/items?page=1"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_oauth_provider.account import RefreshPolicy
 from airflow_oauth_provider.exceptions import ConfigurationError, RefreshTooEarly
+from airflow_oauth_provider.lifecycle.account import RefreshPolicy
+from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.oauth2 import errors
-from airflow_oauth_provider.outcome import Demand
 from tests.unit.fakes import Faults, World
 
 

@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from airflow_oauth_provider.clock import SystemClock
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion
+from airflow_oauth_provider.lifecycle.clock import SystemClock
+from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.oauth2 import errors
-from airflow_oauth_provider.outcome import Demand
 from tests.unit.fakes import Faults, World
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_oauth_provider.account import RefreshPolicy
 from airflow_oauth_provider.exceptions import (
     MalformedAnswer,
     ReauthorizationRequired,
@@ -16,11 +15,12 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
+from airflow_oauth_provider.lifecycle.account import RefreshPolicy
+from airflow_oauth_provider.lifecycle.outcome import Demand
+from airflow_oauth_provider.lifecycle.revoking import revoke
+from airflow_oauth_provider.lifecycle.uninterruptible import run_to_end
 from airflow_oauth_provider.oauth2 import errors, revocation
-from airflow_oauth_provider.outcome import Demand
-from airflow_oauth_provider.revoking import revoke
 from airflow_oauth_provider.stores.record import Lease, fingerprint
-from airflow_oauth_provider.uninterruptible import run_to_end
 from tests.unit.fakes import FakeClock, FakeSource, Faults, MemoryStore, World
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_oauth_provider.account import RefreshPolicy
 from airflow_oauth_provider.exceptions import (
     ConfigurationError,
     ReauthorizationRequired,
@@ -15,8 +14,9 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
+from airflow_oauth_provider.lifecycle.account import RefreshPolicy
+from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.oauth2 import errors
-from airflow_oauth_provider.outcome import Demand
 from airflow_oauth_provider.stores.record import Lease
 from tests.unit.fakes import FakeClock, Faults, World
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 import requests
 
+from airflow_oauth_provider.configuration.placement import Placement
 from airflow_oauth_provider.oauth2 import (
     assertions,
     authorization_code,
@@ -31,7 +32,6 @@ from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.http import HttpAnswer
 from airflow_oauth_provider.oauth2.introspection import introspect
 from airflow_oauth_provider.oauth2.lifetimes import parse_lifetime
-from airflow_oauth_provider.placement import Placement
 from tests.unit.test_dpop import ath, make, ok
 
 URL = "https://login.example.com/token"

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider import advice
+from airflow_oauth_provider.configuration.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.settings import read_settings
+from airflow_oauth_provider.lifecycle import advice
 
 EXTRA = {"oauth_url": "https://login.example.com/token", "refresh_token": "first"}
 
@@ -165,7 +165,7 @@ def test_what_may_be_secret_in_the_api_headers_and_proxies_is_masked():
 
 @pytest.fixture
 def unwarned(monkeypatch):
-    monkeypatch.setattr("airflow_oauth_provider.settings._warned", set())
+    monkeypatch.setattr("airflow_oauth_provider.configuration.settings._warned", set())
 
 
 @pytest.mark.usefixtures("unwarned")

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_oauth_provider import compat
+from airflow_oauth_provider.configuration.placement import Placement
+from airflow_oauth_provider.configuration.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.fields import FIELDS
 from airflow_oauth_provider.oauth2.dialect import Dialect
-from airflow_oauth_provider.placement import Placement
 from airflow_oauth_provider.presets import load_presets
 from airflow_oauth_provider.presets.names import PRESET_NAMES
-from airflow_oauth_provider.settings import read_settings
 
 URL = "https://login.example.com/token"
 

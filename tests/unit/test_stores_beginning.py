@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from airflow_oauth_provider import compat
+from airflow_oauth_provider.configuration.source import ConnectionSource
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.manager import TokenManager
+from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
-from airflow_oauth_provider.source import ConnectionSource
 from airflow_oauth_provider.stores import api_client, factory, timed_claim
 from airflow_oauth_provider.stores.extra_text import set_member
 from airflow_oauth_provider.stores.metadata import record_in_extra, version_of

@@ -10,9 +10,9 @@ import jwt
 import pytest
 import requests
 
+from airflow_oauth_provider.configuration.source import ConnectionSource
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.manager import TokenManager
-from airflow_oauth_provider.source import ConnectionSource
+from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.stores import api_client
 from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
 from airflow_oauth_provider.stores.metadata import version_of

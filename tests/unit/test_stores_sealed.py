@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from airflow_oauth_provider import compat, lineage
-from airflow_oauth_provider.account import Account, Entered
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.configuration.settings import read_settings
 from airflow_oauth_provider.doctor import store as doctor
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.lifecycle import lineage
+from airflow_oauth_provider.lifecycle.account import Account, Entered
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.settings import read_settings
 from airflow_oauth_provider.stores import sealed_record, sealing
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.record import DeadGrant, Record, fingerprint

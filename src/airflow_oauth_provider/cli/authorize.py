@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.account import Account
 from airflow_oauth_provider.cli.loopback import Loopback
 from airflow_oauth_provider.cli.run import say
+from airflow_oauth_provider.cli.sign_in import Endpoints, check_grant, find_endpoints, keep
+from airflow_oauth_provider.configuration.settings import SignIn, read_settings
+from airflow_oauth_provider.configuration.source import ConnectionSource
 from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.lifecycle.account import Account
 from airflow_oauth_provider.oauth2 import authorization_code, device
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
-from airflow_oauth_provider.settings import SignIn, read_settings
-from airflow_oauth_provider.sign_in import Endpoints, check_grant, find_endpoints, keep
-from airflow_oauth_provider.source import ConnectionSource
 from airflow_oauth_provider.stores.record import Record, fingerprint
 
 

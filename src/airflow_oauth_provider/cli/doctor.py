@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_oauth_provider.cli.run import say
+from airflow_oauth_provider.configuration.source import ConnectionSource
 from airflow_oauth_provider.doctor.examination import examine
 from airflow_oauth_provider.doctor.report import Finding
-from airflow_oauth_provider.source import ConnectionSource
 
 
 def doctor(arguments: Any) -> int:

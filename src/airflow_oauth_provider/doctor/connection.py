@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_oauth_provider import compat
+from airflow_oauth_provider.configuration.extra import Extra, nearest_key
+from airflow_oauth_provider.configuration.settings import Settings, read_settings
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
-from airflow_oauth_provider.extra import Extra, nearest_key
 from airflow_oauth_provider.fields import CONN_TYPE, FIELDS
-from airflow_oauth_provider.settings import Settings, read_settings
 
 CHECK = "connection"
 KEYS = "keys"

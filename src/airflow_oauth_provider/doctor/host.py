@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import requests
 
-from airflow_oauth_provider import host_template, lineage
-from airflow_oauth_provider.account import Snapshot
+from airflow_oauth_provider.calls.http_errors import failure_text
+from airflow_oauth_provider.configuration import host_template
+from airflow_oauth_provider.configuration.settings import Settings
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.http_errors import failure_text
+from airflow_oauth_provider.lifecycle import lineage
+from airflow_oauth_provider.lifecycle.account import Snapshot
 from airflow_oauth_provider.session import OAuth2Session
-from airflow_oauth_provider.settings import Settings
 
 CHECK = "host"
 

@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_oauth_provider.account import Account
 from airflow_oauth_provider.doctor.report import Report
+from airflow_oauth_provider.lifecycle.account import Account
 from airflow_oauth_provider.oauth2 import dpop, errors
 from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.http import HttpAnswer, exchange

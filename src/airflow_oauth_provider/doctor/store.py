@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider import compat, lineage
-from airflow_oauth_provider.account import Account, Snapshot
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.configuration.settings import Settings
+from airflow_oauth_provider.configuration.source import ConnectionSource
 from airflow_oauth_provider.doctor import connection
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreError, StoreNotWritable
-from airflow_oauth_provider.settings import Settings
-from airflow_oauth_provider.source import ConnectionSource
+from airflow_oauth_provider.lifecycle import lineage
+from airflow_oauth_provider.lifecycle.account import Account, Snapshot
 from airflow_oauth_provider.stores.api_client import ApiClient
 from airflow_oauth_provider.stores.base import TokenStore
 from airflow_oauth_provider.stores.factory import open_fallback

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from airflow_oauth_provider import advice, lineage
-from airflow_oauth_provider.account import Account, Snapshot
 from airflow_oauth_provider.doctor.report import Report
+from airflow_oauth_provider.lifecycle import advice, lineage
+from airflow_oauth_provider.lifecycle.account import Account, Snapshot
 from airflow_oauth_provider.stores.record import Record, fingerprint
 
 GRANT = "grant"

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
-from airflow_oauth_provider import compat, credentials, host_template
+from airflow_oauth_provider import compat
 from airflow_oauth_provider.auth import OAuth2Auth
+from airflow_oauth_provider.calls.http_errors import api_error, presentable
+from airflow_oauth_provider.calls.sending import Sending
+from airflow_oauth_provider.configuration import credentials, host_template
+from airflow_oauth_provider.configuration.settings import Settings, read_settings
+from airflow_oauth_provider.configuration.source import ConnectionSource
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.fields import CONN_TYPE, HOOK_NAME
-from airflow_oauth_provider.http_errors import api_error, presentable
-from airflow_oauth_provider.manager import TokenManager
-from airflow_oauth_provider.outcome import Demand, TokenStatus
-from airflow_oauth_provider.sending import Sending
+from airflow_oauth_provider.lifecycle.manager import TokenManager
+from airflow_oauth_provider.lifecycle.outcome import Demand, TokenStatus
 from airflow_oauth_provider.session import OAuth2Session
-from airflow_oauth_provider.settings import Settings, read_settings
-from airflow_oauth_provider.source import ConnectionSource
 from airflow_oauth_provider.stores.factory import open_fallback
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class OAuth2Hook(HttpHook):
         :return: False where there was no such token.
         :raises OAuth2Error: when the server does not do it; the token may still exist.
         """
-        from airflow_oauth_provider.revoking import revoke
+        from airflow_oauth_provider.lifecycle.revoking import revoke
 
         _ = self.settings
         # Read anew: what this hook has read first may hold a refresh token that was rotated away since.
@@ -259,7 +260,7 @@ class OAuth2Hook(HttpHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection without spending a refresh token or writing anywhere; what a test rotates is lost."""
-        from airflow_oauth_provider.trial import try_connection
+        from airflow_oauth_provider.doctor.trial import try_connection
 
         return try_connection(self.oauth2_conn_id)
 

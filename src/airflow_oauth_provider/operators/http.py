@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from requests import Response
 
+    from airflow_oauth_provider.calls.output import OutputSpec
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-    from airflow_oauth_provider.output import OutputSpec
     from airflow_oauth_provider.pagination import Page, PageRequest, Paginator
     from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
 
@@ -89,7 +89,7 @@ class OAuth2HttpOperator(HttpOperator):
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts is {self.max_attempts}, but has to be 1 at least")
         if self.records_path is not None:
-            from airflow_oauth_provider.paths import check_path
+            from airflow_oauth_provider.calls.paths import check_path
 
             check_path("records_path", self.records_path)
 
@@ -99,7 +99,7 @@ class OAuth2HttpOperator(HttpOperator):
     def hook(self) -> OAuth2Hook:
         """The task's hook: one for all its requests."""
         if self._hook is None:
-            from airflow_oauth_provider.task_hook import hook_of
+            from airflow_oauth_provider.hooks.task_hook import hook_of
 
             self._hook = hook_of(
                 self,
@@ -153,7 +153,7 @@ class OAuth2HttpOperator(HttpOperator):
             yield page
 
     def _collect(self, pages: Iterator[Page]) -> list[Response]:
-        from airflow_oauth_provider.progress import Progress
+        from airflow_oauth_provider.calls.progress import Progress
 
         progress = Progress(self.log)
         responses = []
@@ -223,8 +223,8 @@ class OAuth2HttpOperator(HttpOperator):
         return function(response, **determine_kwargs(function, [response], context))
 
     def _write(self, context: Context, pages: Iterator[Page]) -> dict[str, Any]:
-        from airflow_oauth_provider.page_writer import PageWriter
-        from airflow_oauth_provider.progress import Progress
+        from airflow_oauth_provider.calls.page_writer import PageWriter
+        from airflow_oauth_provider.calls.progress import Progress
 
         progress = Progress(self.log)
         writer = PageWriter(self._output_spec(context), self.records_path)
@@ -247,7 +247,7 @@ class OAuth2HttpOperator(HttpOperator):
             writer.discard()
 
     def _output_spec(self, context: Mapping[str, Any]) -> OutputSpec:
-        from airflow_oauth_provider.output import OutputSpec, owner_of
+        from airflow_oauth_provider.calls.output import OutputSpec, owner_of
 
         return OutputSpec(str(self.output_path), self.output_conn_id, owner_of(context))
 

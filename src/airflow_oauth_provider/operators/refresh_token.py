@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class RefreshTokenOperator(BaseOperator):
     """Refreshes the access token of an ``oauth2`` connection and writes the rotated tokens back.
 
-    Returns what happened (see :class:`~airflow_oauth_provider.outcome.TokenStatus`), with nothing secret in it. A dead
-    refresh token fails the task without retries, and so does a wrong connection; a passing failure is retried, and does
-    no harm while the stored token still works.
+    Returns what happened (see :class:`~airflow_oauth_provider.lifecycle.outcome.TokenStatus`), with nothing secret
+    in it. A dead refresh token fails the task without retries, and so does a wrong connection; a passing failure is
+    retried, and does no harm while the stored token still works.
 
     :param oauth2_conn_id: connection of type ``oauth2``. (templated)
     :param force: refresh although the token is fresh, so that the DAG begins with its whole lifetime.

@@ -57,7 +57,7 @@ class OAuth2HttpSensor(HttpSensor):
     def hook(self) -> OAuth2Hook:
         """The sensor's hook: one for all its requests."""
         if self._hook is None:
-            from airflow_oauth_provider.task_hook import hook_of
+            from airflow_oauth_provider.hooks.task_hook import hook_of
 
             self._hook = hook_of(self, attempts=self.max_attempts)
         return self._hook

@@ -11,8 +11,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 if TYPE_CHECKING:
     from requests import Response
 
-    from airflow_oauth_provider.aio import AsyncClient
     from airflow_oauth_provider.pagination import Page, PageRequest
+    from airflow_oauth_provider.triggers.aio import AsyncClient
 
 #: Bytes of a page from which on it is decoded in a thread: less takes a millisecond or two.
 _LARGE = 128 * 1024
@@ -34,7 +34,7 @@ class OAuth2HttpTrigger(BaseTrigger):
     :param extra_options: HttpHook's options.
     :param request_kwargs: passed on to ``requests.Request``; plain values.
     :param pagination: of :meth:`~airflow_oauth_provider.pagination.Paginator.to_dict`.
-    :param output: of :meth:`~airflow_oauth_provider.output.OutputSpec.to_dict`.
+    :param output: of :meth:`~airflow_oauth_provider.calls.output.OutputSpec.to_dict`.
     :param records_path: see :class:`~airflow_oauth_provider.operators.http.OAuth2HttpOperator`, also for the others.
     """
 
@@ -84,7 +84,7 @@ class OAuth2HttpTrigger(BaseTrigger):
     async def _outcome(self) -> dict[str, Any]:
         # In a thread, where it is the first time: the modules behind it take a moment to import.
         await asyncio.to_thread(_import_parts)
-        from airflow_oauth_provider.aio import client_of
+        from airflow_oauth_provider.triggers.aio import client_of
         from airflow_oauth_provider.triggers.events import error_event, is_safe, trail_of
 
         try:
@@ -103,7 +103,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         return await (self._fetch(client) if self._arguments["output"] is None else self._write(client))
 
     async def _fetch(self, client: AsyncClient) -> dict[str, Any]:
-        from airflow_oauth_provider.progress import Progress
+        from airflow_oauth_provider.calls.progress import Progress
         from airflow_oauth_provider.triggers.events import pack_pages
 
         progress = Progress(self.log)
@@ -120,9 +120,9 @@ class OAuth2HttpTrigger(BaseTrigger):
         return {"status": "success", "responses": pages}
 
     async def _write(self, client: AsyncClient) -> dict[str, Any]:
-        from airflow_oauth_provider.output import OutputSpec
-        from airflow_oauth_provider.page_writer import PageWriter
-        from airflow_oauth_provider.progress import Progress
+        from airflow_oauth_provider.calls.output import OutputSpec
+        from airflow_oauth_provider.calls.page_writer import PageWriter
+        from airflow_oauth_provider.calls.progress import Progress
 
         progress = Progress(self.log)
         arguments = self._arguments
@@ -160,9 +160,9 @@ class OAuth2HttpTrigger(BaseTrigger):
         return PageRequest(**{name: self._arguments[name] for name in names})
 
     def _sender(self, client: AsyncClient) -> Any:
-        from airflow_oauth_provider.aio_transport import Cookies
-        from airflow_oauth_provider.retrying import RetryPolicy
-        from airflow_oauth_provider.throttle import Throttle
+        from airflow_oauth_provider.calls.retrying import RetryPolicy
+        from airflow_oauth_provider.calls.throttle import Throttle
+        from airflow_oauth_provider.triggers.aio_transport import Cookies
 
         arguments = self._arguments
         policy = RetryPolicy(arguments["max_attempts"], arguments["max_retry_after"], arguments["retry_non_idempotent"])
@@ -204,7 +204,7 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
     async def _work(self, client: AsyncClient) -> dict[str, Any]:
         from dataclasses import replace
 
-        from airflow_oauth_provider.http_errors import api_error
+        from airflow_oauth_provider.calls.http_errors import api_error
         from airflow_oauth_provider.triggers.events import pack_pages
 
         request = self._request()
@@ -224,6 +224,6 @@ async def _apart(size: int, function: Any, *arguments: Any) -> Any:
 
 
 def _import_parts() -> None:
-    import airflow_oauth_provider.aio
-    import airflow_oauth_provider.page_writer
+    import airflow_oauth_provider.calls.page_writer
+    import airflow_oauth_provider.triggers.aio
     import airflow_oauth_provider.triggers.events  # noqa: F401

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from airflow_oauth_provider.configuration.extra import Extra
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.extra import Extra
 from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
 from airflow_oauth_provider.oauth2.grants import ACCESS_TOKEN_TYPE, GrantInputs

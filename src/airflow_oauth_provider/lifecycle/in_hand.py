@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from airflow_oauth_provider import freshness
-from airflow_oauth_provider.account import RefreshPolicy
-from airflow_oauth_provider.clock import Clock
-from airflow_oauth_provider.outcome import Demand, Outcome
+from airflow_oauth_provider.lifecycle import freshness
+from airflow_oauth_provider.lifecycle.account import RefreshPolicy
+from airflow_oauth_provider.lifecycle.clock import Clock
+from airflow_oauth_provider.lifecycle.outcome import Demand, Outcome
 from airflow_oauth_provider.stores.record import Record
 
 #: Seconds after a failed refresh during which a token that still works is served without another try.

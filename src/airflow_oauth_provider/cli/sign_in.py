@@ -6,13 +6,13 @@ import logging
 import time
 from dataclasses import dataclass
 
-from airflow_oauth_provider import lineage
-from airflow_oauth_provider.account import Account, AccountSource
+from airflow_oauth_provider.configuration.settings import SignIn
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.lifecycle import lineage
+from airflow_oauth_provider.lifecycle.account import Account, AccountSource
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.discovery import Metadata, discover
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
-from airflow_oauth_provider.settings import SignIn
 from airflow_oauth_provider.stores.record import Record
 
 log = logging.getLogger(__name__)

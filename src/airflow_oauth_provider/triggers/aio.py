@@ -18,14 +18,14 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import requests
 
-from airflow_oauth_provider.aio_transport import Connections, Cookies, as_response, timeouts
+from airflow_oauth_provider.calls.http_errors import api_error, failure_text, show_target
+from airflow_oauth_provider.calls.retrying import RetryPolicy, told_to_wait, used_up
+from airflow_oauth_provider.calls.throttle import Throttle
 from airflow_oauth_provider.exceptions import ApiError
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook, merged_options
-from airflow_oauth_provider.http_errors import api_error, failure_text, show_target
 from airflow_oauth_provider.pagination import PageRequest
-from airflow_oauth_provider.retrying import RetryPolicy, told_to_wait, used_up
 from airflow_oauth_provider.session import OAuth2Session
-from airflow_oauth_provider.throttle import Throttle
+from airflow_oauth_provider.triggers.aio_transport import Connections, Cookies, as_response, timeouts
 
 log = logging.getLogger(__name__)
 

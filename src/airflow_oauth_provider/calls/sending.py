@@ -17,9 +17,9 @@ from requests.exceptions import (
 )
 
 from airflow_oauth_provider.auth import rewind
-from airflow_oauth_provider.http_errors import failure_text, never_connected, show_target
-from airflow_oauth_provider.retrying import RetryPolicy, told_to_wait, used_up
-from airflow_oauth_provider.throttle import Throttle
+from airflow_oauth_provider.calls.http_errors import failure_text, never_connected, show_target
+from airflow_oauth_provider.calls.retrying import RetryPolicy, told_to_wait, used_up
+from airflow_oauth_provider.calls.throttle import Throttle
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow_oauth_provider import exceptions
-from airflow_oauth_provider.account import Account
+from airflow_oauth_provider.lifecycle.account import Account
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.stores.record import DeadGrant, Lease
 
@@ -30,7 +30,7 @@ def never_refreshed(conn_id: str, has_token: bool) -> str:
 def no_refresh_token(conn_id: str, hint: str = "") -> str:
     """For a connection that has nothing to refresh with.
 
-    :param hint: of the :class:`~airflow_oauth_provider.account.Account`.
+    :param hint: of the :class:`~airflow_oauth_provider.lifecycle.account.Account`.
     """
     return (
         f"Connection {conn_id!r}: grant_type is 'refresh_token', but there is no refresh token, neither in the "

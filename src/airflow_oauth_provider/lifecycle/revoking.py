@@ -6,9 +6,6 @@ import logging
 import time
 from dataclasses import replace
 
-from airflow_oauth_provider import advice, lineage
-from airflow_oauth_provider.account import Account, AccountSource, Snapshot
-from airflow_oauth_provider.clock import Clock, SystemClock
 from airflow_oauth_provider.exceptions import (
     ConfigurationError,
     MalformedAnswer,
@@ -17,9 +14,12 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.leases import LeaseWatch
+from airflow_oauth_provider.lifecycle import advice, lineage
+from airflow_oauth_provider.lifecycle.account import Account, AccountSource, Snapshot
+from airflow_oauth_provider.lifecycle.clock import Clock, SystemClock
+from airflow_oauth_provider.lifecycle.leases import LeaseWatch
+from airflow_oauth_provider.lifecycle.pauses import Pauses
 from airflow_oauth_provider.oauth2 import errors, revocation
-from airflow_oauth_provider.pauses import Pauses
 from airflow_oauth_provider.stores.record import DeadGrant, Record, fingerprint
 
 log = logging.getLogger(__name__)

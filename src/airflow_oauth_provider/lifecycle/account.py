@@ -133,7 +133,7 @@ class Snapshot:
 
 
 class AccountSource(Protocol):
-    """Where :class:`~airflow_oauth_provider.refresh.TokenManager` reads a connection, anew for each refresh."""
+    """Where :class:`~airflow_oauth_provider.lifecycle.manager.TokenManager` reads a connection, for each refresh."""
 
     def load(self) -> Snapshot:
         """Read the connection and its record.

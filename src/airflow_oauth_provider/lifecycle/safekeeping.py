@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 
-from airflow_oauth_provider import lineage
-from airflow_oauth_provider.account import Snapshot
-from airflow_oauth_provider.clock import Clock
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUnavailable
-from airflow_oauth_provider.leases import LeaseBudget, LeaseWatch
-from airflow_oauth_provider.pauses import Pauses
+from airflow_oauth_provider.lifecycle import lineage
+from airflow_oauth_provider.lifecycle.account import Snapshot
+from airflow_oauth_provider.lifecycle.clock import Clock
+from airflow_oauth_provider.lifecycle.leases import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.lifecycle.pauses import Pauses
 from airflow_oauth_provider.stores.base import FallbackStore, StoredRecord
 from airflow_oauth_provider.stores.fallback import does_not_open, fallback_key, seal, unseal
 from airflow_oauth_provider.stores.record import Record

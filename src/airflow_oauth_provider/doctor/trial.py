@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from airflow_oauth_provider import advice, compat, lineage
-from airflow_oauth_provider.account import Account, Snapshot
+from airflow_oauth_provider import compat
 from airflow_oauth_provider.doctor import connection, host, server, store
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import OAuth2Error
-from airflow_oauth_provider.manager import TokenManager
-from airflow_oauth_provider.outcome import Demand
+from airflow_oauth_provider.lifecycle import advice, lineage
+from airflow_oauth_provider.lifecycle.account import Account, Snapshot
+from airflow_oauth_provider.lifecycle.manager import TokenManager
+from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.stores.base import StoredRecord
 from airflow_oauth_provider.stores.record import Record
 

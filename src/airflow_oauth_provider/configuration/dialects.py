@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from airflow_oauth_provider.extra import Extra
+from airflow_oauth_provider.configuration.extra import Extra
+from airflow_oauth_provider.configuration.placement import Placement
 from airflow_oauth_provider.oauth2 import json_paths
 from airflow_oauth_provider.oauth2.dialect import BEARER_TYPES, PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
-from airflow_oauth_provider.placement import Placement
 
 #: What stands for "nothing" in a field of which empty means "not set".
 NOTHING = "none"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_oauth_provider.output import OutputFile, OutputSpec
+from airflow_oauth_provider.calls.output import OutputFile, OutputSpec
 from airflow_oauth_provider.pagination import Page
 
 
 class PageWriter:
-    """Writes pages to an :class:`~airflow_oauth_provider.output.OutputFile`, and counts them.
+    """Writes pages to an :class:`~airflow_oauth_provider.calls.output.OutputFile`, and counts them.
 
     :param spec: where to.
     :param records_path: where a page's records are; None: the pages are written as they came.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from airflow_oauth_provider.calls.retrying import RetryPolicy
+from airflow_oauth_provider.calls.sending import Sending
+from airflow_oauth_provider.calls.throttle import Throttle
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.retrying import RetryPolicy
-from airflow_oauth_provider.sending import Sending
-from airflow_oauth_provider.throttle import Throttle
 
 
 class Arguments(Protocol):
@@ -36,7 +36,7 @@ def hook_of(
     :param attempts: how often one request is sent at the most.
     :param auth_type: of ``HttpOperator``.
     :param requests_per_second: send no more than this many; None: as many as will.
-    :param spool: see :class:`~airflow_oauth_provider.sending.Sending`.
+    :param spool: see :class:`~airflow_oauth_provider.calls.sending.Sending`.
     """
     hook = OAuth2Hook(
         task.oauth2_conn_id,

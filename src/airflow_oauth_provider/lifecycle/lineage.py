@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from airflow_oauth_provider.account import Account
+from airflow_oauth_provider.lifecycle.account import Account
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 from airflow_oauth_provider.stores.record import Record, fingerprint
 

@@ -13,9 +13,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from airflow_oauth_provider import advice, callbacks, lineage, refresh_end
-from airflow_oauth_provider.account import Account, AccountSource, Snapshot
-from airflow_oauth_provider.clock import Clock
 from airflow_oauth_provider.exceptions import (
     ConfigurationError,
     MalformedAnswer,
@@ -25,12 +22,15 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.leases import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.lifecycle import advice, callbacks, lineage, refresh_end
+from airflow_oauth_provider.lifecycle.account import Account, AccountSource, Snapshot
+from airflow_oauth_provider.lifecycle.clock import Clock
+from airflow_oauth_provider.lifecycle.leases import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.lifecycle.outcome import Outcome
+from airflow_oauth_provider.lifecycle.safekeeping import HeldLease, Safekeeping, Superseded
 from airflow_oauth_provider.oauth2 import errors, grants
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
-from airflow_oauth_provider.outcome import Outcome
-from airflow_oauth_provider.safekeeping import HeldLease, Safekeeping, Superseded
 from airflow_oauth_provider.stores.record import DeadGrant, Lease, Record
 
 log = logging.getLogger(__name__)
@@ -85,9 +85,10 @@ class Refresher:
         """Refresh once. Bounded by the length of a lease, and not to be interrupted.
 
         :param snapshot: the connection as just read.
-        :param record: what :func:`airflow_oauth_provider.lineage.current` makes of its record; nobody else holds it.
+        :param record: what :func:`airflow_oauth_provider.lifecycle.lineage.current` makes of its record; nobody else
+            holds it.
         :raises BeginAnew: when somebody else was faster.
-        :raises OAuth2Error: see :meth:`airflow_oauth_provider.manager.TokenManager.obtain`.
+        :raises OAuth2Error: see :meth:`airflow_oauth_provider.lifecycle.manager.TokenManager.obtain`.
         """
         held = self._take_lease(snapshot, record)
         try:

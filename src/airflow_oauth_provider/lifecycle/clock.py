@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time as :mod:`airflow_oauth_provider.refresh` sees it."""
+    """Time as :mod:`airflow_oauth_provider.lifecycle.refresh` sees it."""
 
     def now(self) -> float:
         """Return the wall clock, in seconds since the epoch. It may be wrong, and it may jump."""

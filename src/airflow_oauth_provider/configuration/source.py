@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_oauth_provider import compat, credentials
-from airflow_oauth_provider.account import Snapshot
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.configuration import credentials
+from airflow_oauth_provider.configuration.settings import Settings, read_settings
 from airflow_oauth_provider.exceptions import OAuth2Error
-from airflow_oauth_provider.settings import Settings, read_settings
+from airflow_oauth_provider.lifecycle.account import Snapshot
 from airflow_oauth_provider.stores.base import TokenStore
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.row_watch import RowWatch
 
 
 class ConnectionSource:
-    """The :class:`~airflow_oauth_provider.account.AccountSource` of an Airflow connection.
+    """The :class:`~airflow_oauth_provider.lifecycle.account.AccountSource` of an Airflow connection.
 
     :param conn_id: the connection.
     :param first: the connection as just read, used once instead of reading it again.
@@ -28,7 +29,7 @@ class ConnectionSource:
         self._watch = RowWatch()
 
     def load(self) -> Snapshot:
-        """Read the connection and its record; see :class:`~airflow_oauth_provider.account.AccountSource`."""
+        """Read the connection and its record; see :class:`~airflow_oauth_provider.lifecycle.account.AccountSource`."""
         try:
             return self._load()
         except OAuth2Error as failure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider.account import RefreshPolicy
+from airflow_oauth_provider.lifecycle.account import RefreshPolicy
 from airflow_oauth_provider.oauth2.tokens import TokenAnswer
 from airflow_oauth_provider.stores.record import Record
 

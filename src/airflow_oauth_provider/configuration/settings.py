@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from airflow_oauth_provider import callbacks, compat, credentials
-from airflow_oauth_provider.account import Account, Entered, RefreshPolicy
-from airflow_oauth_provider.dialects import read_dialect, read_placement
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.configuration import credentials
+from airflow_oauth_provider.configuration.dialects import read_dialect, read_placement
+from airflow_oauth_provider.configuration.extra import Extra
+from airflow_oauth_provider.configuration.host_template import is_template
+from airflow_oauth_provider.configuration.origins import Origin, origin_of, parse_allowed
+from airflow_oauth_provider.configuration.placement import Placement
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.extra import Extra
 from airflow_oauth_provider.fields import FIELDS, STORE
-from airflow_oauth_provider.host_template import is_template
+from airflow_oauth_provider.lifecycle import callbacks
+from airflow_oauth_provider.lifecycle.account import Account, Entered, RefreshPolicy
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.scrub import show_url
-from airflow_oauth_provider.origins import Origin, origin_of, parse_allowed
-from airflow_oauth_provider.placement import Placement
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,7 @@ class Settings:
 
     :param conn_id: its name.
     :param base_url: the API's base URL; empty where the connection has no host. It may have names of the token answer
-        in braces, see :mod:`airflow_oauth_provider.host_template`.
+        in braces, see :mod:`airflow_oauth_provider.configuration.host_template`.
     :param allowed_origins: the origins that may see the access token.
     :param headers: sent with every API call.
     :param transport: timeout, TLS and proxies, for the API and the authorization server alike.

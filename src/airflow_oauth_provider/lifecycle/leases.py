@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_oauth_provider.clock import Clock
+from airflow_oauth_provider.lifecycle.clock import Clock
 from airflow_oauth_provider.stores.record import Lease
 
 

@@ -14,9 +14,6 @@ from typing import TypeVar
 
 import tenacity
 
-from airflow_oauth_provider import advice, freshness, lineage
-from airflow_oauth_provider.account import Account, AccountSource, Snapshot
-from airflow_oauth_provider.clock import Clock, SystemClock
 from airflow_oauth_provider.exceptions import (
     ConfigurationError,
     OAuth2Error,
@@ -26,17 +23,20 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.in_hand import TokenInHand
-from airflow_oauth_provider.leases import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.lifecycle import advice, freshness, lineage
+from airflow_oauth_provider.lifecycle.account import Account, AccountSource, Snapshot
+from airflow_oauth_provider.lifecycle.clock import Clock, SystemClock
+from airflow_oauth_provider.lifecycle.in_hand import TokenInHand
+from airflow_oauth_provider.lifecycle.leases import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.lifecycle.outcome import Demand, Outcome
+from airflow_oauth_provider.lifecycle.pauses import Pauses
+from airflow_oauth_provider.lifecycle.refresh import BeginAnew, Refresher, RequestToken
+from airflow_oauth_provider.lifecycle.safekeeping import Safekeeping
+from airflow_oauth_provider.lifecycle.uninterruptible import run_to_end
 from airflow_oauth_provider.oauth2.dpop import Prover, prover
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.outcome import Demand, Outcome
-from airflow_oauth_provider.pauses import Pauses
-from airflow_oauth_provider.refresh import BeginAnew, Refresher, RequestToken
-from airflow_oauth_provider.safekeeping import Safekeeping
 from airflow_oauth_provider.stores.base import FallbackStore
 from airflow_oauth_provider.stores.record import Record, fingerprint
-from airflow_oauth_provider.uninterruptible import run_to_end
 
 log = logging.getLogger(__name__)
 
