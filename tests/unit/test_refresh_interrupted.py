@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -99,60 +100,51 @@ class TestDoubtfulLease:
         assert world.record.generation == 1
 
 
+@contextlib.contextmanager
+def refreshing_in_another_thread(manager, faults):
+    """Have a thread in the middle of a forced refresh while the block runs."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(call):
+        begun.set()
+        assert go_on.wait(60)
+        return call()
+
+    faults.always["token"] = slowly
+    thread = threading.Thread(target=lambda: manager.obtain(Demand(force=True)))
+    thread.start()
+    try:
+        assert begun.wait(30)
+        yield
+    finally:
+        go_on.set()
+        thread.join()
+
+
 class TestThreads:
     def test_a_thread_whose_token_works_does_not_wait_for_another_threads_refresh(self):
         world = World(lifetime=600.0)
-        faults = Faults()
-        manager, _ = world.worker(faults, clock=WorldsClock(world))
+        manager, faults = world.worker(clock=WorldsClock(world))
         first = manager.access_token()
-        begun, go_on = threading.Event(), threading.Event()
-
-        def slowly(call):
-            begun.set()
-            assert go_on.wait(60)
-            return call()
-
-        faults.always["token"] = slowly
-        thread = threading.Thread(target=lambda: manager.obtain(Demand(force=True)))
-        thread.start()
-        try:
-            assert begun.wait(30)
+        with refreshing_in_another_thread(manager, faults):
             assert manager.access_token() == first
             assert manager.obtain(Demand(min_ttl=1.0)).record.access_token == first
-        finally:
-            go_on.set()
-            thread.join()
         assert world.server.refreshes == 2
 
 
 class TestFork:
     def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have(self):
         world = World()
-        faults = Faults()
-        manager, _ = world.worker(faults, clock=WorldsClock(world))
+        manager, faults = world.worker(clock=WorldsClock(world))
         first = manager.access_token()
-        begun, go_on = threading.Event(), threading.Event()
-
-        def slowly(call):
-            begun.set()
-            assert go_on.wait(60)
-            return call()
-
-        faults.always["token"] = slowly
-        thread = threading.Thread(target=lambda: manager.obtain(Demand(force=True)))
-        thread.start()
-        try:
-            assert begun.wait(30)
+        with refreshing_in_another_thread(manager, faults):
             pid = os.fork()
             if pid == 0:
-                # Still fresh by the store that the child sees: served at once, unless the lock is the parent's.
+                # Still in hand: served at once, unless the lock is the parent's.
                 signal.alarm(20)
                 os._exit(0 if manager.token_in_hand() == first else 1)
             _, status = os.waitpid(pid, 0)
             assert os.waitstatus_to_exitcode(status) == 0
-        finally:
-            go_on.set()
-            thread.join()
 
     def test_a_child_takes_its_parents_lease_for_another_workers(self):
         world = World(timeout=10.0)
