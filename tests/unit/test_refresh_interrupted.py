@@ -145,17 +145,3 @@ class TestFork:
                 os._exit(0 if manager.token_in_hand() == first else 1)
             _, status = os.waitpid(pid, 0)
             assert os.waitstatus_to_exitcode(status) == 0
-
-    def test_a_child_takes_its_parents_lease_for_another_workers(self):
-        world = World(timeout=10.0)
-        held = []
-
-        def fork_within(call):
-            manager.renew_after_fork()  # what the child does first
-            held.append(manager._watch.is_over(world.record.lease))
-            return call()
-
-        manager, seam = world.worker()
-        seam.script["token"] = [fork_within]
-        manager.access_token()
-        assert held == [False]

@@ -65,11 +65,6 @@ class LeaseWatch:
         self._own.discard(owner)
         self._held.discard(owner)
 
-    def forget(self) -> None:
-        """Forget which leases are this process's own: after a fork they are another's."""
-        self._own.clear()
-        self._held.clear()
-
     def is_over(self, lease: Lease) -> bool:
         """Tell whether ``lease`` binds nobody any more."""
         if lease.owner in self._own and lease.owner not in self._held:

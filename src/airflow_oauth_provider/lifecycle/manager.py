@@ -97,9 +97,8 @@ class TokenManager:
         _managers.add(self)
 
     def renew_after_fork(self) -> None:
-        """Begin anew in a child process: the threads that held locks and leases are the parent's."""
+        """Begin anew in a child process: a thread that held the lock is the parent's."""
         self._lock = threading.RLock()
-        self._watch.forget()
 
     def access_token(self, *, min_ttl: float = 0.0, rejected: str | None = None) -> str:
         """Return an access token to send now; see :meth:`obtain`.
