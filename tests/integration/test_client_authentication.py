@@ -131,7 +131,9 @@ def test_each_attempt_has_an_assertion_of_its_own(scripted_server, monkeypatch):
 
     def token(request):
         seen.append(jwt.decode(request.form["client_assertion"], options={"verify_signature": False}))
-        return Answer(503, b"", {"Retry-After": "0"}) if len(seen) < 3 else Answer(200, {"access_token": "abc", "expires_in": 60})
+        if len(seen) < 3:
+            return Answer(503, b"", {"Retry-After": "0"})
+        return Answer(200, {"access_token": "abc", "expires_in": 60})
 
     scripted_server.routes["/token"] = token
     pem, _ = _key_pair("k")
