@@ -233,10 +233,11 @@ class OpenBao(Server):
         if self.process:
             self.process.send(signal.SIGCONT)
 
-    def rate_limit(self, per_second: float, path: str = "") -> None:
-        """Answer 429 beyond this many requests a second (below `path`); 0 takes the limit away."""
-        if per_second:
-            self.api("POST", "sys/quotas/rate-limit/rig", {"rate": per_second, "path": path, "interval": "1s"})
+    def rate_limit(self, number: int, path: str = "", seconds: int = 1) -> None:
+        """Answer 429 beyond this number of requests in so many seconds (below `path`); 0 takes the limit away."""
+        if number:
+            limit = {"rate": number, "path": path, "interval": f"{seconds}s"}
+            self.api("POST", "sys/quotas/rate-limit/rig", limit)
         else:
             self.api("DELETE", "sys/quotas/rate-limit/rig")
 

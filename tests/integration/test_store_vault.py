@@ -248,7 +248,7 @@ def test_too_many_requests_are_unavailable(openbao, connect, path):
     connect(openbao)
     store = VaultStore("xero", "bao", path)
     store.read()
-    openbao.rate_limit(0.001, path="secret/")
+    openbao.rate_limit(1, path="secret/", seconds=3600)
     try:
         failures = [_failure_of(store.read) for _ in range(5)]
     finally:
