@@ -341,10 +341,8 @@ def test_redirects(server):
 
 def test_a_timeout(server):
     server.faults.append(Fault("/api", before=2, times=9))
-    began = time.monotonic()
     with pytest.raises(ApiError, match="Timeout"):
         run_deferred(operator(extra_options={"timeout": 0.3}, max_attempts=2))
-    assert time.monotonic() - began < 2
     assert len(api_calls(server)) == 2
 
 
