@@ -28,16 +28,16 @@ python:
 	  echo "Name one: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 
 setup: python ## Create the environment: Airflow 3.3, the servers, the tools
-	@$(PYTHON) -m rig.setup_env
+	@$(PYTHON) -m scripts.setup_env
 
 setup-all: python ## The same for every Airflow version
-	@$(PYTHON) -m rig.setup_env servers $(VERSIONS)
+	@$(PYTHON) -m scripts.setup_env servers $(VERSIONS)
 
 $(VERSIONS:%=setup-%): setup-%: python
-	@$(PYTHON) -m rig.setup_env servers $*
+	@$(PYTHON) -m scripts.setup_env servers $*
 
 demo: setup ## Watch refresh tokens rotate on a real Airflow, a real authorization server and a real OpenBao
-	@$(VENV) -m rig.demo $(ARGS)
+	@$(VENV) -m scripts.demo $(ARGS)
 
 test: setup setup-2.11 ## Unit, integration and end-to-end tests (Airflow 3.3; one DAG on 2.11)
 	$(TEST)
@@ -57,7 +57,7 @@ test-e2e: setup setup-2.11 ## Tests on a running Airflow
 test-matrix: $(VERSIONS:%=test-matrix-%) ## tests/matrix on every Airflow version, one after the other
 
 $(VERSIONS:%=test-matrix-%): test-matrix-%: setup-%
-	RIG_AIRFLOW=$* $(if $(filter 3.3,$*),.venv,.venvs/$*)/bin/python -m pytest --timeout=$(TIMEOUT) tests/matrix $(ARGS)
+	TEST_AIRFLOW=$* $(if $(filter 3.3,$*),.venv,.venvs/$*)/bin/python -m pytest --timeout=$(TIMEOUT) tests/matrix $(ARGS)
 
 lint: lint-check lint-format lint-types ## ruff and mypy
 
@@ -81,8 +81,8 @@ soak: setup setup-2.11 ## Many processes, many expiries: no refresh token spent 
 	@$(VENV) -m benchmarks.soak $(ARGS)
 
 constraints: setup ## Resolve the pinned versions anew
-	@$(VENV) -m rig.update_constraints $(ARGS)
+	@$(VENV) -m scripts.update_constraints $(ARGS)
 
 clean: ## Remove the environments and what the tools left behind
-	rm -rf .venv .venvs .build .pytest_cache .mypy_cache .ruff_cache .hypothesis dist rig/authorization_server/node_modules
+	rm -rf .venv .venvs .build .pytest_cache .mypy_cache .ruff_cache .hypothesis dist tests/servers/authorization_server/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import certifi
 
-from rig.scripted_tls import Certificates
+from tests.servers.scripted_tls import Certificates
 
 PAGE_BYTES = 20_000
 

@@ -55,8 +55,8 @@ def be_quiet() -> None:
     """Measure the work, not the log; tokens are kept in memory, since no Airflow is running."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    from airflow_oauth_provider.configuration import source
-    from airflow_oauth_provider.stores.base import StoredRecord
+    from airflow_oauth_provider.connection import loader
+    from airflow_oauth_provider.tokens.store import StoredRecord
 
     class Memory:
         name = "memory"
@@ -71,7 +71,7 @@ def be_quiet() -> None:
             return "1"
 
     store = Memory()
-    source.open_store = lambda *_args, **_options: store  # type: ignore[assignment]
+    loader.open_store = lambda *_args, **_options: store  # type: ignore[assignment]
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rig.environments import ROOT, clean_environ, python_of
-from rig.openbao import OpenBao
-from rig.postgres import Postgres
-from rig.processes import Process, remove_folder, temporary_folder
-from rig.report import table
-from rig.scripted import ScriptedProcess
+from scripts.environments import ROOT, clean_environ, python_of
+from scripts.report import table
+from tests.servers.openbao import OpenBao
+from tests.servers.postgres import Postgres
+from tests.servers.processes import Process, remove_folder, temporary_folder
+from tests.servers.scripted import ScriptedProcess
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _home(place: Place, server: ScriptedProcess, folder: Path, lifetime: int) ->
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
         AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_ENABLED="False",
         AIRFLOW__CORE__FERNET_KEY="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-        PYTHONPATH=f"{ROOT / 'src'}:{ROOT}",
+        PYTHONPATH=str(ROOT),
     )
     if place.store == "vault":
         with OpenBao() as bao:

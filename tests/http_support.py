@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_oauth_provider.configuration import source
+from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.exceptions import StaleVersion
-from airflow_oauth_provider.stores.base import StoredRecord
+from airflow_oauth_provider.tokens.store import StoredRecord
 
 CONN_ID = "api"
 CONTEXT = {
@@ -47,7 +47,7 @@ class Memory:
 def connect(monkeypatch, server, *, host=None, **extra):
     """Make the connection CONN_ID to ``server``, with a grant of its own."""
     store = Memory()
-    monkeypatch.setattr(source, "open_store", lambda *_, **__: store)
+    monkeypatch.setattr(loader, "open_store", lambda *_, **__: store)
     defaults = {
         "oauth_url": server.token_url,
         "refresh_token": server.issue(),

@@ -1,6 +1,6 @@
 """A running Airflow, and the servers that its DAGs talk to."""
 
-from rig.fixtures import (
+from tests.servers.fixtures import (
     airflow,
     airflow_2,
     authorization_server,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rig.airflow import AirflowInstance
-from rig.scene import example_dag
+from scripts.scene import example_dag
+from tests.servers.airflow import AirflowInstance
 
 # A connection for each, whose id is the name of its store.
 QUICKSTARTS = ("connection", "variable", "vault", "auto")

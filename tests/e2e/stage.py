@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from rig.airflow import AirflowInstance
-from rig.authorization_server import AuthorizationServer
-from rig.openbao import OpenBao
-from rig.recorder import Recorder
-from rig.scene import Scene
+from scripts.scene import Scene
 from tests.e2e.examples import QUICKSTARTS, add_example
+from tests.servers.airflow import AirflowInstance
+from tests.servers.authorization_server import AuthorizationServer
+from tests.servers.openbao import OpenBao
+from tests.servers.recorder import Recorder
 
 ACCESS_TOKEN_LIFETIME = 10
 

@@ -9,10 +9,10 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from airflow_oauth_provider.fields import FIELDS, MASK, RECORD_KEY, STANDARD_FIELDS, Field
+from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY, STANDARD_FIELDS, Field
 from airflow_oauth_provider.stores.api_client import ROUTE, URL_PREFIX
-from airflow_oauth_provider.stores.record import Record
-from rig.browser import open_browser
+from airflow_oauth_provider.tokens.record import Record
+from tests.servers.browser import open_browser
 
 SHOWN = [field for field in FIELDS if field.in_form and not field.kept]
 SECTIONS = list(dict.fromkeys(field.section for field in SHOWN))
@@ -191,7 +191,7 @@ def test_create_reopen_edit_one_field_save_again(airflow, page, conn_id):
         "refresh_token": "entered-refresh-1",
         "refresh_when": "unauthorized",
         "leeway": "90",
-        "resend_lost_answer": "false",
+        "resend_lost_response": "false",
         "store": "connection",
         "allowed_hosts": "https://files.example.com, b.example.com:8443",
         "headers": '{"Accept": "application/json"}',
@@ -265,7 +265,7 @@ def test_a_connection_made_elsewhere_keeps_its_values_and_their_types(airflow, p
         "token_url": "https://login.example.com/token",
         "refresh_token": "entered-refresh-1",
         "verify": False,
-        "resend_lost_answer": False,
+        "resend_lost_response": False,
         "leeway": 0,
         "headers": {"Accept": "text/csv", "X-Api-Token": "hush"},
         "allowed_hosts": ["https://a.example", "b.example"],

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rig.scene import Scene, example_dag
+from scripts.scene import Scene, example_dag
 from tests.e2e.examples import QUICKSTARTS, add_example
 
 pytest_plugins = ["tests.e2e.stage"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rig.scene import example_dag
+from scripts.scene import example_dag
 from tests.e2e.leaks import Secrets, every_value, in_database, in_files, mark
 
 pytest_plugins = ["tests.e2e.stage"]

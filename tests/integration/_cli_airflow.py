@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from rig.environments import MAIN_AIRFLOW, clean_environ, python_of
-from rig.processes import remove_folder, temporary_folder
+from scripts.environments import MAIN_AIRFLOW, clean_environ, python_of
+from tests.servers.processes import remove_folder, temporary_folder
 
 FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,9 +32,9 @@ session.commit()
 _USE = """
 import json, sys
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.configuration.source import ConnectionSource
+from airflow_oauth_provider.connection.loader import ConnectionLoader
 answer = OAuth2Hook(sys.argv[1], method="GET").run("/items", data={"page": 1})
-record = ConnectionSource(sys.argv[1]).load().record
+record = ConnectionLoader(sys.argv[1]).load().record
 print("RESULT " + json.dumps({"status": answer.status_code, **json.loads(record.to_json())}))
 """
 

@@ -17,10 +17,10 @@ from sqlalchemy import create_engine, event, text, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import database
+from airflow_oauth_provider.connection.edits import keep_records
 from airflow_oauth_provider.exceptions import OAuth2Error
-from airflow_oauth_provider.stores import metadata
-from airflow_oauth_provider.stores.connection_edits import keep_records
-from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.tokens.record import Record
 
 EXTRA = {"oauth_url": "https://as/token", "refresh_token": "entered-1"}
 
@@ -49,7 +49,7 @@ class Case:
 
     def rotate(self, generation: int) -> None:
         """Write a record as a worker does, past the session."""
-        self.version = metadata.swap_record(self.conn_id, record(generation), self.version)
+        self.version = database.swap_record(self.conn_id, record(generation), self.version)
 
     def spoil(self) -> None:
         """Have the row encrypted with a key that nobody here has."""
@@ -67,7 +67,7 @@ class Case:
 
     def extra(self) -> Any:
         """What the database has, with the record as its generation."""
-        found = json.loads(metadata.read_extra(self.conn_id) or "null")
+        found = json.loads(database.read_extra(self.conn_id) or "null")
         if isinstance(found, dict) and "token_record" in found:
             found["token_record"] = Record.from_json(found["token_record"]).generation
         return found

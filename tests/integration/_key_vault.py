@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from rig.scripted import Answer, Received, ScriptedServer
+from tests.servers.scripted import Answer, Received, ScriptedServer
 
 TOKEN = "an-entra-id-token"
 

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google_crc32c import value as checksum
 
-from rig.scripted import Answer, Received, ScriptedServer
+from tests.servers.scripted import Answer, Received, ScriptedServer
 
 PROJECT, NUMBER = "finance", "424242"
 #: Of an identity in Google's own universe, Google's library looks up where it may be used, on the Internet.
-UNIVERSE = "rig.test"
+UNIVERSE = "cloud.test"
 AUDIENCE = "https://secretmanager.googleapis.com/"
 _LARGEST = 65536
 _PATH = re.compile(

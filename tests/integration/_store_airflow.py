@@ -11,8 +11,8 @@ import requests
 from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, text
 
-from rig.environments import MAIN_AIRFLOW, clean_environ, python_of
-from rig.processes import LOOPBACK, Process, Server, free_port, is_listening, wait_until
+from scripts.environments import MAIN_AIRFLOW, clean_environ, python_of
+from tests.servers.processes import LOOPBACK, Process, Server, free_port, is_listening, wait_until
 
 FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.lifecycle import manager
-from airflow_oauth_provider.lifecycle.clock import SystemClock
+from airflow_oauth_provider.tokens import manager
+from airflow_oauth_provider.tokens.clock import SystemClock
 
 CONN_ID = "xero"
 #: Seconds that a wait takes at the least, so that a long outage is over after a few tries: each is a real request.

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rig.environments import ROOT, python_of
-from rig.fixtures import (
+from scripts.environments import ROOT, python_of
+from tests.integration._store_airflow import airflow_environ
+from tests.servers.fixtures import (
     authorization_server,
     aws_server,
     django_server,
@@ -20,8 +21,7 @@ from rig.fixtures import (
     scripted_tls_server,
     sealable_openbao,
 )
-from rig.postgres import Postgres
-from tests.integration._store_airflow import airflow_environ
+from tests.servers.postgres import Postgres
 
 __all__ = [
     "authorization_server",
@@ -41,7 +41,7 @@ class Airflow2Database:
 
     def __init__(self, postgres: Postgres, home: Path) -> None:
         self.postgres = postgres
-        more = {"AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_ENABLED": "False", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+        more = {"AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_ENABLED": "False", "PYTHONPATH": str(ROOT)}
         self.environ = airflow_environ(home, postgres.create_database("airflow"), **more)
         self.run("-m", "airflow", "db", "migrate")
 

@@ -17,13 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from airflow_oauth_provider.exceptions import ReauthorizationRequired
-from airflow_oauth_provider.lifecycle.account import Account, Entered, RefreshPolicy
-from airflow_oauth_provider.lifecycle.leases import LeaseBudget
-from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.oauth2.client import Client, Transport
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.stores.base import TokenStore
-from rig.scripted import ScriptedServer
+from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
+from airflow_oauth_provider.tokens.lease import LeaseBudget
+from airflow_oauth_provider.tokens.manager import TokenManager
+from airflow_oauth_provider.tokens.store import TokenStore
+from tests.servers.scripted import ScriptedServer
 from tests.unit.fakes import Connection, FakeSource, MemoryFallback
 
 STEPS = (
@@ -123,10 +123,10 @@ class Scenario:
         self.client = Client(
             server.client_id, server.token_url, client_secret=server.client_secret, transport=Transport(timeout=30.0)
         )
-        self.entered = Entered(server.issue())
+        self.entered = EnteredTokens(server.issue())
 
     def manager(self, budget: LeaseBudget | None = None) -> tuple[TokenManager, TokenStore]:
-        account = Account(self.conn_id, self.client, entered=self.entered, policy=RefreshPolicy(leeway=60.0))
+        account = GrantConfiguration(self.conn_id, self.client, entered=self.entered, policy=RefreshPolicy(leeway=60.0))
         store = self.open_store(self.conn_id)
         source = FakeSource(Connection(account), store, lambda _, call: call())  # type: ignore[arg-type]
         return TokenManager(source, MemoryFallback({}, lambda _, call: call()), budget=budget), store

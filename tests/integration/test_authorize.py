@@ -1,4 +1,4 @@
-"""``authorize`` against the real oidc-provider, with the person's browser played by the rig, into every store."""
+"""``authorize`` against the real oidc-provider, into every store; the test plays the person's browser."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from rig.authorization_server import AuthorizationServer
-from rig.openbao import OpenBao
-from rig.sign_in import approve_device, authorize_in_browser
 from tests.integration._cli_airflow import Home, Running
+from tests.servers.authorization_server import AuthorizationServer
+from tests.servers.openbao import OpenBao
+from tests.servers.sign_in import approve_device, authorize_in_browser
 
 
 def new_key():

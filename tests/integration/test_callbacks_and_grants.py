@@ -11,10 +11,10 @@ import pytest
 
 from airflow_oauth_provider import compat, exceptions
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from rig.authorization_server import _key_pair
-from rig.scripted import Answer
 from tests.http_support import CONN_ID, connect
 from tests.integration.test_client_authentication import connect as connect_registered
+from tests.servers.authorization_server import _key_pair
+from tests.servers.scripted import Answer
 
 PATH = "deployment_callbacks.oauth:fetch"
 
@@ -87,13 +87,13 @@ def test_the_callback_runs_inside_the_lease(callback, scripted_server):
         ),
         ({"errorResponse": "invalid_client"}, exceptions.InvalidClient),
         ({"error": "invalid_scope"}, exceptions.InvalidScope),
-        (None, exceptions.MalformedAnswer),
-        ("a token", exceptions.MalformedAnswer),
-        ({}, exceptions.MalformedAnswer),
-        ({"access_token": 5}, exceptions.MalformedAnswer),
-        ({"access_token": "a\nb"}, exceptions.MalformedAnswer),
-        ({"access_token": "abc", "token_type": "mac"}, exceptions.MalformedAnswer),
-        ({"access_token": object()}, exceptions.MalformedAnswer),
+        (None, exceptions.MalformedResponse),
+        ("a token", exceptions.MalformedResponse),
+        ({}, exceptions.MalformedResponse),
+        ({"access_token": 5}, exceptions.MalformedResponse),
+        ({"access_token": "a\nb"}, exceptions.MalformedResponse),
+        ({"access_token": "abc", "token_type": "mac"}, exceptions.MalformedResponse),
+        ({"access_token": object()}, exceptions.MalformedResponse),
     ],
 )
 def test_what_it_returns_is_validated_like_an_answer(callback, returned, error):
@@ -109,7 +109,7 @@ def test_what_it_raises_may_have_spent_the_token_and_is_not_shown(callback):
         calls.append(values)
         raise RuntimeError(values["refresh_token"])
 
-    hook, store = callback(fetch, resend_lost_answer=False)
+    hook, store = callback(fetch, resend_lost_response=False)
     with pytest.raises(exceptions.TokenRequestError, match=r"raised RuntimeError in fetch, line \d+") as caught:
         hook.refresh()
     assert len(calls) == 1
@@ -192,10 +192,10 @@ def test_password_at_django(django_server, monkeypatch):
     """Django looks the user up, and gives a token that its API takes."""
 
     def use(password):
-        given = {"grant_type": "password", "username": "rig-user", "user_password": password, "scope": "read"}
+        given = {"grant_type": "password", "username": "test-user", "user_password": password, "scope": "read"}
         return connect_registered(monkeypatch, django_server, "password", **given)[0]
 
-    with use("rig-password").get_conn() as session:
+    with use("test-password").get_conn() as session:
         assert session.get(f"{django_server.api_url}/items").status_code == 200
     with pytest.raises(exceptions.ConfigurationError, match="check username and user_password") as caught:
         use("another-password").refresh()

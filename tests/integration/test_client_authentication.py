@@ -8,10 +8,10 @@ import jwt
 import pytest
 
 from airflow_oauth_provider import exceptions
-from airflow_oauth_provider.configuration import source
+from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from rig.sign_in import sign_in
 from tests.http_support import CONN_ID, Memory
+from tests.servers.sign_in import sign_in
 
 METHODS = ["basic", "post", "public", "secret-jwt", "key-jwt"]
 
@@ -19,7 +19,7 @@ METHODS = ["basic", "post", "public", "secret-jwt", "key-jwt"]
 def connect(monkeypatch, server, name, *, secret="", **extra):
     client = server.client(name)
     store = Memory()
-    monkeypatch.setattr(source, "open_store", lambda *_, **__: store)
+    monkeypatch.setattr(loader, "open_store", lambda *_, **__: store)
     given = {
         "oauth_url": server.token_url,
         "auth_method": client.auth_method,
@@ -107,7 +107,7 @@ def test_another_method_than_the_registered_one_is_refused_and_costs_nothing(
 
 
 def test_the_wrong_key_is_invalid_client_and_says_what_to_check(authorization_server, monkeypatch):
-    from rig.authorization_server import _key_pair
+    from tests.servers.authorization_server import _key_pair
 
     pem, _ = _key_pair("airflow-key")
     hook, _ = signed_in(monkeypatch, authorization_server, "key-jwt", private_key=pem)
@@ -123,9 +123,9 @@ def test_client_credentials(authorization_server, monkeypatch, name):
 
 def test_each_attempt_has_an_assertion_of_its_own(scripted_server, monkeypatch):
     """RFC 7523 section 3: a server may take a ``jti`` only once, so a retry needs a new one."""
-    from rig.authorization_server import _key_pair
-    from rig.scripted import Answer
     from tests.http_support import connect as connect_scripted
+    from tests.servers.authorization_server import _key_pair
+    from tests.servers.scripted import Answer
 
     seen = []
 
@@ -196,7 +196,7 @@ def test_introspection(authorization_server, monkeypatch):
         monkeypatch, authorization_server, "basic", oauth_url=None, issuer=authorization_server.issuer
     )
     hook.refresh()
-    client = source.ConnectionSource(CONN_ID).load().account.client
+    client = loader.ConnectionLoader(CONN_ID).load().account.client
     known = introspect(client, store.record.access_token)
     assert known.active
     assert known.expires_in == pytest.approx(store.record.expires_in, abs=5)

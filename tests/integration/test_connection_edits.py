@@ -14,16 +14,16 @@ import pytest
 import requests
 from cryptography.fernet import Fernet
 
-from airflow_oauth_provider.fields import MASK
+from airflow_oauth_provider.compat.extra_json import set_member
+from airflow_oauth_provider.connection.fields import MASK
 from airflow_oauth_provider.stores.api_client import ROUTE, URL_PREFIX
-from airflow_oauth_provider.stores.extra_text import set_member
-from airflow_oauth_provider.stores.record import Record
-from rig.airflow import AirflowInstance
-from rig.environments import ROOT, python_of
-from rig.postgres import Postgres
-from rig.processes import wait_until
+from airflow_oauth_provider.tokens.record import Record
+from scripts.environments import ROOT, python_of
 from tests.integration._store_airflow import FERNET_KEY, airflow_environ
 from tests.integration._web_form import Fields
+from tests.servers.airflow import AirflowInstance
+from tests.servers.postgres import Postgres
+from tests.servers.processes import wait_until
 
 EXTRA = {"oauth_url": "https://as/token", "refresh_token": "entered-SECRET", "leeway": 30}
 

@@ -9,8 +9,8 @@ import pytest
 from airflow_oauth_provider import compat
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.stores.variable import VariableStore
-from rig.openbao import OpenBao
-from rig.scripted import Answer, ScriptedServer
+from tests.servers.openbao import OpenBao
+from tests.servers.scripted import Answer, ScriptedServer
 
 #: As Airflow names a connection under test.
 CONN_ID = "kzqwhxgf"

@@ -9,9 +9,9 @@ import pytest
 from airflow_oauth_provider.oauth2 import device, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
-from rig.authorization_server import AuthorizationServer
-from rig.scripted import Answer
-from rig.sign_in import approve_device, refuse_device
+from tests.servers.authorization_server import AuthorizationServer
+from tests.servers.scripted import Answer
+from tests.servers.sign_in import approve_device, refuse_device
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_polling_until_the_person_has_approved(server):
 def test_a_person_who_refuses(server):
     client, codes = begin(server)
     refuse_device(server, codes.verification_uri_complete)
-    with pytest.raises(errors.ErrorAnswer, match="access_denied"):
+    with pytest.raises(errors.ErrorResponse, match="access_denied"):
         device.wait(client, codes, sleep=lambda _: None)
 
 
@@ -56,10 +56,10 @@ def test_a_code_that_has_run_out(server):
     finally:
         server.configure(device_code_lifetime=600)
     assert codes.expires_in == 1
-    with pytest.raises(errors.ErrorAnswer, match="before the code ran out"):
+    with pytest.raises(errors.ErrorResponse, match="before the code ran out"):
         device.wait(client, codes, sleep=pytest.fail)
     # By a clock that stands still, the client asks again and again: the server has the last word.
-    with pytest.raises(errors.ErrorAnswer) as caught:
+    with pytest.raises(errors.ErrorResponse) as caught:
         device.wait(client, codes, sleep=lambda _: time.sleep(0.2), clock=lambda: -codes.interval)
     assert caught.value.code == "expired_token"
 
@@ -75,6 +75,6 @@ def test_slow_down_adds_five_seconds_and_a_refusal_ends_it(scripted_server, code
     client = Client("airflow", scripted_server.token_url, scripted_server.client_secret)
     codes = device.begin(client, f"{scripted_server.url}/device", GrantOptions())
     waits = []
-    with pytest.raises(errors.ErrorAnswer) as caught:
+    with pytest.raises(errors.ErrorResponse) as caught:
         device.wait(client, codes, sleep=waits.append)
     assert (caught.value.code, waits) == (code, [5, 5, 10, 10, 15])

@@ -14,8 +14,8 @@ import requests
 
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from rig.scripted import Answer, Fault
 from tests.http_support import CONN_ID, connect
+from tests.servers.scripted import Answer, Fault
 
 REFRESHED = "refreshed"
 
@@ -266,19 +266,19 @@ def test_errors_elsewhere_and_by_other_names(use):
         (
             {"status": 200, "body": {"data": {"access_token": "hidden-1"}, "jwt": "hidden-2"}},
             {},
-            exceptions.MalformedAnswer,
+            exceptions.MalformedResponse,
             ["no access_token", "It has: data, jwt", "'response_map'"],
         ),
         (
             {"status": 200, "body": {"data": {"token": "hidden-1"}}},
             {"response_map": "access_token=$.data.access_token"},
-            exceptions.MalformedAnswer,
+            exceptions.MalformedResponse,
             ["no access_token at $.data.access_token", "It has: data"],
         ),
         (
             {"status": 200, "body": "<html><title>hidden</title></html>"},
             {},
-            exceptions.MalformedAnswer,
+            exceptions.MalformedResponse,
             ["a web page", "is this the token endpoint", "proxy"],
         ),
     ],
@@ -296,7 +296,7 @@ def test_common_problems(use, fault, extra, kind, says):
 def test_an_unknown_token_type_is_not_used_but_its_refresh_token_is_kept(use):
     hook, store, server = use()
     server.rules.reshape = lambda body: {**body, "token_type": "mac"}
-    with pytest.raises(exceptions.MalformedAnswer, match="accepted_types"):
+    with pytest.raises(exceptions.MalformedResponse, match="accepted_types"):
         hook.refresh()
     assert server.grants.is_usable_refresh_token(store.record.refresh_token)
     assert server.reuses == 0

@@ -19,11 +19,11 @@ from airflow_oauth_provider.oauth2 import discovery, dpop
 from airflow_oauth_provider.oauth2.assertions import SigningKey
 from airflow_oauth_provider.stores.api_client import ApiClient, PutAnswer
 from airflow_oauth_provider.stores.file import FileStore
-from airflow_oauth_provider.stores.record import DeadGrant, Lease, Record, fingerprint
-from rig.authorization_server import _key_pair
-from rig.openbao import OpenBao
-from rig.scripted import Answer, ScriptedServer
+from airflow_oauth_provider.tokens.record import DeadGrant, Lease, Record, fingerprint
 from tests.integration._cli_airflow import Home
+from tests.servers.authorization_server import _key_pair
+from tests.servers.openbao import OpenBao
+from tests.servers.scripted import Answer, ScriptedServer
 
 
 @pytest.fixture(scope="module")

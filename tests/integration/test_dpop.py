@@ -16,21 +16,21 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_oauth_provider import exceptions
-from airflow_oauth_provider.calls.retrying import RetryPolicy
-from airflow_oauth_provider.calls.throttle import Throttle
-from airflow_oauth_provider.configuration import source
+from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+from airflow_oauth_provider.http.rate_limit import RateLimit
+from airflow_oauth_provider.http.retry import RetryPolicy
 from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.assertions import SigningKey
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import PageRequest
 from airflow_oauth_provider.sensors.http import OAuth2HttpSensor
 from airflow_oauth_provider.triggers.aio import client_of
-from rig.authorization_server import AuthorizationServer
-from rig.processes import wait_until
-from rig.scripted import Answer
-from rig.sign_in import sign_in
 from tests.http_support import CONN_ID, CONTEXT, Memory, ids_of, run_deferred
+from tests.servers.authorization_server import AuthorizationServer
+from tests.servers.processes import wait_until
+from tests.servers.scripted import Answer
+from tests.servers.sign_in import sign_in
 
 SCOPE = "openid offline_access read"
 
@@ -66,7 +66,7 @@ def no_nonce_is_known():
 def connect(monkeypatch, server, name="basic", *, store=None, host=None, **extra):
     client = server.client(name)
     store = store or Memory()
-    monkeypatch.setattr(source, "open_store", lambda *_, **__: store)
+    monkeypatch.setattr(loader, "open_store", lambda *_, **__: store)
     connection = {
         "conn_type": "oauth2",
         "host": host or server.api_url,
@@ -155,10 +155,10 @@ def test_the_key_may_stand_in_vault(server, monkeypatch, openbao):
     openbao.write("airflow/bound", {"refresh_token": tokens["refresh_token"], "dpop_private_key": KEY})
     vault = {"conn_type": "vault", "host": "127.0.0.1", "port": openbao.port, "password": openbao.root_token}
     monkeypatch.setenv("AIRFLOW_CONN_BAO", json.dumps({**vault, "schema": "secret"}))
-    open_store = source.open_store
+    open_store = loader.open_store
     keys = {"dpop_private_key": None, "vault_conn_id": "bao", "vault_path": "airflow/bound"}
     connect(monkeypatch, server, "public", **keys)
-    monkeypatch.setattr(source, "open_store", open_store)
+    monkeypatch.setattr(loader, "open_store", open_store)
     connection = json.loads(os.environ["AIRFLOW_CONN_API"])
     connection["extra"]["store"] = "vault"
     monkeypatch.setenv("AIRFLOW_CONN_API", json.dumps(connection))
@@ -200,7 +200,7 @@ def test_a_lost_answer_is_asked_for_again_with_a_new_proof(server, monkeypatch):
         proofs.append(headers["DPoP"])
         sent.append(fields)
         if len(sent) == 2:  # the one with the nonce
-            raise errors.LostAnswer("the connection broke")
+            raise errors.LostResponse("the connection broke")
         return send(client, url, fields, headers)
 
     monkeypatch.setattr(token_endpoint, "post_form", never_arrives)
@@ -413,7 +413,7 @@ def test_on_an_event_loop_with_a_redirect_and_an_expired_token(server, monkeypat
     async def fetch():
         async with client_of(CONN_ID) as client:
             return [
-                await client.send("GET", PageRequest(endpoint, None, {}, {}, {}), RetryPolicy(1), Throttle(None))
+                await client.send("GET", PageRequest(endpoint, None, {}, {}, {}), RetryPolicy(1), RateLimit(None))
                 for endpoint in ("moved", "items")
             ]
 
@@ -431,7 +431,7 @@ def test_the_key_shows_nowhere(server, monkeypatch, caplog):
     hook, store = signed_in(monkeypatch, server)
     hook.refresh()
     response = hook.run("items")
-    account = source.ConnectionSource(CONN_ID).load().account
+    account = loader.ConnectionLoader(CONN_ID).load().account
     seen = caplog.text + repr(account) + repr(hook.settings) + repr(store.record) + repr(response.request.headers)
     seen += (
         repr(hook.tokens.prover)

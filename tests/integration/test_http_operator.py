@@ -16,8 +16,8 @@ from airflow.providers.http.operators.http import HttpOperator
 from airflow_oauth_provider.exceptions import ApiError, ForeignOrigin
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import Cursor, LinkHeader, NextUrl, OffsetLimit, PageNumber
-from rig.scripted import Answer, Fault, ScriptedServer
 from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, ids_of
+from tests.servers.scripted import Answer, Fault, ScriptedServer
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def server(scripted_server, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch):
-    monkeypatch.setattr("airflow_oauth_provider.calls.retrying.RetryPolicy._pause", lambda *_: 0.01)
+    monkeypatch.setattr("airflow_oauth_provider.http.retry.RetryPolicy._pause", lambda *_: 0.01)
 
 
 def operator(**arguments):
@@ -273,7 +273,7 @@ def test_a_failed_run_leaves_nothing_and_an_older_file_as_it_was(server, tmp_pat
 
 
 def test_a_retry_removes_what_a_killed_try_left(server, tmp_path):
-    from airflow_oauth_provider.calls.output import OutputFile, OutputSpec, owner_of
+    from airflow_oauth_provider.http.output import OutputFile, OutputSpec, owner_of
 
     path = str(tmp_path / "items.ndjson")
     killed = OutputFile(OutputSpec(path, owner=owner_of(CONTEXT)))
@@ -308,13 +308,13 @@ def test_output_to_an_object_store(server):
 @pytest.fixture
 def slept(monkeypatch):
     """The pauses of requests, during which no time passes but on their clock."""
-    from airflow_oauth_provider.calls import sending, throttle
+    from airflow_oauth_provider.http import rate_limit, sender
 
     pauses = []
-    sender, limiter = sending.Sending.__init__, throttle.Throttle.__init__
-    monkeypatch.setattr(sending.Sending, "__init__", lambda *a, **o: sender(*a, **{**o, "sleep": pauses.append}))
+    sender, limiter = sender.Sending.__init__, rate_limit.RateLimit.__init__
+    monkeypatch.setattr(sender.Sending, "__init__", lambda *a, **o: sender(*a, **{**o, "sleep": pauses.append}))
     monkeypatch.setattr(
-        throttle.Throttle, "__init__", lambda *a, **o: limiter(*a, **{**o, "clock": lambda: sum(pauses)})
+        rate_limit.RateLimit, "__init__", lambda *a, **o: limiter(*a, **{**o, "clock": lambda: sum(pauses)})
     )
     return pauses
 

@@ -11,8 +11,8 @@ from requests import Response
 from airflow_oauth_provider.exceptions import ApiError
 from airflow_oauth_provider.sensors.http import OAuth2HttpSensor
 from airflow_oauth_provider.triggers.events import pack_pages
-from rig.scripted import Answer, Fault
 from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, run_deferred
+from tests.servers.scripted import Answer, Fault
 
 
 @pytest.fixture

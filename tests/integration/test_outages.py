@@ -17,12 +17,12 @@ import pytest
 import requests
 from sqlalchemy import select
 
-from rig.openbao import OpenBao
-from rig.processes import wait_until
-from rig.scripted import Answer, Fault, Received, ScriptedServer
 from tests.e2e.leaks import Secrets
 from tests.integration._worker import CONN_ID
 from tests.integration.workers import Forked, check_others_go_on
+from tests.servers.openbao import OpenBao
+from tests.servers.processes import wait_until
+from tests.servers.scripted import Answer, Fault, Received, ScriptedServer
 from tests.unit.store_fakes import Database, database
 
 NOT_WRITTEN = "the new tokens are not written yet"

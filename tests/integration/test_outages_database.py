@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rig.scripted import Answer, Received, ScriptedServer
 from tests.e2e.leaks import Secrets
 from tests.integration._worker import CONN_ID
 from tests.integration.conftest import Airflow2Database
 from tests.integration.workers import ForkServer, Worker, check_others_go_on
+from tests.servers.scripted import Answer, Received, ScriptedServer
 
 
 class Scene:

@@ -17,8 +17,8 @@ import pytest
 
 from airflow_oauth_provider.exceptions import OAuth2Error, ReauthorizationRequired, TokenRequestError
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from rig.scripted import Answer, Fault
 from tests.http_support import CONN_ID, api_calls, connect
+from tests.servers.scripted import Answer, Fault
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import time
 import pytest
 
 from airflow_oauth_provider import exceptions
-from airflow_oauth_provider.configuration.extra import Extra
-from airflow_oauth_provider.fields import FIELDS_BY_KEY
+from airflow_oauth_provider.connection.extra import Extra
+from airflow_oauth_provider.connection.fields import FIELDS_BY_KEY
+from airflow_oauth_provider.connection.presets import load_presets
+from airflow_oauth_provider.connection.presets.names import PRESET_NAMES
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.presets import load_presets
-from airflow_oauth_provider.presets.names import PRESET_NAMES
-from rig.scripted import Answer, Fault
 from tests.http_support import CONN_ID, connect
+from tests.servers.scripted import Answer, Fault
 
 # What the vendors' documentation says; written down here anew, so that a slip in the data shows.
 JSON_BODY = {"atlassian", "clover", "notion", "procore", "square"}

@@ -6,9 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from rig.scripted import ScriptedServer
 from tests.integration._cli_airflow import Home
 from tests.integration._key_vault import TOKEN, KeyVault
+from tests.servers.scripted import ScriptedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/recipes/azure_data_factory.md").read_text()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rig.scripted import Answer, ScriptedServer
 from tests.integration._cli_airflow import Home
+from tests.servers.scripted import Answer, ScriptedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/recipes/nifi_syncfusion.md").read_text()

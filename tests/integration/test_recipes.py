@@ -10,10 +10,10 @@ import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError, ForeignOrigin
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from rig.scripted import ScriptedServer
 from tests import http_support
 from tests.http_support import connect
 from tests.integration._cli_airflow import Home
+from tests.servers.scripted import ScriptedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "example_dags" / "recipes"

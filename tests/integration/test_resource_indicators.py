@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from airflow_oauth_provider import exceptions
-from airflow_oauth_provider.configuration import source
+from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.oauth2.introspection import introspect
-from rig.authorization_server import AuthorizationServer
-from rig.sign_in import sign_in
 from tests.http_support import CONN_ID
 from tests.integration.test_client_authentication import connect
+from tests.servers.authorization_server import AuthorizationServer
+from tests.servers.sign_in import sign_in
 
 ITEMS = "https://items.example.com/"
 FILES = "https://files.example.com/v2"
@@ -38,7 +38,7 @@ def granted(server, monkeypatch):
 
 
 def audience_of(store):
-    client = source.ConnectionSource(CONN_ID).load().account.client
+    client = loader.ConnectionLoader(CONN_ID).load().account.client
     return introspect(client, store.record.access_token).members.get("aud")
 
 

@@ -11,14 +11,14 @@ import pytest
 import requests
 
 from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import api_client
 from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
-from airflow_oauth_provider.stores.metadata import version_of
-from airflow_oauth_provider.stores.record import Lease, Record
-from rig.postgres import Postgres
-from rig.scripted import ScriptedServer
+from airflow_oauth_provider.tokens.record import Lease, Record
 from tests.integration._store_airflow import ApiServer
+from tests.servers.postgres import Postgres
+from tests.servers.scripted import ScriptedServer
 
 EXTRA = '{ "oauth_url": "https://as/token",  "n": 1.50, "refresh_token": "entered-SECRET" }'
 

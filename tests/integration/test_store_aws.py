@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.record import Lease, Record
-from rig.aws import AwsServer
+from airflow_oauth_provider.tokens.record import Lease, Record
+from tests.servers.aws import AwsServer
 
 DOCUMENT = {"client_id": "the-client", "client_secret": "s3cret-of-it", "refresh_token": "first", "team": "finance"}
 

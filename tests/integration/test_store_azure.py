@@ -12,12 +12,12 @@ from azure.core.credentials import AccessToken
 from azure.keyvault.secrets import SecretClient
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.lifecycle import lineage
-from airflow_oauth_provider.lifecycle.account import Account, Entered
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.stores import azure_keyvault
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.record import Lease, Record
+from airflow_oauth_provider.tokens import precedence
+from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
+from airflow_oauth_provider.tokens.record import Lease, Record
 from tests.integration._key_vault import TOKEN, KeyVault
 
 
@@ -68,7 +68,9 @@ def refresh(store, token):
 def as_a_worker_sees_it(store):
     found = store.read()
     kept = store.secrets()
-    return lineage.current(Account("xero", Client("id", "u"), entered=Entered(kept.get("refresh_token"))), found.record)
+    return precedence.current(
+        GrantConfiguration("xero", Client("id", "u"), entered=EnteredTokens(kept.get("refresh_token"))), found.record
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rig.environments import ROOT
-from rig.postgres import Postgres
+from scripts.environments import ROOT
 from tests.integration._store_airflow import airflow_environ
+from tests.servers.postgres import Postgres
 
 PROCESSES = 4
 THREADS = 4
@@ -25,7 +25,7 @@ from pathlib import Path
 from airflow_oauth_provider.exceptions import StaleVersion
 from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
 from airflow_oauth_provider.stores.variable import VariableStore
-from airflow_oauth_provider.stores.record import Lease, Record
+from airflow_oauth_provider.tokens.record import Lease, Record
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 
 KEYS = ConnectionKeys((("client_secret", "one-that-all-know"),))

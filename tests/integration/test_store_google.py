@@ -24,9 +24,9 @@ from airflow_oauth_provider.hooks import oauth2
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.stores import gcp_client
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.record import Lease, Record
-from rig.scripted import Fault, ScriptedServer
+from airflow_oauth_provider.tokens.record import Lease, Record
 from tests.integration._secret_manager import SecretManager
+from tests.servers.scripted import Fault, ScriptedServer
 from tests.unit.fakes import MemoryFallback
 
 NAME = "projects/finance/secrets/xero"
@@ -328,7 +328,7 @@ def test_a_regional_secret_is_asked_for_in_its_region(google):
     assert google.requests[-1].path.startswith(f"/v1/{name}/versions/")
     hosts = {
         name: "secretmanager.europe-west3.rep.googleapis.com",
-        NAME: "secretmanager.rig.test",  # the default one, in the universe of these tests
+        NAME: "secretmanager.cloud.test",  # the default one, in the universe of these tests
     }
     for full, host in hosts.items():
         secret = gcp_client.GcpSecret(full, None, "it")

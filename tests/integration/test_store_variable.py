@@ -10,21 +10,21 @@ import json
 
 import pytest
 
-from airflow_oauth_provider.stores.record import Record, fingerprint
-from rig.environments import MAIN_AIRFLOW
-from rig.scripted import ScriptedServer
+from airflow_oauth_provider.tokens.record import Record, fingerprint
+from scripts.environments import MAIN_AIRFLOW
 from tests.integration._cli_airflow import Home
+from tests.servers.scripted import ScriptedServer
 
 NAME = "oauth2_token_record__xero"
 
 _REFRESH = """
 import json
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.configuration.source import ConnectionSource
+from airflow_oauth_provider.connection.loader import ConnectionLoader
 hook = OAuth2Hook("xero", method="GET")
 hook.refresh(force=True)
 status = hook.run("/items", data={"page": 1}).status_code
-record = ConnectionSource("xero").load().record
+record = ConnectionLoader("xero").load().record
 print("RESULT " + json.dumps({"status": status, **json.loads(record.to_json())}))
 """
 _VARIABLE = """

@@ -12,12 +12,12 @@ import pytest
 import requests
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.configuration.source import ConnectionSource
+from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.base import StoredRecord
-from airflow_oauth_provider.stores.record import Lease, Record
 from airflow_oauth_provider.stores.vault import VaultStore
-from rig.openbao import OpenBao
+from airflow_oauth_provider.tokens.record import Lease, Record
+from airflow_oauth_provider.tokens.store import StoredRecord
+from tests.servers.openbao import OpenBao
 
 ENTERED = {"client_id": "me", "client_secret": "client-secret-1", "refresh_token": "entered-secret-1", "note": "mine"}
 FULL = ["create", "read", "update", "delete"]
@@ -450,10 +450,10 @@ def test_everything_in_vault_and_a_path_that_leads_nowhere(openbao, connect, pat
     with pytest.raises(
         ConfigurationError, match=f"'xero'.*'client_id' in the Vault secret secret/{path} .where there is"
     ):
-        ConnectionSource("xero").load()
+        ConnectionLoader("xero").load()
     openbao.write(path, {"client_id": "kept"})
     with pytest.raises(ConfigurationError, match=f"'client_secret' in the Vault secret secret/{path},"):
-        ConnectionSource("xero").load()
+        ConnectionLoader("xero").load()
 
 
 def test_a_login_that_fails_names_the_connection_whose_tokens_are_there(openbao, connect, path, monkeypatch):
@@ -462,4 +462,4 @@ def test_a_login_that_fails_names_the_connection_whose_tokens_are_there(openbao,
     connection = {"conn_type": "oauth2", "login": "id", "password": "s3cr3t", "extra": {**extra, "vault_path": path}}
     monkeypatch.setenv("AIRFLOW_CONN_XERO", json.dumps(connection))
     with pytest.raises(StoreUnavailable, match=r"^Connection 'xero': The login at Vault .* 'bao' failed"):
-        ConnectionSource("xero").load()
+        ConnectionLoader("xero").load()

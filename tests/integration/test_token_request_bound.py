@@ -14,8 +14,8 @@ import trustme
 
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client, Transport
-from airflow_oauth_provider.oauth2.http import exchange
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
+from airflow_oauth_provider.oauth2.transport import exchange
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def test_an_answer_that_drips_ends_with_the_timeout(start):
             connection.sendall(b"x: y\r\n" if start.endswith(b"OK\r\n") else b" ")
 
     with serving(drip) as port:
-        with pytest.raises(errors.LostAnswer, match="did not finish its answer within"):
+        with pytest.raises(errors.LostResponse, match="did not finish its answer within"):
             exchange(Transport(timeout=0.5), "POST", f"http://127.0.0.1:{port}/token", {}, b"x=y")
         over.set()
 
@@ -119,7 +119,7 @@ def test_a_tls_connection_that_breaks_after_the_request_has_lost_an_answer(autho
         socket.socket.sendall(connection, b"not a TLS record, which the client takes for a broken one")
 
     context, transport = server_context(authority.issue_cert("localhost")), Transport(timeout=10, verify=str(bundle))
-    with serving(break_off, context) as port, pytest.raises(errors.LostAnswer):
+    with serving(break_off, context) as port, pytest.raises(errors.LostResponse):
         exchange(transport, "POST", f"https://localhost:{port}/token", {}, b"x=y")
 
 

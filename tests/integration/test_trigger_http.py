@@ -20,14 +20,14 @@ from airflow_oauth_provider.exceptions import (
     OAuth2Error,
     ReauthorizationRequired,
 )
-from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import LinkHeader, NextUrl
+from airflow_oauth_provider.tokens.manager import TokenManager
 from airflow_oauth_provider.triggers import aio
 from airflow_oauth_provider.triggers.events import raise_error_of
 from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
-from rig.scripted import Answer, Fault, ScriptedServer
 from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, ids_of, proxy_to, run_deferred, run_trigger
+from tests.servers.scripted import Answer, Fault, ScriptedServer
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def server(scripted_server, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch):
-    monkeypatch.setattr("airflow_oauth_provider.calls.retrying.RetryPolicy._pause", lambda *_: 0.01)
+    monkeypatch.setattr("airflow_oauth_provider.http.retry.RetryPolicy._pause", lambda *_: 0.01)
 
 
 def operator(**arguments):
@@ -392,7 +392,7 @@ def test_the_event_loop_is_never_held_up(server, monkeypatch, caplog, tmp_path):
     Also seen: with the refresh called directly instead of in a thread, this fails.
     """
     from airflow_oauth_provider import compat
-    from airflow_oauth_provider.calls.output import OutputFile
+    from airflow_oauth_provider.http.output import OutputFile
 
     main = threading.current_thread()
     slow = []

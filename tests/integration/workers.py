@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rig.environments import ROOT
-from rig.processes import wait_until
-from rig.scripted import ScriptedServer
+from scripts.environments import ROOT
 from tests.integration._worker import work
+from tests.servers.processes import wait_until
+from tests.servers.scripted import ScriptedServer
 
 
 class Worker:

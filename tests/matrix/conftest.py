@@ -1,4 +1,4 @@
-"""One cell of the matrix: a running Airflow of the version that RIG_AIRFLOW names, with the real servers around it."""
+"""One cell of the matrix: a running Airflow of the version that TEST_AIRFLOW names, with the real servers around it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from rig.airflow import AirflowInstance
-from rig.authorization_server import AuthorizationServer
-from rig.environments import ROOT
-from rig.openbao import OpenBao
-from rig.postgres import Postgres
-from rig.scene import Scene, example_dag
+from scripts.environments import ROOT
+from scripts.scene import Scene, example_dag
+from tests.servers.airflow import AirflowInstance
+from tests.servers.authorization_server import AuthorizationServer
+from tests.servers.openbao import OpenBao
+from tests.servers.postgres import Postgres
 
 #: Airflow 3 logs at this level whatever its tasks tell it.
 DEBUG = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
@@ -21,8 +21,8 @@ DEBUG = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
 
 @pytest.fixture(scope="session")
 def version() -> str:
-    named = os.environ.get("RIG_AIRFLOW", "")
-    assert named, "RIG_AIRFLOW says which version is under test: run `make test-matrix`"
+    named = os.environ.get("TEST_AIRFLOW", "")
+    assert named, "TEST_AIRFLOW says which version is under test: run `make test-matrix`"
     return named
 
 

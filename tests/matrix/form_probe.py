@@ -16,7 +16,7 @@ STORED = {
     "token_url": "https://login.example.com/token",
     "refresh_token": "a-refresh-token",
     "verify": False,
-    "resend_lost_answer": False,
+    "resend_lost_response": False,
     "leeway": 0,
     "timeout": 12.5,
     "headers": {"Accept": "text/csv"},

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from airflow_oauth_provider.fields import FIELDS, MASK, RECORD_KEY
-from rig.environments import ROOT, clean_environ
+from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY
+from scripts.environments import ROOT, clean_environ
 from tests.matrix import form_probe
 
-CELL = os.environ.get("RIG_AIRFLOW", "")
+CELL = os.environ.get("TEST_AIRFLOW", "")
 SHOWN = [field for field in FIELDS if field.in_form]
 classic = pytest.mark.skipif(CELL != "2.11", reason="only on Airflow 2")
 modern = pytest.mark.skipif(CELL == "2.11", reason="only on Airflow 3")

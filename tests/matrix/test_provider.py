@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
-from rig.environments import ROOT, airflow_version_of, clean_environ
+from scripts.environments import ROOT, airflow_version_of, clean_environ
 
-CELL = os.environ.get("RIG_AIRFLOW", "")
+CELL = os.environ.get("TEST_AIRFLOW", "")
 EXAMPLES = sorted((ROOT / "example_dags").rglob("*.py"))
 # What Airflow's own parts say about each other in any DAG file is not about us.
 STOCK_DAG = """
@@ -54,7 +54,7 @@ def run(home, *command):
 
 
 def test_this_is_the_airflow_that_was_asked_for():
-    assert CELL, "RIG_AIRFLOW says which version is under test: run `make test-matrix`"
+    assert CELL, "TEST_AIRFLOW says which version is under test: run `make test-matrix`"
     assert importlib.metadata.version("apache-airflow") == airflow_version_of(CELL)
     assert importlib.metadata.version("apache-airflow").startswith(f"{CELL}.")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import requests
 
-from airflow_oauth_provider.fields import FIELDS
-from rig.environments import ROOT, airflow_version_of
+from airflow_oauth_provider.connection.fields import FIELDS
+from scripts.environments import ROOT, airflow_version_of
 from tests.e2e.leaks import Secrets, in_files
 from tests.matrix.test_provider import probe
 

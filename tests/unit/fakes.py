@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
-from airflow_oauth_provider.lifecycle.account import Account, Entered, RefreshPolicy, Snapshot
-from airflow_oauth_provider.lifecycle.leases import LeaseBudget
-from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client, Transport
-from airflow_oauth_provider.oauth2.tokens import TokenAnswer
-from airflow_oauth_provider.stores.base import StoredRecord
-from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy, Snapshot
+from airflow_oauth_provider.tokens.lease import LeaseBudget
+from airflow_oauth_provider.tokens.manager import TokenManager
+from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.store import StoredRecord
 
 Seam = Callable[[str, Callable[[], object]], object]
 
@@ -67,7 +67,7 @@ def failure_of(name: str) -> Exception:
 def loss_of(name: str) -> Exception:
     """Return what a call raises that was carried out, and whose answer was lost."""
     if name == "token":
-        return errors.LostAnswer("http://127.0.0.1/token did not answer within 1 s")
+        return errors.LostResponse("http://127.0.0.1/token did not answer within 1 s")
     return StoreUnavailable(f"{name}: the answer was lost")
 
 
@@ -169,12 +169,12 @@ class MemoryFallback:
 class Connection:
     """The connection as people see it; ``account`` is what the workers read."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: GrantConfiguration) -> None:
         self.account = account
 
     def enter(self, refresh_token: str) -> None:
         """A person has signed in again and enters the new refresh token."""
-        self.account = replace(self.account, entered=Entered(refresh_token))
+        self.account = replace(self.account, entered=EnteredTokens(refresh_token))
 
 
 class FakeSource:
@@ -183,7 +183,9 @@ class FakeSource:
     :param frozen: the connection as this worker sees it for ever: its environment is never read again.
     """
 
-    def __init__(self, connection: Connection, store: MemoryStore, seam: Seam, frozen: Account | None = None) -> None:
+    def __init__(
+        self, connection: Connection, store: MemoryStore, seam: Seam, frozen: GrantConfiguration | None = None
+    ) -> None:
         self.connection = connection
         self.store = store
         self.seam = seam
@@ -202,7 +204,7 @@ class Grant:
     newest: str
     alive: bool = True
     #: Spent refresh tokens, and when and for what answer they were spent.
-    spent: dict[str, tuple[float, TokenAnswer]] = field(default_factory=dict)
+    spent: dict[str, tuple[float, TokenResponse]] = field(default_factory=dict)
 
 
 class StrictServer:
@@ -249,7 +251,7 @@ class StrictServer:
         """Tell whether the API would accept ``access_token`` now."""
         return self.issued.get(access_token, 0.0) > self.time.now
 
-    def answer(self, parameters: dict[str, str]) -> TokenAnswer:
+    def answer(self, parameters: dict[str, str]) -> TokenResponse:
         """Serve a token request."""
         self.calls.append(parameters)
         if parameters["grant_type"] == "client_credentials":
@@ -275,10 +277,10 @@ class StrictServer:
             grant.newest = new.refresh_token
         return new
 
-    def _tokens(self, refresh_token: str | None) -> TokenAnswer:
+    def _tokens(self, refresh_token: str | None) -> TokenResponse:
         access_token = self._new("at")
         self.issued[access_token] = self.time.now + (self.lifetime or 600.0)
-        return TokenAnswer(access_token, expires_in=self.lifetime, refresh_token=refresh_token)
+        return TokenResponse(access_token, expires_in=self.lifetime, refresh_token=refresh_token)
 
     def _new(self, kind: str) -> str:
         self._number += 1
@@ -315,9 +317,9 @@ class World:
         client = Client(
             "client", "http://127.0.0.1:9/token", client_secret="hush", transport=Transport(timeout=timeout)
         )
-        entered = Entered(self.server.sign_in() if grant_type == "refresh_token" else None)
+        entered = EnteredTokens(self.server.sign_in() if grant_type == "refresh_token" else None)
         self.connection = Connection(
-            Account("xero", client, grant_type, entered=entered, policy=policy or RefreshPolicy(leeway=60.0))
+            GrantConfiguration("xero", client, grant_type, entered=entered, policy=policy or RefreshPolicy(leeway=60.0))
         )
         self.masked: set[str] = set()
 
@@ -351,7 +353,7 @@ class World:
         source = FakeSource(self.connection, store, faults, self.connection.account if frozen else None)
         fallback = MemoryFallback(self.kept, faults) if self.has_fallback else None
 
-        def request(client: Client, parameters: object) -> TokenAnswer:
+        def request(client: Client, parameters: object) -> TokenResponse:
             assert client.client_secret == "hush"
             return faults("token", lambda: self.server.answer(dict(parameters)))  # type: ignore[return-value,call-overload]
 

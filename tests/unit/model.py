@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from airflow_oauth_provider.exceptions import OAuth2Error, ReauthorizationRequired
-from airflow_oauth_provider.lifecycle.account import RefreshPolicy
-from airflow_oauth_provider.lifecycle.lineage import has_moved_on
-from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.oauth2.errors import ServerFailure
-from airflow_oauth_provider.stores.fallback import unseal
-from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.tokens.configuration import RefreshPolicy
+from airflow_oauth_provider.tokens.fallback import unseal
+from airflow_oauth_provider.tokens.precedence import has_moved_on
+from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import START, FakeClock, Faults, MemoryStore, World, failure_of, loss_of
 
 Deviations = Mapping[int, str]
@@ -72,7 +72,7 @@ class Setting:
     workers: int = 2
     grace: float | None = 0.0
     skews: Sequence[float] = (0.0, 0.0, 0.0)
-    demand: Demand = field(default_factory=Demand)
+    demand: TokenRequirements = field(default_factory=TokenRequirements)
 
 
 class Clock(FakeClock):

@@ -16,8 +16,8 @@ from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, insert, select, update
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.stores.record import Lease, Record
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
+from airflow_oauth_provider.tokens.record import Lease, Record
 
 TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 KEY = Fernet.generate_key()

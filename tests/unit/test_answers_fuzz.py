@@ -24,7 +24,7 @@ from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.oauth2.tokens import TokenAnswer
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from tests.unit.fakes import World
 
 CASES = int(os.environ.get("OAUTH2_FUZZ_CASES", "10000"))
@@ -245,7 +245,7 @@ def test_every_answer_is_a_token_or_a_typed_error(adapter, caplog):
             kind = type(error).__name__
         else:
             kind = type(token).__name__
-            assert isinstance(token, TokenAnswer)
+            assert isinstance(token, TokenResponse)
             assert token.access_token.isascii()
             assert token.access_token.isprintable()
             assert token.expires_in is None or 0 < token.expires_in < 1e9
@@ -255,8 +255,8 @@ def test_every_answer_is_a_token_or_a_typed_error(adapter, caplog):
     check_silent(caplog.text, "the log")
     # That the generator reaches everything is part of the test.
     assert set(ends) >= {
-        "TokenAnswer", "InvalidGrant", "InvalidClient", "ErrorAnswer", "ServerFailure", "MalformedAnswer", "LostAnswer",
-        "NotConnected",
+        "TokenResponse", "InvalidGrant", "InvalidClient", "ErrorResponse", "ServerFailure", "MalformedResponse",
+        "LostResponse", "NotConnected",
     }  # fmt: skip
 
 

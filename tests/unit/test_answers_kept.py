@@ -7,22 +7,22 @@ import logging
 
 import pytest
 
-from airflow_oauth_provider.oauth2.answers import parse_token_answer
-from airflow_oauth_provider.oauth2.http import HttpAnswer
-from airflow_oauth_provider.oauth2.room import MAX_OTHERS
-from airflow_oauth_provider.oauth2.tokens import TokenAnswer
-from airflow_oauth_provider.stores.record import Record
+from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
+from airflow_oauth_provider.oauth2.response_size import MAX_OTHERS
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.transport import HttpResponse
+from airflow_oauth_provider.tokens.record import Record
 
 TOKENS = {"access_token": "access-1", "refresh_token": "refresh-1"}
 
 
-def parsed(**members: object) -> TokenAnswer:
+def parsed(**members: object) -> TokenResponse:
     return of_body(json.dumps({**TOKENS, **members}))
 
 
-def of_body(body: str) -> TokenAnswer:
+def of_body(body: str) -> TokenResponse:
     headers = {"content-type": "application/json"}
-    return parse_token_answer(HttpAnswer("https://login.example/token", 200, headers, body.encode()))
+    return parse_token_answer(HttpResponse("https://login.example/token", 200, headers, body.encode()))
 
 
 def test_what_fits_is_kept_as_it_came(caplog):

@@ -9,10 +9,10 @@ import requests
 from requests.adapters import BaseAdapter
 
 from airflow_oauth_provider.auth import OAuth2Auth
-from airflow_oauth_provider.configuration.origins import origin_of
-from airflow_oauth_provider.configuration.placement import Placement
+from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+from airflow_oauth_provider.connection.origin import origin_of
 from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
-from airflow_oauth_provider.session import OAuth2Session
+from airflow_oauth_provider.http.session import OAuth2Session
 
 API = "https://api.example.com"
 OTHER = "https://other.example.net"
@@ -66,12 +66,12 @@ class Network(BaseAdapter):
         pass
 
 
-def make(answer, *, allowed=(API,), refresh_when="expired", placement=None):
+def make(answer, *, allowed=(API,), refresh_when="expired", usage=None):
     network, tokens = Network(answer), Tokens()
     session = OAuth2Session(timeout=12.0)
     session.mount("https://", network)
     session.mount("http://", network)
-    session.auth = OAuth2Auth(tokens, "xero", [origin_of(url) for url in allowed], refresh_when, placement)
+    session.auth = OAuth2Auth(tokens, "xero", [origin_of(url) for url in allowed], refresh_when, usage)
     return session, network, tokens
 
 
@@ -208,7 +208,7 @@ def in_query(good, *, target=None):
             return 302, {"Location": target}
         return (200 if request.url.endswith(f"key={good}") else 401), {}
 
-    return make(answer, placement=Placement(in_query="key"))
+    return make(answer, usage=BearerUsage(in_query="key"))
 
 
 def test_a_token_in_the_query_is_in_no_url_that_an_answer_shows():

@@ -8,13 +8,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from airflow_oauth_provider.lifecycle import lineage
-from airflow_oauth_provider.lifecycle.account import Account, Entered
 from airflow_oauth_provider.oauth2 import authorization_code, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
-from airflow_oauth_provider.oauth2.tokens import TokenAnswer
-from airflow_oauth_provider.stores.record import DeadGrant, Record, fingerprint
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.tokens import precedence
+from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
+from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
 
 CLIENT = Client("the client", "https://login.example.com/token", "s3cr3t", issuer="https://login.example.com")
 REDIRECT = "http://127.0.0.1:4711/callback"
@@ -111,14 +111,14 @@ def test_without_a_known_issuer_none_is_compared():
 
 def test_a_parameter_twice():
     pending = begin()
-    with pytest.raises(errors.MalformedAnswer):
+    with pytest.raises(errors.MalformedResponse):
         authorization_code.accept(pending, answer(pending) + "&code=another")
 
 
 def test_a_refusal_shows_what_the_server_says_without_anything_that_looks_like_a_secret():
     pending = begin()
     said = answer(pending, code=None, error="access_denied", error_description="no: eyJhbGciOi1NiJ9aaaabbbb\x1b[31m")
-    with pytest.raises(errors.ErrorAnswer, match="access_denied") as caught:
+    with pytest.raises(errors.ErrorResponse, match="access_denied") as caught:
         authorization_code.accept(pending, said)
     assert "eyJ" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
@@ -126,7 +126,7 @@ def test_a_refusal_shows_what_the_server_says_without_anything_that_looks_like_a
 
 def test_neither_code_nor_error():
     pending = begin()
-    with pytest.raises(errors.MalformedAnswer):
+    with pytest.raises(errors.MalformedResponse):
         authorization_code.accept(pending, answer(pending, code=None))
 
 
@@ -140,11 +140,11 @@ class _nothing:  # noqa: N801
 
 # What becomes of the record.
 
-TOKENS = TokenAnswer("at", expires_in=60, refresh_token="from the sign-in")
+TOKENS = TokenResponse("at", expires_in=60, refresh_token="from the sign-in")
 
 
 def account(entered):
-    return Account("xero", CLIENT, entered=Entered(entered))
+    return GrantConfiguration("xero", CLIENT, entered=EnteredTokens(entered))
 
 
 @pytest.mark.parametrize("entered", ["first", "entered since", None])
@@ -158,16 +158,16 @@ def test_the_sign_in_wins_over_what_the_connection_still_holds(entered, dead):
             refresh_token="r7",
             dead=DeadGrant(fingerprint("r7"), "invalid_grant", 1.0),
         )
-    new = lineage.signed_in(lineage.current(account(entered), old), TOKENS, 1000.0)
+    new = precedence.signed_in(precedence.current(account(entered), old), TOKENS, 1000.0)
     for still in ("first", entered):
-        assert lineage.current(account(still), new) is new
+        assert precedence.current(account(still), new) is new
     assert new.dead is None
-    assert lineage.has_moved_on(old, new)
+    assert precedence.has_moved_on(old, new)
     # A person who enters one later means it.
-    assert lineage.current(account("later"), new).refresh_token == "later"
+    assert precedence.current(account("later"), new).refresh_token == "later"
 
 
 def test_the_first_sign_in_of_all():
-    new = lineage.signed_in(lineage.current(account(None), None), TOKENS, 1000.0)
-    assert lineage.current(account(None), new) is new
+    new = precedence.signed_in(precedence.current(account(None), None), TOKENS, 1000.0)
+    assert precedence.current(account(None), new) is new
     assert (new.generation, new.refresh_token, new.expires_at) == (1, "from the sign-in", 1060)

@@ -7,16 +7,16 @@ import pytest
 from airflow_oauth_provider.oauth2 import device, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
-from airflow_oauth_provider.oauth2.http import HttpAnswer
-from airflow_oauth_provider.oauth2.tokens import TokenAnswer
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 CLIENT = Client("the-client", "https://login.example.com/token", "s3cr3t")
 URL = "https://login.example.com/device"
 CODES = b"""{"device_code": "dev1ce-c0de", "user_code": "WDJB-MJHT", "verification_uri": "https://example.com/d",
              "expires_in": 60, "interval": 2}"""
-PENDING = errors.ErrorAnswer("pending", code="authorization_pending")
+PENDING = errors.ErrorResponse("pending", code="authorization_pending")
 SLOW = errors.ServerFailure("slow_down", status=400)
-TOKENS = TokenAnswer("at")
+TOKENS = TokenResponse("at")
 
 
 def authorize(monkeypatch, body, status=200):
@@ -24,7 +24,7 @@ def authorize(monkeypatch, body, status=200):
 
     def post(client, url, fields, headers):
         sent.append((url, fields, headers))
-        return HttpAnswer(url, status, {"content-type": "application/json"}, body)
+        return HttpResponse(url, status, {"content-type": "application/json"}, body)
 
     monkeypatch.setattr(device, "post_form", post)
     return device.begin(CLIENT, URL, GrantOptions("read")), sent
@@ -72,8 +72,8 @@ def test_googles_spelling_and_missing_times(monkeypatch, name):
     [
         (400, b'{"error": "unauthorized_client"}', errors.UnauthorizedClient),
         (503, b"", errors.ServerFailure),
-        (404, b"<html>", errors.MalformedAnswer),
-        (200, b'{"user_code": "b"}', errors.MalformedAnswer),
+        (404, b"<html>", errors.MalformedResponse),
+        (200, b'{"user_code": "b"}', errors.MalformedResponse),
     ],
 )
 def test_no_codes(monkeypatch, status, body, kind):
@@ -82,7 +82,7 @@ def test_no_codes(monkeypatch, status, body, kind):
 
 
 def test_polling_waits_first_slows_down_when_told_and_backs_off(monkeypatch):
-    answers = [PENDING, SLOW, PENDING, errors.NotConnected("gone"), errors.LostAnswer("lost"), TOKENS]
+    answers = [PENDING, SLOW, PENDING, errors.NotConnected("gone"), errors.LostResponse("lost"), TOKENS]
     answer, slept = poll(monkeypatch, answers, 600.0)
     assert answer is TOKENS
     assert slept == [2, 2, 7, 7, 14, 28]
@@ -91,8 +91,8 @@ def test_polling_waits_first_slows_down_when_told_and_backs_off(monkeypatch):
 @pytest.mark.parametrize(
     "refusal",
     [
-        errors.ErrorAnswer("no", code="access_denied"),
-        errors.ErrorAnswer("late", code="expired_token"),
+        errors.ErrorResponse("no", code="access_denied"),
+        errors.ErrorResponse("late", code="expired_token"),
         errors.InvalidClient("no", code="invalid_client"),
         errors.NotConnected("certificate", lasting=True),
     ],
@@ -104,6 +104,6 @@ def test_polling_ends_with_a_refusal(monkeypatch, refusal):
 
 
 def test_polling_ends_when_the_code_does(monkeypatch):
-    with pytest.raises(errors.ErrorAnswer, match="ran out") as caught:
+    with pytest.raises(errors.ErrorResponse, match="ran out") as caught:
         poll(monkeypatch, [PENDING] * 100)
     assert caught.value.code == "expired_token"

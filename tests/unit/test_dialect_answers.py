@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_oauth_provider.oauth2 import errors, json_paths
-from airflow_oauth_provider.oauth2.answers import parse_token_answer
 from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
-from airflow_oauth_provider.oauth2.http import HttpAnswer
 from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date
+from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
+from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 NAMES = st.sampled_from([*PLACEABLE, "ok", "data", "errors", "code"])
 SCALARS = (
@@ -44,7 +44,7 @@ DIALECTS = st.builds(
 )
 def test_a_token_or_a_typed_error(members, status, date, dialect):
     headers = {"content-type": "application/json", **({"date": date} if date else {})}
-    answer = HttpAnswer("https://login.example.com/token", status, headers, json.dumps(members).encode())
+    answer = HttpResponse("https://login.example.com/token", status, headers, json.dumps(members).encode())
     try:
         token = parse_token_answer(answer, ["a secret that is long"], dialect)
     except errors.OAuth2ProtocolError as error:
@@ -147,8 +147,8 @@ class TestTokensElsewhere:
     """An answer that came whole and has the tokens where nobody looked: nothing of it may be lost."""
 
     def parsed(self, body):
-        answer = HttpAnswer("https://login.example.com/token", 200, {}, json.dumps(body).encode())
-        with pytest.raises(errors.MalformedAnswer) as caught:
+        answer = HttpResponse("https://login.example.com/token", 200, {}, json.dumps(body).encode())
+        with pytest.raises(errors.MalformedResponse) as caught:
             parse_token_answer(answer)
         return caught.value
 
@@ -175,9 +175,9 @@ class TestTokensElsewhere:
         assert failure.is_whole
 
     def test_a_redirect_without_a_body_says_so(self):
-        answer = HttpAnswer(
+        answer = HttpResponse(
             "https://login.example.com/token", 302, {"location": "https://new.example.com/t?secret=1"}, b""
         )
-        with pytest.raises(errors.MalformedAnswer, match=r"redirects to https://new\.example\.com/t, and") as caught:
+        with pytest.raises(errors.MalformedResponse, match=r"redirects to https://new\.example\.com/t, and") as caught:
             parse_token_answer(answer)
         assert "secret" not in str(caught.value)

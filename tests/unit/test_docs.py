@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider.configuration.settings import read_settings
-from rig import generate_connection_docs
+from airflow_oauth_provider.connection.settings import read_settings
+from scripts import generate_connection_docs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -20,22 +20,30 @@ from requests.adapters import BaseAdapter
 
 from airflow_oauth_provider import compat, exceptions
 from airflow_oauth_provider.auth import OAuth2Auth
-from airflow_oauth_provider.calls.retrying import RetryPolicy
-from airflow_oauth_provider.calls.sending import Sending
-from airflow_oauth_provider.configuration import source
-from airflow_oauth_provider.configuration.origins import origin_of
-from airflow_oauth_provider.configuration.settings import read_settings
-from airflow_oauth_provider.lifecycle import advice
-from airflow_oauth_provider.lifecycle.outcome import Demand
-from airflow_oauth_provider.oauth2 import authorization_code, device, dpop, errors, forms, grants, token_endpoint
+from airflow_oauth_provider.connection import loader
+from airflow_oauth_provider.connection.origin import origin_of
+from airflow_oauth_provider.connection.settings import read_settings
+from airflow_oauth_provider.http.retry import RetryPolicy
+from airflow_oauth_provider.http.sender import Sender
+from airflow_oauth_provider.http.session import OAuth2Session
+from airflow_oauth_provider.oauth2 import (
+    authorization_code,
+    device,
+    dpop,
+    errors,
+    form_encoding,
+    grants,
+    token_endpoint,
+)
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
-from airflow_oauth_provider.oauth2.http import HttpAnswer
-from airflow_oauth_provider.session import OAuth2Session
-from airflow_oauth_provider.stores.document import TokenDocument
-from airflow_oauth_provider.stores.layout import Layout
+from airflow_oauth_provider.oauth2.transport import HttpResponse
+from airflow_oauth_provider.stores.json_document import TokenDocument
+from airflow_oauth_provider.stores.json_layout import Layout
+from airflow_oauth_provider.tokens import messages
+from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import Faults, World
 
 URL = "https://login.example.com/token"
@@ -235,7 +243,7 @@ CLIENT = Client("id", URL, "s3cret-s3cret", dpop_key=KEY)
 
 def answer(body, status=200, nonce=None):
     headers = {"content-type": "application/json"} | ({"dpop-nonce": nonce} if nonce else {})
-    return HttpAnswer(URL, status, headers, json.dumps(body).encode())
+    return HttpResponse(URL, status, headers, json.dumps(body).encode())
 
 
 def wants(nonce, status=400):
@@ -266,7 +274,7 @@ class Wire:
 @pytest.fixture
 def wire(monkeypatch):
     wire = Wire()
-    for module in (forms, token_endpoint):
+    for module in (form_encoding, token_endpoint):
         monkeypatch.setattr(module, "exchange", wire)
     return wire
 
@@ -322,7 +330,7 @@ def test_a_server_that_never_has_enough_is_asked_twice_and_no_more(wire):
 
 def test_a_server_that_gives_no_nonce_is_not_asked_again(wire):
     wire.answers = [wants(None)]
-    with pytest.raises(errors.ErrorAnswer) as caught:
+    with pytest.raises(errors.ErrorResponse) as caught:
         refresh()
     assert (caught.value.code, len(wire.sent)) == ("use_dpop_nonce", 1)
 
@@ -335,8 +343,8 @@ def test_other_refusals_with_a_nonce_are_not_asked_again(wire):
 
 
 def test_a_lost_second_answer_is_a_lost_answer(wire):
-    wire.answers = [wants("one"), errors.LostAnswer("broken")]
-    with pytest.raises(errors.LostAnswer):
+    wire.answers = [wants("one"), errors.LostResponse("broken")]
+    with pytest.raises(errors.LostResponse):
         refresh()
 
 
@@ -426,12 +434,12 @@ def test_a_rotated_refresh_token_outlives_an_access_token_of_the_wrong_type():
         raise errors.WrongTokenType("not bound", status=200, refresh_token=spent.refresh_token)
 
     worker, _ = world.worker(Faults(token=[bearer]))
-    with pytest.raises(exceptions.MalformedAnswer):
-        worker.obtain(Demand(force=True))
+    with pytest.raises(exceptions.MalformedResponse):
+        worker.obtain(TokenRequirements(force=True))
     assert world.record.refresh_token == world.server.grants[0].newest
     assert world.record.access_token is None
     assert world.record.lease is None
-    assert worker.obtain(Demand(force=True)).rotated
+    assert worker.obtain(TokenRequirements(force=True)).rotated
     assert world.server.reuses == 0
 
 
@@ -439,8 +447,8 @@ def test_a_wrong_type_without_a_refresh_token_is_not_asked_for_again():
     world = World()
     wrong = errors.WrongTokenType("not bound", status=200, is_whole=True)
     worker, _ = world.worker(Faults(token=[wrong]))
-    with pytest.raises(exceptions.MalformedAnswer):
-        worker.obtain(Demand(force=True))
+    with pytest.raises(exceptions.MalformedResponse):
+        worker.obtain(TokenRequirements(force=True))
     assert world.server.calls == []
     assert world.record.interrupted is None
 
@@ -448,13 +456,13 @@ def test_a_wrong_type_without_a_refresh_token_is_not_asked_for_again():
 def test_a_nonce_that_changes_all_the_time_spends_nothing_and_ends():
     world = World()
     worker, _ = world.worker(Faults(token=[errors.NonceWanted("n")] * 3))
-    assert worker.obtain(Demand(force=True)).rotated
+    assert worker.obtain(TokenRequirements(force=True)).rotated
     assert world.record.interrupted is None
 
     world = World()
     worker, faults = world.worker(Faults(token=[errors.NonceWanted("n")] * 50))
     with pytest.raises(exceptions.TokenRequestError, match="refresh token is kept"):
-        worker.obtain(Demand(force=True))
+        worker.obtain(TokenRequirements(force=True))
     assert faults.counts["token"] == 4
     assert world.record.refresh_token == world.server.grants[0].newest
     assert world.record.lease is None
@@ -468,7 +476,7 @@ def test_a_refused_refresh_token_of_a_public_client_may_want_another_key(method,
     )
     world.server.revoke()
     with pytest.raises(exceptions.ReauthorizationRequired) as caught:
-        world.worker()[0].obtain(Demand(force=True))
+        world.worker()[0].obtain(TokenRequirements(force=True))
     assert ("key under which it was issued" in str(caught.value)) is hinted
 
 
@@ -477,8 +485,8 @@ def test_a_refused_refresh_token_of_a_public_client_may_want_another_key(method,
 def test_hints(code, key, says):
     world = World()
     account = replace(world.connection.account, client=replace(world.connection.account.client, dpop_key=key))
-    refusal = errors.ErrorAnswer(f"answered 400: {code}", code=code)
-    assert says in str(advice.configuration_error(account, refusal))
+    refusal = errors.ErrorResponse(f"answered 400: {code}", code=code)
+    assert says in str(messages.configuration_error(account, refusal))
 
 
 # -- API calls -----------------------------------------------------------------------------------------------------
@@ -648,7 +656,7 @@ def test_a_repeated_request_has_a_new_proof_and_the_newest_nonce():
     answers = iter([(503, {"DPoP-Nonce": "one"}), (429, {"DPoP-Nonce": "two"}), (200, {})])
     session, network, _ = make(lambda *_: next(answers))
     prepared = session.prepare_request(requests.Request("GET", f"{API}/a"))
-    sending = Sending(RetryPolicy(attempts=3), sleep=lambda _: None)
+    sending = Sender(RetryPolicy(attempts=3), sleep=lambda _: None)
     assert sending.send(session, prepared, {}, "xero").status_code == 200
     assert network.nonces == [None, "one", "two"]
     assert len({claims["jti"] for _, _, claims in network.seen}) == 3
@@ -793,7 +801,7 @@ def test_the_key_is_masked_wherever_it_stands(monkeypatch):
     monkeypatch.setattr(compat, "mask_secret", masked.append)
     kept = {"client_id": "id", "dpop_private_key": JWK, "private_key": KEY.material}
     store = SimpleNamespace(read=lambda: SimpleNamespace(record=None, version=None), secrets=lambda: kept, name="x")
-    monkeypatch.setattr(source, "open_store", lambda *_, **__: store)
+    monkeypatch.setattr(loader, "open_store", lambda *_, **__: store)
     first = SimpleNamespace(
         host=API,
         schema=None,
@@ -802,7 +810,7 @@ def test_the_key_is_masked_wherever_it_stands(monkeypatch):
         password=None,
         extra=json.dumps({"oauth_url": URL, "auth_method": "none"}),
     )
-    assert source.ConnectionSource("xero", first=first).load().account.client.dpop_key is not None
+    assert loader.ConnectionLoader("xero", first=first).load().account.client.dpop_key is not None
     assert {JWK["d"], KEY.material} <= set(masked)
     assert not {"id", JWK["x"], "EC", "P-256"} & set(masked)
 

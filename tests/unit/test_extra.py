@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider.configuration.extra import Extra
-from airflow_oauth_provider.configuration.settings import read_settings
+from airflow_oauth_provider.connection.extra import Extra
+from airflow_oauth_provider.connection.fields import FIELDS
+from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.fields import FIELDS
 
 SECRET = "s3cr3t-refresh-token-value"
 
@@ -37,7 +37,7 @@ def test_numbers_may_be_text(given, read):
 
 @pytest.mark.parametrize(("given", "read"), [(True, True), ("false", False), ("No", False), ("on", True), (0, False)])
 def test_booleans_may_be_text(given, read):
-    assert extra(resend_lost_answer=given).get("resend_lost_answer") is read
+    assert extra(resend_lost_response=given).get("resend_lost_response") is read
 
 
 def test_lists_and_objects_may_be_text():
@@ -60,7 +60,7 @@ def test_an_alias_gives_way_to_the_key_itself():
         ("timeout", "nan", "has to be a number"),
         ("grant_type", "implicit", "has to be one of refresh_token, client_credentials"),
         ("auth_method", "basic", "client_secret_basic, client_secret_post, none"),
-        ("resend_lost_answer", "perhaps", "has to be true or false"),
+        ("resend_lost_response", "perhaps", "has to be true or false"),
         ("error_in_200", "[1]", "has to be a JSON object"),
         ("max_redirects", 1.5, "has to be a whole number"),
     ],

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from airflow_oauth_provider.exceptions import StoreNotWritable
-from airflow_oauth_provider.stores import fallback
 from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback
+from airflow_oauth_provider.tokens import fallback
 from tests.unit.fakes import Faults, World
 
 

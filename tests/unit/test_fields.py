@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from airflow_oauth_provider.configuration.extra import Extra
-from airflow_oauth_provider.fields import ALIASES, FIELDS, FIELDS_BY_KEY, MASK, RECORD_KEY, STANDARD_FIELDS
-from airflow_oauth_provider.stores.extra_text import RECORD_MEMBER, get_member
+from airflow_oauth_provider.compat.extra_json import RECORD_MEMBER, get_member
+from airflow_oauth_provider.connection.extra import Extra
+from airflow_oauth_provider.connection.fields import ALIASES, FIELDS, FIELDS_BY_KEY, MASK, RECORD_KEY, STANDARD_FIELDS
 
 ids = {"ids": lambda field: field.key}
 KINDS = {"string", "password", "boolean", "integer", "number", "object", "list", "pairs"}

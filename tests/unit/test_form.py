@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider.fields import FIELDS, FIELDS_BY_KEY, MASK, RECORD_KEY
+from airflow_oauth_provider.connection.fields import FIELDS, FIELDS_BY_KEY, MASK, RECORD_KEY
 from airflow_oauth_provider.hooks import form
 
 SHOWN = [field for field in FIELDS if field.in_form]
@@ -118,7 +118,7 @@ def test_a_drop_down_shows_the_default_the_choices_and_what_else_is_stored():
     assert '<option value="" selected>default (client_secret_basic)</option>' in rendered(widget, None)
     assert '<option value="none" selected>none</option>' in rendered(widget, "none")
     assert '<option value="later" selected>later</option>' in rendered(widget, "later")
-    boolean = FIELDS_BY_KEY["resend_lost_answer"]
+    boolean = FIELDS_BY_KEY["resend_lost_response"]
     assert '<option value="true" selected>' in rendered(form._DropDownWidget(("true", "false"), boolean), True)
 
 
@@ -126,7 +126,7 @@ def test_a_drop_down_shows_the_default_the_choices_and_what_else_is_stored():
     ("key", "stored", "sent", "kept"),
     [
         ("leeway", 0, "", 0),  # the form does not show what is false in Python
-        ("resend_lost_answer", False, "", False),
+        ("resend_lost_response", False, "", False),
         ("timeout", 12.5, "12.5", 12.5),
         ("allowed_hosts", ["a", "b"], "a, b", ["a", "b"]),
         ("headers", {"A": "x"}, '{"A": "x"}', {"A": "x"}),

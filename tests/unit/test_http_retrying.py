@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from requests.structures import CaseInsensitiveDict
 
-from airflow_oauth_provider.calls.retrying import RetryPolicy, retry_after, told_to_wait, used_up
-from airflow_oauth_provider.calls.throttle import Throttle
+from airflow_oauth_provider.http.rate_limit import RateLimit
+from airflow_oauth_provider.http.retry import RetryPolicy, retry_after, told_to_wait, used_up
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -90,7 +90,7 @@ def test_pauses_grow_and_differ():
 
 def test_a_throttle():
     now = [100.0]
-    throttle = Throttle(4, clock=lambda: now[0])
+    throttle = RateLimit(4, clock=lambda: now[0])
     assert [throttle.reserve() for _ in range(3)] == pytest.approx([0, 0.25, 0.5])
     throttle.hold(10)
     assert throttle.reserve() == pytest.approx(10)

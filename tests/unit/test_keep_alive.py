@@ -19,9 +19,9 @@ def refresh(monkeypatch):
             self.manager, _ = world.worker()
 
         def refresh(self, force):
-            from airflow_oauth_provider.lifecycle.outcome import Demand
+            from airflow_oauth_provider.tokens.result import TokenRequirements
 
-            return self.manager.obtain(Demand(force=force)).status
+            return self.manager.obtain(TokenRequirements(force=force)).status
 
     monkeypatch.setattr(keep_alive, "OAuth2Hook", Hook)
     return world, keep_alive.refresh.function

@@ -16,13 +16,15 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 #: From the lowest layer to the highest, by the names in the package's folder.
 LAYERS = (
     {"__init__", "exceptions"},
-    {"oauth2", "presets"},
-    {"compat", "fields", "stores"},
-    {"lifecycle"},
-    {"configuration"},
-    {"auth", "session", "pagination", "calls", "doctor"},
+    {"oauth2"},
+    {"compat"},
+    {"tokens"},
+    {"stores"},
+    {"connection"},
+    {"http"},
+    {"auth", "pagination", "doctor"},
     {"hooks"},
-    {"operators", "sensors", "triggers", "cli", "api_server", "get_provider_info"},
+    {"api_server", "cli", "operators", "sensors", "triggers", "get_provider_info"},
     {"__main__"},
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
@@ -61,7 +63,7 @@ def test_imports_point_downwards(module):
     assert not {name for name in own(module) if HEIGHT[name] > HEIGHT[top(module)]}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if top(name) in ("oauth2", "presets", "lifecycle")])
+@pytest.mark.parametrize("module", [name for name in MODULES if top(name) in ("oauth2", "tokens")])
 def test_protocol_and_life_cycle_know_nothing_of_airflow(module):
     """Airflow's own classes come in by the exceptions only, whose base Airflow has to know."""
     assert not of_airflow(module)
@@ -101,14 +103,14 @@ def users_of(*names: str) -> set[str]:
 
 def test_one_place_spends():
     """Only the refresh makes a token request of a refresh token, or hands one to a callback that does."""
-    assert users_of("oauth2.grants.parameters", "oauth2.grants.refresh_token", "lifecycle.callbacks.request_token") == {
-        "lifecycle/refresh.py"
+    assert users_of("oauth2.grants.parameters", "oauth2.grants.refresh_token", "tokens.callbacks.request_token") == {
+        "tokens/refresh.py"
     }
     # The latter only compares with it, since some servers refresh at a URL of its own.
     assert users_of("the grant, spelled out") == {"oauth2/grants.py", "oauth2/token_endpoint.py"}
 
 
 def test_who_else_sends_token_requests_redeems_a_sign_in():
-    senders = {"lifecycle/manager.py"}  # which hands it on to the refresh
+    senders = {"tokens/manager.py"}  # which hands it on to the refresh
     sign_ins = {"cli/authorize.py", "oauth2/device.py"}
     assert users_of("oauth2.token_endpoint.request_token") == senders | sign_ins

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from airflow_oauth_provider.api_server.plugin import TokenStorePlugin
-from rig.environments import clean_environ
+from scripts.environments import clean_environ
 
 PROGRAM = """
 import json, sys
@@ -33,7 +33,7 @@ steps = {
 loaded = []
 for name, step in steps.items():
     step()
-    if sys.modules.pop("airflow_oauth_provider.stores.connection_edits", None):
+    if sys.modules.pop("airflow_oauth_provider.connection.edits", None):
         loaded.append(name)
 print(json.dumps(loaded))
 """

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_oauth_provider.exceptions import StoreUnavailable
-from airflow_oauth_provider.lifecycle import refresh
-from airflow_oauth_provider.lifecycle.leases import LeaseWatch
-from airflow_oauth_provider.lifecycle.outcome import Demand
-from airflow_oauth_provider.lifecycle.refresh import Refresher
-from airflow_oauth_provider.lifecycle.safekeeping import Safekeeping
+from airflow_oauth_provider.tokens import refresh
+from airflow_oauth_provider.tokens.lease import LeaseWatch
+from airflow_oauth_provider.tokens.persistence import Persistence
+from airflow_oauth_provider.tokens.refresh import Refresher
+from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit import model
 from tests.unit.model import ACTIONS, Setting, Violation, explore, in_a_thread, run
 
@@ -28,7 +28,7 @@ SETTINGS = {
     "strict server": Setting(),
     "server with a grace period": Setting(grace=None),
     "clocks apart": Setting(skews=(300.0, -300.0)),
-    "forced": Setting(demand=Demand(force=True, coalesce_within=30.0)),
+    "forced": Setting(demand=TokenRequirements(force=True, coalesce_within=30.0)),
 }
 
 
@@ -61,7 +61,7 @@ _deviations = st.dictionaries(st.integers(0, 60), st.sampled_from(_everything), 
     st.booleans(),
 )
 def test_many_deviations(deviations, workers, grace, skews, force):
-    demand = Demand(force=force, coalesce_within=30.0)
+    demand = TokenRequirements(force=force, coalesce_within=30.0)
     setting = Setting(workers=workers, grace=grace, skews=skews, demand=demand)
     in_a_thread(lambda: run(setting, deviations))
 
@@ -92,7 +92,7 @@ class TestPlantedBugs:
             held.snapshot.store.overwrite(new)
             return True
 
-        monkeypatch.setattr(Safekeeping, "_written", unfenced)
+        monkeypatch.setattr(Persistence, "_written", unfenced)
         assert "overwritten" in self.found(Setting(grace=None))
 
     def test_a_lease_taken_without_compare_and_set(self, monkeypatch):
@@ -112,7 +112,7 @@ class TestPlantedBugs:
         def with_what_was_read_before(refresher, snapshot, record):
             try:
                 return take(refresher, snapshot, record)
-            except refresh.BeginAnew:
+            except refresh.RestartRefresh:
                 version = snapshot.store.read().version
                 return take(refresher, replace(snapshot, version=version), record)
 
@@ -120,11 +120,11 @@ class TestPlantedBugs:
         assert self.found(actions=frozenset({"yield"}))
 
     def test_a_fallback_that_nobody_looks_at(self, monkeypatch):
-        monkeypatch.setattr(Safekeeping, "recover", lambda *_: False)
+        monkeypatch.setattr(Persistence, "recover", lambda *_: False)
         assert self.found(most=1)
 
     def test_a_fallback_that_passes_for_empty_when_it_cannot_be_asked(self, monkeypatch):
-        recover = Safekeeping.recover
+        recover = Persistence.recover
 
         def careless(keeping, snapshot, record):
             try:
@@ -132,7 +132,7 @@ class TestPlantedBugs:
             except StoreUnavailable:
                 return False
 
-        monkeypatch.setattr(Safekeeping, "recover", careless)
+        monkeypatch.setattr(Persistence, "recover", careless)
         assert self.found(actions=frozenset({"read-only", "fail"}))
 
     def test_a_write_that_gives_up(self, monkeypatch):
@@ -143,18 +143,18 @@ class TestPlantedBugs:
                 return "memory"
             return "memory"
 
-        monkeypatch.setattr(Safekeeping, "save", gives_up)
+        monkeypatch.setattr(Persistence, "save", gives_up)
         assert self.found(most=1)
 
     def test_a_refresh_without_the_lease_after_a_wait(self, monkeypatch):
-        manager = "airflow_oauth_provider.lifecycle.manager.TokenManager._wait_for_lease"
+        manager = "airflow_oauth_provider.tokens.manager.TokenManager._wait_for_lease"
         monkeypatch.setattr(manager, lambda *_: None)
         assert self.found(actions=frozenset({"yield"}))
 
     def test_a_refused_worker_that_does_not_look_again(self, monkeypatch):
-        from airflow_oauth_provider.lifecycle import lineage
+        from airflow_oauth_provider.tokens import precedence
 
-        monkeypatch.setattr(lineage, "has_moved_on", lambda *_: False)
+        monkeypatch.setattr(precedence, "has_moved_on", lambda *_: False)
         assert self.found()
 
     def test_a_lease_that_is_never_over(self, monkeypatch):

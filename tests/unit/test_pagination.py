@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests import Response
 
-from airflow_oauth_provider.calls.paths import check_path, lookup
 from airflow_oauth_provider.exceptions import ApiError
-from airflow_oauth_provider.pagination import (
+from airflow_oauth_provider.http.pagination import (
     Cursor,
     LinkHeader,
     NextUrl,
@@ -22,6 +21,7 @@ from airflow_oauth_provider.pagination import (
     Walk,
     paginator_from_dict,
 )
+from airflow_oauth_provider.http.record_path import check_path, lookup
 
 URL = "https://api.example.com/v1/items?page=1"
 

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import jsonschema
 import pytest
 
-from airflow_oauth_provider import presets
-from airflow_oauth_provider.fields import FIELDS_BY_KEY
-from airflow_oauth_provider.presets import PRESET_KEYS, URL_KEYS, load_presets, placeholders, preset
-from rig import generate_vendor_docs
+from airflow_oauth_provider.connection import presets
+from airflow_oauth_provider.connection.fields import FIELDS_BY_KEY
+from airflow_oauth_provider.connection.presets import PRESET_KEYS, URL_KEYS, load_presets, placeholders, preset
+from scripts import generate_vendor_docs
 
 FOLDER = Path(presets.__file__).parent
 SCHEMA = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
@@ -191,7 +191,7 @@ def test_importing_reads_no_file_and_nothing_heavy():
     program = (
         "import sys; opened = []\n"
         "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
-        "import airflow_oauth_provider.presets as presets\n"
+        "import airflow_oauth_provider.connection.presets as presets\n"
         "assert not [path for path in opened if path.endswith('.json')], opened\n"
         "assert not {'airflow', 'jsonschema', 'requests'} & set(sys.modules), 'heavy'\n"
         "presets.load_presets()\n"
@@ -292,7 +292,7 @@ def test_a_parameter_that_is_no_part_of_a_url_is_refused(value):
 
 def test_the_page_is_up_to_date():
     page = generate_vendor_docs.PAGE.read_text(encoding="utf-8")
-    assert page == generate_vendor_docs.render(), "run python -m rig.generate_vendor_docs"
+    assert page == generate_vendor_docs.render(), "run python -m scripts.generate_vendor_docs"
 
 
 def test_check_tells_an_old_page(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 import airflow_oauth_provider
-from airflow_oauth_provider.fields import FIELDS, MASK, RECORD_KEY, STANDARD_FIELDS
+from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY, STANDARD_FIELDS
 from airflow_oauth_provider.get_provider_info import get_provider_info
 
 INFO = get_provider_info()

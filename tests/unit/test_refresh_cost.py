@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError, RefreshTooEarly
-from airflow_oauth_provider.lifecycle.account import RefreshPolicy
-from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.tokens.configuration import RefreshPolicy
+from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import Faults, World
 
 
@@ -154,7 +154,7 @@ class TestMinimumInterval:
         world = World(self.policy)
         world.worker()[0].access_token()
         world.pass_time(545.0)
-        outcome = world.worker()[0].obtain(Demand())
+        outcome = world.worker()[0].obtain(TokenRequirements())
         assert world.server.refreshes == 1
         assert outcome.warning is not None
         assert "25 s" in outcome.warning
@@ -163,7 +163,7 @@ class TestMinimumInterval:
         world = World(self.policy)
         world.worker()[0].access_token()
         world.pass_time(100.0)
-        assert world.worker()[0].obtain(Demand(force=True)).warning
+        assert world.worker()[0].obtain(TokenRequirements(force=True)).warning
         assert world.server.refreshes == 1
 
     def test_a_task_waits_when_the_token_is_of_no_more_use_and_the_wait_is_short(self):

@@ -10,9 +10,9 @@ import threading
 import pytest
 
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion
-from airflow_oauth_provider.lifecycle.clock import SystemClock
-from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.tokens.clock import SystemClock
+from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import Faults, World
 
 
@@ -111,7 +111,7 @@ def refreshing_in_another_thread(manager, faults):
         return call()
 
     faults.always["token"] = slowly
-    thread = threading.Thread(target=lambda: manager.obtain(Demand(force=True)))
+    thread = threading.Thread(target=lambda: manager.obtain(TokenRequirements(force=True)))
     thread.start()
     try:
         assert begun.wait(30)
@@ -128,7 +128,7 @@ class TestThreads:
         first = manager.access_token()
         with refreshing_in_another_thread(manager, faults):
             assert manager.access_token() == first
-            assert manager.obtain(Demand(min_ttl=1.0)).record.access_token == first
+            assert manager.obtain(TokenRequirements(min_ttl=1.0)).record.access_token == first
         assert world.server.refreshes == 2
 
 

@@ -9,18 +9,18 @@ from dataclasses import replace
 import pytest
 
 from airflow_oauth_provider.exceptions import (
-    MalformedAnswer,
+    MalformedResponse,
     ReauthorizationRequired,
     StoreNotWritable,
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.lifecycle.account import RefreshPolicy
-from airflow_oauth_provider.lifecycle.outcome import Demand
-from airflow_oauth_provider.lifecycle.revoking import revoke
-from airflow_oauth_provider.lifecycle.uninterruptible import run_to_end
 from airflow_oauth_provider.oauth2 import errors, revocation
-from airflow_oauth_provider.stores.record import Lease, fingerprint
+from airflow_oauth_provider.tokens.configuration import RefreshPolicy
+from airflow_oauth_provider.tokens.record import Lease, fingerprint
+from airflow_oauth_provider.tokens.result import TokenRequirements
+from airflow_oauth_provider.tokens.revocation import revoke
+from airflow_oauth_provider.tokens.shield import run_to_end
 from tests.unit.fakes import FakeClock, FakeSource, Faults, MemoryStore, World
 
 
@@ -94,7 +94,7 @@ class TestStoreAway:
             with pytest.raises(RuntimeError):
                 manager.access_token()
         else:
-            outcome = manager.obtain(Demand())
+            outcome = manager.obtain(TokenRequirements())
             assert outcome.store == "fallback"
             assert world.server.is_good(outcome.record.access_token or "")
         assert world.kept
@@ -167,7 +167,7 @@ class TestStoreAway:
         seam = Faults(store_write=[None, "fail", "fail"])
         seam.always["fallback.save"] = failure
         before = world.time.now
-        assert world.worker(seam)[0].obtain(Demand()).store == "memory"
+        assert world.worker(seam)[0].obtain(TokenRequirements()).store == "memory"
         assert world.time.now - before < 1.0
 
     def test_a_latecomer_of_an_older_sign_in_does_not_overwrite_the_copy_of_the_newer_one(self):
@@ -179,7 +179,7 @@ class TestStoreAway:
         def overtaken(call):
             answer = call()
             world.sign_in_again()
-            assert world.worker(away)[0].obtain(Demand()).store == "fallback"
+            assert world.worker(away)[0].obtain(TokenRequirements()).store == "fallback"
             return answer
 
         late = Faults(store_write=[None], token=[overtaken])
@@ -214,7 +214,7 @@ class TestStoreAway:
 
     def test_the_write_lands_but_its_answer_is_lost(self):
         world = World()
-        outcome = world.worker(Faults(store_write=[None, "lose"]))[0].obtain(Demand(force=True))
+        outcome = world.worker(Faults(store_write=[None, "lose"]))[0].obtain(TokenRequirements(force=True))
         assert outcome.refreshed  # and not taken for another worker's
         assert world.server.is_good(world.worker()[0].access_token())
         assert (world.server.refreshes, len(world.cell.history)) == (1, 2)
@@ -246,7 +246,7 @@ class TestStoreAway:
         world = World(grant_type="client_credentials")
         seam = Faults(store_write=[None])
         seam.always["store.write"] = "fail"
-        outcome = world.worker(seam)[0].obtain(Demand())
+        outcome = world.worker(seam)[0].obtain(TokenRequirements())
         assert outcome.store == "memory"
         assert not world.kept
 
@@ -307,8 +307,8 @@ class TestFencing:
             taken.append(world.worker()[0])
             world.cell.record = replace(world.record, lease=None)
             world.cell.number += 1
-            taken[0].obtain(Demand(force=True))
-            taken[0].obtain(Demand(force=True))
+            taken[0].obtain(TokenRequirements(force=True))
+            taken[0].obtain(TokenRequirements(force=True))
             return call()
 
         manager, _ = world.worker(Faults(store_write=[None, stall]))
@@ -572,7 +572,7 @@ def test_a_worker_that_never_saw_a_refresh_knows_of_the_minimum_interval():
     world = World(RefreshPolicy(min_interval=1000.0), lifetime=600.0)
     world.worker()[0].access_token()
     world.pass_time(580.0)
-    assert world.worker()[0].obtain(Demand()).warning
+    assert world.worker()[0].obtain(TokenRequirements()).warning
     assert world.server.refreshes == 1
 
 
@@ -663,9 +663,9 @@ class TestConnectionChanges:
 class TestAnswersThatCameWhole:
     def test_nothing_is_sent_again_where_another_answer_would_say_the_same(self):
         world = World(grace=0.0)
-        useless = errors.MalformedAnswer("answered 200: no access_token", status=200, is_whole=True)
+        useless = errors.MalformedResponse("answered 200: no access_token", status=200, is_whole=True)
         manager, seam = world.worker(Faults(token=[useless]))
-        with pytest.raises(MalformedAnswer):
+        with pytest.raises(MalformedResponse):
             manager.access_token()
         assert seam.counts["token"] == 1
         assert "something else than a token" in (world.record.interrupted or "")
@@ -673,7 +673,7 @@ class TestAnswersThatCameWhole:
     def test_a_503_without_a_time_may_have_been_served(self):
         world = World()
         world.connection.account = replace(
-            world.connection.account, policy=RefreshPolicy(leeway=60.0, resend_lost_answer=False)
+            world.connection.account, policy=RefreshPolicy(leeway=60.0, resend_lost_response=False)
         )
         gateway = errors.ServerFailure("answered 503", status=503)
         manager, seam = world.worker(Faults(token=[gateway]))
@@ -684,7 +684,7 @@ class TestAnswersThatCameWhole:
     def test_a_503_that_names_a_time_has_not(self):
         world = World()
         world.connection.account = replace(
-            world.connection.account, policy=RefreshPolicy(leeway=60.0, resend_lost_answer=False)
+            world.connection.account, policy=RefreshPolicy(leeway=60.0, resend_lost_response=False)
         )
         overloaded = errors.ServerFailure("answered 503", status=503, retry_after=1.0)
         assert world.worker(Faults(token=[overloaded]))[0].access_token() == world.record.access_token
@@ -711,7 +711,7 @@ class TestRevocation:
         def rotated_meanwhile(client, token, kind):
             revoked.append(token)
             if len(revoked) == 1:
-                world.worker()[0].obtain(Demand(force=True))
+                world.worker()[0].obtain(TokenRequirements(force=True))
 
         monkeypatch.setattr(revocation, "revoke", rotated_meanwhile)
         assert revoke(self.source(world), "refresh_token", FakeClock(world.time))

@@ -14,10 +14,10 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.lifecycle.account import RefreshPolicy
-from airflow_oauth_provider.lifecycle.outcome import Demand
 from airflow_oauth_provider.oauth2 import errors
-from airflow_oauth_provider.stores.record import Lease
+from airflow_oauth_provider.tokens.configuration import RefreshPolicy
+from airflow_oauth_provider.tokens.record import Lease
+from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import FakeClock, Faults, World
 
 
@@ -177,7 +177,7 @@ class TestForced:
 
     def test_those_within_the_window_share_one_refresh(self):
         world = World()
-        demand = Demand(force=True, coalesce_within=30.0)
+        demand = TokenRequirements(force=True, coalesce_within=30.0)
         for _ in range(20):
             world.worker()[0].obtain(demand)
             world.pass_time(1.0)
@@ -188,7 +188,7 @@ class TestForced:
 
     def test_those_that_wait_for_the_lease_share_it_whatever_the_window(self):
         world = World()
-        demand = Demand(force=True, coalesce_within=0.0)
+        demand = TokenRequirements(force=True, coalesce_within=0.0)
         world.worker()[0].obtain(demand)
 
         def sibling_first(call):
@@ -202,15 +202,15 @@ class TestForced:
 
     def test_a_shared_refresh_must_still_meet_min_ttl(self):
         world = World(lifetime=100.0)
-        world.worker()[0].obtain(Demand(force=True))
+        world.worker()[0].obtain(TokenRequirements(force=True))
         world.pass_time(20.0)
-        world.worker()[0].obtain(Demand(force=True, coalesce_within=60.0, min_ttl=85.0))
+        world.worker()[0].obtain(TokenRequirements(force=True, coalesce_within=60.0, min_ttl=85.0))
         assert world.server.refreshes == 2
 
     def test_alone_it_always_refreshes(self):
         world = World()
         manager, _ = world.worker()
-        statuses = [manager.obtain(Demand(force=True)).status for _ in range(3)]
+        statuses = [manager.obtain(TokenRequirements(force=True)).status for _ in range(3)]
         assert [status.generation for status in statuses] == [1, 2, 3]
         assert {status.action for status in statuses} == {"refreshed"}
 
@@ -337,7 +337,7 @@ class TestRequests:
     @pytest.mark.parametrize("code", ["invalid_client", "invalid_scope", "unauthorized_client", "surprise"])
     def test_a_refusal_is_not_tried_again_and_gives_the_lease_back(self, code):
         world = World()
-        seam = Faults(token=[errors.ERROR_CLASSES.get(code, errors.ErrorAnswer)("no", code=code)])
+        seam = Faults(token=[errors.ERROR_CLASSES.get(code, errors.ErrorResponse)("no", code=code)])
         with pytest.raises(ConfigurationError):
             world.worker(seam)[0].access_token()
         assert seam.counts["token"] == 1
@@ -383,7 +383,7 @@ class TestLostAnswer:
         assert world.server.is_good(world.worker()[0].access_token())
 
     def test_a_connection_can_forbid_it(self):
-        world = World(RefreshPolicy(resend_lost_answer=False), grace=600.0)
+        world = World(RefreshPolicy(resend_lost_response=False), grace=600.0)
         manager, seam = world.worker(Faults(token=["lose"]))
         with pytest.raises(TokenRequestError):
             manager.access_token()
@@ -406,7 +406,7 @@ class TestLostAnswer:
 
         def hidden(call):
             call()
-            raise errors.MalformedAnswer("a web page", status=200)
+            raise errors.MalformedResponse("a web page", status=200)
 
         manager, seam = world.worker(Faults(token=[hidden]))
         assert world.server.is_good(manager.access_token())
@@ -429,13 +429,13 @@ class TestAnswers:
         manager, _ = world.worker()
         entered = world.connection.account.entered.refresh_token
         for _ in range(3):
-            outcome = manager.obtain(Demand(force=True))
+            outcome = manager.obtain(TokenRequirements(force=True))
             assert world.record.refresh_token == entered
             assert not outcome.rotated
 
     def test_a_rotated_one_replaces_it(self):
         world = World()
-        outcome = world.worker()[0].obtain(Demand(force=True))
+        outcome = world.worker()[0].obtain(TokenRequirements(force=True))
         assert world.record.refresh_token == world.server.grants[0].newest
         assert outcome.rotated
 
@@ -469,7 +469,7 @@ class TestAnswers:
 
         def useless(call):
             answer = call()
-            raise errors.MalformedAnswer("no access token", status=200, refresh_token=answer.refresh_token)
+            raise errors.MalformedResponse("no access token", status=200, refresh_token=answer.refresh_token)
 
         with pytest.raises(TokenRequestError):
             world.worker(Faults(token=[useless]))[0].access_token()
@@ -485,8 +485,8 @@ class TestAnswers:
         before = world.record
         sent = before.refresh_token
         world.pass_time(570.0)
-        page = errors.MalformedAnswer("no OAuth error", status=400, refresh_token=echo or sent)
-        assert world.worker(Faults(token=[page]))[0].obtain(Demand()).warning
+        page = errors.MalformedResponse("no OAuth error", status=400, refresh_token=echo or sent)
+        assert world.worker(Faults(token=[page]))[0].obtain(TokenRequirements()).warning
         assert (world.record.access_token, world.record.refresh_token) == (before.access_token, sent)
 
 
@@ -505,7 +505,7 @@ class TestStaleButUsable:
         seam = Faults()
         seam.always[name] = "fail"
         manager, _ = world.worker(seam)
-        outcome = manager.obtain(Demand())
+        outcome = manager.obtain(TokenRequirements())
         assert world.server.is_good(outcome.record.access_token)
         assert outcome.warning
         assert "still works" in caplog.text

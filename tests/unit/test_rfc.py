@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 import requests
 
-from airflow_oauth_provider.configuration.placement import Placement
+from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.oauth2 import (
     assertions,
     authorization_code,
@@ -20,18 +20,18 @@ from airflow_oauth_provider.oauth2 import (
     dpop,
     endpoints,
     errors,
-    forms,
+    form_encoding,
     grants,
     revocation,
     token_endpoint,
 )
-from airflow_oauth_provider.oauth2.answers import parse_token_answer
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_secure
 from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.grants import GrantOptions
-from airflow_oauth_provider.oauth2.http import HttpAnswer
 from airflow_oauth_provider.oauth2.introspection import introspect
 from airflow_oauth_provider.oauth2.lifetimes import parse_lifetime
+from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
+from airflow_oauth_provider.oauth2.transport import HttpResponse
 from tests.unit.test_dpop import ath, make, ok
 
 URL = "https://login.example.com/token"
@@ -42,7 +42,7 @@ PLAIN = GrantOptions()
 
 def answer(body, status=200, **headers):
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return HttpAnswer(URL, status, {"content-type": "application/json", **headers}, text)
+    return HttpResponse(URL, status, {"content-type": "application/json", **headers}, text)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def wire(monkeypatch):
             return self.answers.pop(0) if self.answers else answer(GOOD)
 
     wire = Wire()
-    for module in (forms, token_endpoint, discovery):
+    for module in (form_encoding, token_endpoint, discovery):
         monkeypatch.setattr(module, "exchange", wire)
     discovery._known.clear()
     yield wire
@@ -178,7 +178,7 @@ def test_rfc6749_5_1_token_type_is_case_insensitive(kind):
 
 
 def test_rfc6749_7_1_a_token_of_unknown_type_is_not_used():
-    with pytest.raises(errors.MalformedAnswer) as caught:
+    with pytest.raises(errors.MalformedResponse) as caught:
         parse_token_answer(answer({**GOOD, "token_type": "mac", "refresh_token": "next"}))
     assert caught.value.refresh_token == "next", "it may be the only one that lives"
 
@@ -217,18 +217,18 @@ def test_rfc6749_10_9_the_certificate_is_verified_by_default():
 
 
 def test_rfc6750_2_1_the_token_goes_in_the_header_by_default():
-    assert Placement().headers("abc") == {"Authorization": "Bearer abc"}
-    assert Placement().in_query == ""
+    assert BearerUsage().headers("abc") == {"Authorization": "Bearer abc"}
+    assert BearerUsage().in_query == ""
 
 
 def test_rfc6750_3_1_insufficient_scope_does_not_refresh():
-    assert not Placement().says_expired(403, lambda: b'{"error": "insufficient_scope"}')
+    assert not BearerUsage().says_expired(403, lambda: b'{"error": "insufficient_scope"}')
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\x00", b"expired"])
 def test_rfc6750_3_1_a_401_refreshes_with_or_without_a_challenge(body):
     # WWW-Authenticate is not read: several challenges, escapes and malformed ones change nothing.
-    assert Placement().says_expired(401, lambda: body)
+    assert BearerUsage().says_expired(401, lambda: body)
 
 
 def test_oauth21_https_except_loopback():
@@ -253,7 +253,7 @@ def test_rfc7009_2_2_1_503_means_that_the_token_exists(wire):
 
 def test_rfc7009_2_2_1_unsupported_token_type(wire):
     wire.answers = [answer({"error": "unsupported_token_type"}, 400)]
-    with pytest.raises(errors.ErrorAnswer, match="of this kind"):
+    with pytest.raises(errors.ErrorResponse, match="of this kind"):
         revocation.revoke(replace(CLIENT, revocation_url="https://login.example.com/revoke"), "x", "access_token")
 
 
@@ -269,7 +269,7 @@ def test_rfc7662_2_2_inactive_is_an_answer(wire):
 @pytest.mark.parametrize("body", [{}, {"active": "true"}, {"active": None}])
 def test_rfc7662_2_2_active_is_required(wire, body):
     wire.answers = [answer(body)]
-    with pytest.raises(errors.MalformedAnswer):
+    with pytest.raises(errors.MalformedResponse):
         introspect(replace(CLIENT, introspection_url="https://login.example.com/introspect"), "x")
 
 

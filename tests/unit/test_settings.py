@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider.configuration.settings import read_settings
+from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.lifecycle import advice
+from airflow_oauth_provider.tokens import messages
 
 EXTRA = {"oauth_url": "https://login.example.com/token", "refresh_token": "first"}
 
@@ -165,7 +165,7 @@ def test_what_may_be_secret_in_the_api_headers_and_proxies_is_masked():
 
 @pytest.fixture
 def unwarned(monkeypatch):
-    monkeypatch.setattr("airflow_oauth_provider.configuration.settings._warned", set())
+    monkeypatch.setattr("airflow_oauth_provider.connection.settings._warned", set())
 
 
 @pytest.mark.usefixtures("unwarned")
@@ -190,7 +190,7 @@ def test_what_is_missing_is_said_with_the_key_that_may_have_been_meant():
     with pytest.raises(ConfigurationError, match="Did you mean 'oauth_url'"):
         settings(oauth_url=None, oauth_ulr="https://login.example.com/token").account()
     account = settings(refresh_token=None, refresh_tokn="first").account()
-    assert "Did you mean 'refresh_token'?" in advice.no_refresh_token("xero", account.hint)
+    assert "Did you mean 'refresh_token'?" in messages.no_refresh_token("xero", account.hint)
 
 
 def test_what_is_missing_is_said_with_the_place_where_it_may_be():
@@ -201,4 +201,4 @@ def test_what_is_missing_is_said_with_the_place_where_it_may_be():
         settings(login=None).account({}, place)
     with pytest.raises(ConfigurationError, match="'client_secret' in the Vault secret secret/xero"):
         settings(password=None).account({}, place)
-    assert place in advice.no_refresh_token("xero", settings(refresh_token=None).account({}, place).hint)
+    assert place in messages.no_refresh_token("xero", settings(refresh_token=None).account({}, place).hint)

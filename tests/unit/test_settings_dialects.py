@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.configuration.placement import Placement
-from airflow_oauth_provider.configuration.settings import read_settings
+from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+from airflow_oauth_provider.connection.fields import FIELDS
+from airflow_oauth_provider.connection.presets import load_presets
+from airflow_oauth_provider.connection.presets.names import PRESET_NAMES
+from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.fields import FIELDS
 from airflow_oauth_provider.oauth2.dialect import Dialect
-from airflow_oauth_provider.presets import load_presets
-from airflow_oauth_provider.presets.names import PRESET_NAMES
 
 URL = "https://login.example.com/token"
 
@@ -46,7 +46,7 @@ def test_names_of_presets_are_those_of_the_data():
 def test_a_plain_connection_has_no_dialect():
     read = settings(oauth_url=URL)
     assert read.account().client.dialect == Dialect()
-    assert read.placement == Placement()
+    assert read.bearer_usage == BearerUsage()
 
 
 @pytest.mark.parametrize("name", PRESET_NAMES)
@@ -71,9 +71,9 @@ def test_a_key_of_the_connection_wins_over_its_preset():
     client = read.account().client
     assert client.token_url == "https://accounts.zoho.eu/oauth/v2/token"
     assert client.auth_method == "client_secret_basic"
-    assert read.placement.header_prefix == "Bearer"
+    assert read.bearer_usage.header_prefix == "Bearer"
     assert dict(client.dialect.error_codes)["Access Denied"] == "temporarily_unavailable"
-    assert settings(provider="zoho", dc="eu").placement.header_prefix == "Zoho-oauthtoken"
+    assert settings(provider="zoho", dc="eu").bearer_usage.header_prefix == "Zoho-oauthtoken"
 
 
 def test_a_host_of_the_connection_wins():
@@ -139,7 +139,7 @@ def test_a_mistake_names_connection_key_value_and_what_is_right(monkeypatch, ext
 
 
 def test_no_preset_is_read_without_a_provider(monkeypatch):
-    monkeypatch.setattr("airflow_oauth_provider.presets.preset", lambda _: pytest.fail("read"))
+    monkeypatch.setattr("airflow_oauth_provider.connection.presets.preset", lambda _: pytest.fail("read"))
     assert settings(oauth_url=URL).account()
 
 

@@ -12,12 +12,10 @@ from dataclasses import replace
 import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.lifecycle import lineage
-from airflow_oauth_provider.lifecycle.account import Account, Entered
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.stores import file as file_store
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.layout import (
+from airflow_oauth_provider.stores.json_layout import (
     BadPath,
     Layout,
     format_expiry,
@@ -26,7 +24,9 @@ from airflow_oauth_provider.stores.layout import (
     parse_path,
     set_at,
 )
-from airflow_oauth_provider.stores.record import Lease, Record, fingerprint
+from airflow_oauth_provider.tokens import precedence
+from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
+from airflow_oauth_provider.tokens.record import Lease, Record, fingerprint
 
 MAP = {
     "client_id": "$.app.id",
@@ -105,8 +105,10 @@ def test_its_own_rotation_is_not_taken_for_a_new_entry_but_a_persons_is(path):
     store = open_file(path)
     found = store.read()
     assert store.secrets()["refresh_token"] == "entered by hand"
-    account = Account("xero", Client("id", "https://x/token"), entered=Entered(store.secrets()["refresh_token"]))
-    current = lineage.current(account, found.record)
+    account = GrantConfiguration(
+        "xero", Client("id", "https://x/token"), entered=EnteredTokens(store.secrets()["refresh_token"])
+    )
+    current = precedence.current(account, found.record)
     assert current.refresh_token == "entered by hand"
     # ... and it is not written over by a refresh that was under way meanwhile.
     store.write(rotated(found.record, "third"), if_version=found.version)

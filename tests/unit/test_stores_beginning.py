@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.configuration.source import ConnectionSource
+from airflow_oauth_provider.compat.database import record_in_extra, version_of
+from airflow_oauth_provider.compat.extra_json import set_member
+from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.lifecycle.manager import TokenManager
-from airflow_oauth_provider.oauth2.tokens import TokenAnswer
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.stores import api_client, factory, timed_claim
-from airflow_oauth_provider.stores.extra_text import set_member
-from airflow_oauth_provider.stores.metadata import record_in_extra, version_of
-from airflow_oauth_provider.stores.record import Lease, Record, fingerprint
+from airflow_oauth_provider.tokens.manager import TokenManager
+from airflow_oauth_provider.tokens.record import Lease, Record, fingerprint
 from tests.unit.fakes import START, FakeClock, StrictServer, Time
 from tests.unit.store_fakes import Supervisor, put_in_task
 
@@ -55,11 +55,11 @@ class Airflow:
         self.time.now += 3600
 
     def worker(self) -> TokenManager:
-        def request(_client: Any, parameters: Any) -> TokenAnswer:
+        def request(_client: Any, parameters: Any) -> TokenResponse:
             self.time.now += 1
             return self.server.answer(dict(parameters))
 
-        return TokenManager(ConnectionSource("xero"), None, request=request, clock=FakeClock(self.time))
+        return TokenManager(ConnectionLoader("xero"), None, request=request, clock=FakeClock(self.time))
 
     def put(self, _client: Any, conn_id: str, record: str, if_version: str | None) -> api_client.PutAnswer:
         row = self.supervisor.connections[conn_id]
@@ -158,7 +158,7 @@ def test_an_api_that_is_defined_while_the_lease_is_being_written_stops_the_refre
 
 def test_where_it_cannot_be_told_nothing_is_spent(make):
     airflow = make("auto")
-    snapshot = ConnectionSource("xero").load()
+    snapshot = ConnectionLoader("xero").load()
     airflow.supervisor.fail = lambda message: EOFError() if type(message).__name__ == "GetConnection" else None
     leased = Record(entered_fingerprint=fingerprint(airflow.entered), refresh_token=airflow.entered)
     with pytest.raises(StoreUnavailable):

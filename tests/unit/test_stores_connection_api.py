@@ -10,12 +10,12 @@ import jwt
 import pytest
 import requests
 
-from airflow_oauth_provider.configuration.source import ConnectionSource
+from airflow_oauth_provider.compat.database import version_of
+from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.lifecycle.manager import TokenManager
 from airflow_oauth_provider.stores import api_client
 from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
-from airflow_oauth_provider.stores.metadata import version_of
+from airflow_oauth_provider.tokens.manager import TokenManager
 from tests.unit.fakes import FakeClock, Time
 from tests.unit.store_fakes import Supervisor, put_in_task, record
 
@@ -298,7 +298,7 @@ def test_it_is_noticed_by_a_worker_that_reads_the_connection_anew_for_each_try(a
     supervisor.connections["xero"] = row
     api.rows = {"xero": record(9).to_json()}
     clock = FakeClock(Time())
-    manager = TokenManager(ConnectionSource("xero"), None, request=_spend_nothing, clock=clock)
+    manager = TokenManager(ConnectionLoader("xero"), None, request=_spend_nothing, clock=clock)
     with pytest.raises(StoreNotWritable, match="API server"):
         manager.access_token()
     assert len([call for call in api.calls if call[0] == "PUT"]) == 2

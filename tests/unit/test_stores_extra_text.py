@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_oauth_provider.stores.extra_text import NotAnObjectError, get_member, set_member, without_member
+from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_member, set_member, without_member
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

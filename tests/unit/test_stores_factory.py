@@ -9,15 +9,15 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms as messages
 
 from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreUnavailable
 from airflow_oauth_provider.stores import factory
 from airflow_oauth_provider.stores.adopting import AdoptingStore
-from airflow_oauth_provider.stores.base import StoredRecord
 from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
 from airflow_oauth_provider.stores.factory import open_fallback, open_store
-from airflow_oauth_provider.stores.metadata import version_of
-from airflow_oauth_provider.stores.record import Record
 from airflow_oauth_provider.stores.variable import VariableStore
+from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.store import StoredRecord
 from tests.unit.store_fakes import KEYS, Database, Supervisor, database, put_in_task, record, server_error
 
 NOT_FOUND = messages.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={})

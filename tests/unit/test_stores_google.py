@@ -18,8 +18,8 @@ from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, St
 from airflow_oauth_provider.stores import gcp_secret_manager
 from airflow_oauth_provider.stores.gcp_client import Version
 from airflow_oauth_provider.stores.gcp_secret_manager import GcpSecretStore
-from airflow_oauth_provider.stores.layout import Layout
-from airflow_oauth_provider.stores.record import Lease, Record
+from airflow_oauth_provider.stores.json_layout import Layout
+from airflow_oauth_provider.tokens.record import Lease, Record
 
 NAME = "projects/finance/secrets/xero"
 

@@ -12,11 +12,11 @@ from airflow.models import crypto
 from cryptography.fernet import Fernet
 
 from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import database as metadata
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores import metadata
 from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
-from airflow_oauth_provider.stores.record import Record
 from airflow_oauth_provider.stores.variable import VariableStore
+from airflow_oauth_provider.tokens.record import Record
 from tests.unit.store_fakes import KEYS, Database, database, record
 
 EXTRA = '{ "oauth_url": "https://as/token",  "expires_in": 1.50, "refresh_token": "typed-secret" }'

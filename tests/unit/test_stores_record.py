@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_oauth_provider.stores.record import DeadGrant, Lease, Record, fingerprint
+from airflow_oauth_provider.tokens.record import DeadGrant, Lease, Record, fingerprint
 from tests.unit.store_fakes import record
 
 FULL = record(3, owner="me", dead=DeadGrant("mark", "invalid_grant", 5.0), superseded=("a",), response={"id": 1})

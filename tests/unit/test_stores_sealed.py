@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from airflow_oauth_provider import compat
-from airflow_oauth_provider.configuration.settings import read_settings
+from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.doctor import store as doctor
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.lifecycle import lineage
-from airflow_oauth_provider.lifecycle.account import Account, Entered
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.stores import sealed_record, sealing
+from airflow_oauth_provider.stores import sealed_record
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.record import DeadGrant, Record, fingerprint
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.stores.variable import VariableStore
+from airflow_oauth_provider.tokens import precedence, sealing
+from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
+from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
 from tests.unit.store_fakes import KEY, Supervisor, database, put_in_task, record
 
 NAME = "oauth2_token_record__xero"
@@ -162,8 +162,8 @@ def test_where_all_secrets_are_new_it_begins_anew_with_the_token_that_was_entere
         again.read()
     assert len([line for line in caplog.messages if "'xero'" in line and "client_secret" in line]) == 1
 
-    account = Account("xero", Client("id", "https://as/token"), entered=Entered("new-token"))
-    begun = lineage.current(account, found.record)
+    account = GrantConfiguration("xero", Client("id", "https://as/token"), entered=EnteredTokens("new-token"))
+    begun = precedence.current(account, found.record)
     assert (begun.refresh_token, begun.access_token) == ("new-token", None)
     assert begun.entered_fingerprint == fingerprint("new-token")
     assert begun.generation == 3, "generations never go back"
@@ -202,8 +202,8 @@ def test_a_person_may_go_back_to_a_token_that_was_never_spent(supervisor):
     write(dead, store(refresh_token="new-token"))
 
     found = store(refresh_token=ENTERED).read().record
-    account = Account("xero", Client("id", "https://as/token"), entered=Entered(ENTERED))
-    assert lineage.current(account, found).refresh_token == ENTERED
+    account = GrantConfiguration("xero", Client("id", "https://as/token"), entered=EnteredTokens(ENTERED))
+    assert precedence.current(account, found).refresh_token == ENTERED
 
 
 @pytest.mark.parametrize(

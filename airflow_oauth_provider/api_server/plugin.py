@@ -1,0 +1,47 @@
+"""The Airflow plugin, cheap to import: every Airflow process loads it, only servers need what it brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowPlugin
+
+from airflow_oauth_provider.compat import AIRFLOW_V_3_0_PLUS
+from airflow_oauth_provider.stores.api_client import URL_PREFIX
+
+
+class _OfServers:
+    """A list that only servers ask for. They also edit connections, so being asked is the time to prepare for that.
+
+    A property would not do, Airflow asks the class.
+    """
+
+    def __init__(self, make: Callable[[], list[dict[str, Any]]]) -> None:
+        self._make = make
+
+    def __get__(self, instance: Any, owner: type) -> list[dict[str, Any]]:
+        from airflow_oauth_provider.connection.edits import keep_records
+
+        keep_records()
+        return self._make()
+
+
+def _apps() -> list[dict[str, Any]]:
+    if not AIRFLOW_V_3_0_PLUS:
+        return []  # the webserver of Airflow 2 has no such applications, and its tasks write the database
+    from airflow.providers.common.compat.sdk import conf
+
+    if not conf.getboolean("oauth2", "token_store_route", fallback=True):
+        return []
+    from airflow_oauth_provider.api_server.routes import create_app
+
+    return [{"app": create_app(), "url_prefix": URL_PREFIX, "name": "OAuth 2.0 token store"}]
+
+
+class TokenStorePlugin(AirflowPlugin):
+    """Mounts the application of :mod:`airflow_oauth_provider.api_server.routes`, and keeps records through edits."""
+
+    name = "oauth2_token_store"
+    fastapi_apps = _OfServers(_apps)  # asked for by the API server of Airflow 3
+    flask_blueprints = _OfServers(list)  # asked for by the webserver of Airflow 2

@@ -1,0 +1,135 @@
+"""``authorize``: a person signs in, and the connection has its first refresh token."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import time
+import webbrowser
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.cli.loopback import Loopback
+from airflow_oauth_provider.cli.run import say
+from airflow_oauth_provider.cli.sign_in import Endpoints, check_grant, find_endpoints, keep
+from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.connection.settings import SignIn, read_settings
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.oauth2 import authorization_code, device
+from airflow_oauth_provider.oauth2.token_endpoint import request_token
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.tokens.configuration import GrantConfiguration
+from airflow_oauth_provider.tokens.record import Record, fingerprint
+
+
+def authorize(arguments: Any) -> int:
+    """Sign in and keep the tokens; see :mod:`airflow_oauth_provider.cli.arguments` for what ``arguments`` has."""
+    conn_id: str = arguments.conn_id
+    connection = compat.get_connection(conn_id)
+    source = ConnectionLoader(conn_id, first=connection)
+    account = source.load().account  # also proves, before anybody signs in, that the store can be read
+    check_grant(account)
+    if arguments.scope:
+        account = replace(account, options=replace(account.options, scope=arguments.scope))
+    sign_in = read_settings(conn_id, connection).sign_in
+    endpoints = find_endpoints(account, sign_in)
+    if arguments.device:
+        answer, sent_at = _on_another_device(account, endpoints)
+    else:
+        answer, sent_at = _in_the_browser(account, endpoints, sign_in, arguments)
+    for secret in (answer.access_token, answer.refresh_token):
+        compat.mask_secret(secret)
+    record, store = keep(source, answer, sent_at)
+    _report(conn_id, account, record, store)
+    return 0
+
+
+def _in_the_browser(
+    account: GrantConfiguration, endpoints: Endpoints, sign_in: SignIn, arguments: Any
+) -> tuple[TokenResponse, float]:
+    if not endpoints.authorize_url:
+        raise _unknown(account, "authorize_url")
+
+    def begin(redirect_uri: str) -> authorization_code.Pending:
+        return authorization_code.begin(
+            account.client,
+            endpoints.authorize_url,
+            redirect_uri,
+            account.options,
+            sign_in.parameters,
+            issuer_required=endpoints.issuer_required,
+        )
+
+    if arguments.paste:
+        pending = begin(arguments.redirect_uri or f"http://127.0.0.1:{arguments.port or 8765}/callback")
+        _show(pending.url)
+        say("The browser will end up at an address that begins with " + pending.redirect_uri)
+        say("and may say that it cannot be reached. Copy that address from the browser's address bar.")
+        code = authorization_code.accept(pending, _read_secretly("Paste it here (it will not show): "))
+    else:
+        with Loopback(arguments.port, arguments.redirect_uri) as loopback:
+            pending = begin(loopback.redirect_uri)
+            _show(pending.url)
+            if not arguments.no_browser and webbrowser.open(pending.url):
+                say("A browser has been opened there.")
+            say(f"Waiting for the browser to come back to {loopback.redirect_uri} ...")
+            code = loopback.wait(lambda url: authorization_code.accept(pending, url), arguments.timeout)
+    compat.mask_secret(code)
+    sent_at = time.time()
+    return request_token(account.client, authorization_code.redeem(pending, code, account.options.resources)), sent_at
+
+
+def _on_another_device(account: GrantConfiguration, endpoints: Endpoints) -> tuple[TokenResponse, float]:
+    if not endpoints.device_authorize_url:
+        raise _unknown(account, "device_authorize_url")
+    authorization = device.begin(account.client, endpoints.device_authorize_url, account.options)
+    say(f"Open {authorization.verification_uri} on any device, and enter the code {authorization.user_code}")
+    if authorization.verification_uri_complete:
+        say(f"or open {authorization.verification_uri_complete}")
+    say(f"Waiting, for {min(authorization.expires_in, device.LONGEST) / 60:.0f} minutes at the most ...")
+    answer = device.wait(account.client, authorization)
+    return answer, time.time()
+
+
+def _show(url: str) -> None:
+    say("Open this address in a browser and sign in:")
+    say()
+    say(url)
+    say()
+
+
+def _read_secretly(prompt: str) -> str:
+    if sys.stdin.isatty():
+        return getpass.getpass(prompt).strip()
+    return sys.stdin.readline().strip()
+
+
+def _unknown(account: GrantConfiguration, key: str) -> ConfigurationError:
+    issuer = account.client.issuer
+    why = f"its issuer {issuer} publishes none" if issuer else "it has no issuer to ask"
+    other = " Or leave out --device." if key == "device_authorize_url" else " Or try --device."
+    return ConfigurationError(
+        f"Connection {account.conn_id!r}: there is no {key!r} in its extra, and {why}. Enter the address from the "
+        f"vendor's documentation.{other}"
+    )
+
+
+def _report(conn_id: str, account: GrantConfiguration, record: Record, store: str) -> None:
+    say(f"Signed in. The tokens of the connection {conn_id!r} are in the store {store!r}.")
+    say(f"  refresh token   {fingerprint(record.refresh_token)} (a mark of it, not the token)")
+    until = record.expires_at
+    say(f"  access token    works until {_date(until)}" if until else "  access token    lifetime unknown")
+    if record.refresh_expires_at:
+        say(f"  sign in again   before {_date(record.refresh_expires_at)}, unless it is refreshed until then")
+    asked, granted = set(account.options.scope.split()), set((record.scope or "").split())
+    if granted:
+        say(f"  scope           {' '.join(sorted(granted))}")
+    missing = sorted(asked - granted) if granted else []
+    if missing:
+        say(f"  not granted     {' '.join(missing)}")
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

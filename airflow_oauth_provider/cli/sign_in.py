@@ -1,0 +1,123 @@
+"""A person's sign-in: where it happens, and how its tokens get to everybody who uses the connection."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from airflow_oauth_provider.connection.settings import SignIn
+from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2.discovery import Metadata, discover
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.tokens import precedence
+from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration
+from airflow_oauth_provider.tokens.record import Record
+
+log = logging.getLogger(__name__)
+
+#: How often the write is tried again while workers change the record, or the store is away.
+ATTEMPTS = 8
+#: Seconds before the next try.
+PAUSE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the sign-in happens.
+
+    :param authorize_url: the authorization endpoint; empty: not known.
+    :param device_authorize_url: the device authorization endpoint; empty: not known.
+    :param issuer_required: whether the server says that its answers name the issuer (RFC 9207 section 3).
+    """
+
+    authorize_url: str
+    device_authorize_url: str
+    issuer_required: bool = False
+
+
+def find_endpoints(account: GrantConfiguration, sign_in: SignIn) -> Endpoints:
+    """Return where a person signs in: what the connection says, else what the issuer publishes (RFC 8414).
+
+    :param account: the connection.
+    :param sign_in: what it says about signing in.
+    :raises ConfigurationError: the issuer publishes nothing, or not what it should.
+    """
+    metadata: Metadata | None = None
+    if account.client.issuer:
+        try:
+            metadata = discover(account.client.issuer, account.client.transport)
+        except errors.NotConnected as failure:
+            raise ConfigurationError(f"Connection {account.conn_id!r}: {failure}") from None
+    members = metadata.members if metadata else {}
+
+    def published(name: str) -> str:
+        value = members.get(name)
+        return value if isinstance(value, str) else ""
+
+    return Endpoints(
+        sign_in.authorize_url or published("authorization_endpoint"),
+        sign_in.device_authorize_url or published("device_authorization_endpoint"),
+        members.get("authorization_response_iss_parameter_supported") is True,
+    )
+
+
+def check_grant(account: GrantConfiguration) -> None:
+    """Refuse a connection whose tokens no person signs in for.
+
+    :raises ConfigurationError: it is one.
+    """
+    if not account.rotates:
+        raise ConfigurationError(
+            f"Connection {account.conn_id!r} has grant_type {account.grant_type!r}, for which nobody signs in: its "
+            "tokens are fetched at first use. To use a person's grant, set grant_type to 'refresh_token'."
+        )
+
+
+def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float) -> tuple[Record, str]:
+    """Write the tokens of a sign-in to the connection's store, in place of whatever it holds.
+
+    :param source: reads the connection.
+    :param answer: the tokens.
+    :param sent_at: seconds since the epoch when they were asked for.
+    :return: the record, and the kind of store that has it.
+    :raises ConfigurationError: there is no refresh token, or the store is not what everybody reads.
+    :raises StoreUnavailable: the store did not take it.
+    """
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE)
+        try:
+            snapshot = source.load()
+            account = snapshot.account
+            if not answer.refresh_token:
+                raise ConfigurationError(_no_refresh_token(account))
+            new = precedence.signed_in(precedence.current(account, snapshot.record), answer, sent_at)
+            snapshot.store.write(new, if_version=snapshot.version)
+            _check_in_use(source, new)
+        except (StaleVersion, StoreUnavailable) as failure:
+            log.info("The tokens are not written yet: %s", failure)
+            last = failure
+        else:
+            return new, snapshot.store.name
+    raise StoreUnavailable(f"The store did not take the new tokens ({last}). Mend it and sign in again.")
+
+
+def _check_in_use(source: ConfigurationSource, new: Record) -> None:
+    """Read again what was written, as a worker would."""
+    seen = source.load()
+    current = precedence.current(seen.account, seen.record)
+    if current.generation < new.generation:
+        raise StoreNotWritable(
+            f"Connection {seen.account.conn_id!r}: the tokens were written, but what is read is something else. Is "
+            "there an environment variable or a secrets backend in front of the store?"
+        )
+
+
+def _no_refresh_token(account: GrantConfiguration) -> str:
+    return (
+        f"Connection {account.conn_id!r}: the server gave an access token but no refresh token, so nothing was kept. "
+        "Many servers want the scope 'offline_access' for it, Google wants authorize_params "
+        "'access_type=offline, prompt=consent'; else allow the grant 'refresh_token' for this client at the server."
+    )

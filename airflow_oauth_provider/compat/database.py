@@ -1,0 +1,322 @@
+"""Read and replace records in Airflow's metadata database.
+
+For processes that have the database: everything on Airflow 2.11, the API server and the command line on
+Airflow 3. The plugin's route and the stores share these functions, so there is one mechanism of
+compare-and-set.
+
+It has two locks, because neither is enough alone: ``SELECT … FOR UPDATE`` (nothing on SQLite), and an
+``UPDATE`` that names the value it replaces (nothing where a writer does not name one, as the connection
+form).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_member, set_member
+from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection as Transaction
+
+log = logging.getLogger(__name__)
+
+#: How often a write is tried anew when somebody changes another field of the same row between its read and
+#: its write.
+_ATTEMPTS = 20
+
+
+class MissingRow(StoreNotWritable):
+    """The metadata database has no such connection."""
+
+
+class OtherType(StoreNotWritable):
+    """The connection is not of the type that keeps records."""
+
+
+class StaleRecord(StaleVersion):
+    """The row holds another record.
+
+    :param conn_id: the connection.
+    :param held: the version that the row holds.
+    """
+
+    def __init__(self, conn_id: str, held: str | None) -> None:
+        super().__init__(f"The record of {conn_id!r} was changed by another worker.")
+        self.held = held
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One text as the database holds it."""
+
+    row_id: int
+    raw: str | None
+    encrypted: bool
+
+    def text(self, what: str) -> str | None:
+        """Return the plain text.
+
+        :param what: what this is, for the message.
+        :raises StoreUnavailable: this process has not the key.
+        """
+        if not self.raw or not self.encrypted:
+            return self.raw
+        from cryptography.fernet import InvalidToken
+
+        fernet = compat.get_fernet()
+        try:
+            # Where no key is set, Airflow's stand-in hands the cipher text back.
+            plain: str | None = fernet.decrypt(self.raw.encode()).decode() if fernet.is_encrypted else None
+        except (InvalidToken, AttributeError, ValueError):
+            plain = None
+        if plain is None:
+            # Not "there is none": a worker with an old key would go on with the token that was first entered.
+            raise StoreUnavailable(
+                f"{what} cannot be decrypted in this process. Give it the Fernet key ([core] fernet_key) "
+                "with which the value was written."
+            )
+        return plain
+
+
+def version_of(text: str | None) -> str | None:
+    """Return the version of a record: its hash, None for no record."""
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------- records in connections
+
+
+def read_extra(conn_id: str) -> str | None:
+    """Return ``extra`` of the row of ``conn_id``.
+
+    :raises MissingRow: the database has no such connection.
+    :raises StoreUnavailable: the database cannot be asked.
+    """
+    with _transaction() as transaction:
+        return _connection_cell(transaction, conn_id).text(f"extra of the connection {conn_id!r}")
+
+
+def row_exists(conn_id: str) -> bool:
+    """Tell whether the database has a row of ``conn_id``."""
+    try:
+        read_extra(conn_id)
+    except MissingRow:
+        return False
+    return True
+
+
+def record_in_extra(extra: str | None, conn_id: str) -> str | None:
+    """Return the text of the record in ``extra``, None where there is none.
+
+    :raises StoreNotWritable: ``extra`` is no JSON object.
+    """
+    try:
+        return get_member(extra)
+    except NotAnObjectError as error:
+        raise StoreNotWritable(
+            f"The connection {conn_id!r} cannot keep tokens: {error}. Enter {{}} or a JSON object."
+        ) from None
+
+
+def swap_record(conn_id: str, record: str, if_version: str | None, conn_type: str | None = None) -> str:
+    """Replace the record of ``conn_id`` that has the version ``if_version`` (None: it has none).
+
+    :param record: the new record's text.
+    :param conn_type: the only type of connection that is written to; None: any.
+    :return: the new version.
+    :raises OtherType: the connection is of another type.
+    :raises StaleRecord: the row holds another version.
+    :raises MissingRow: the database has no such connection.
+    :raises StoreNotWritable: ``extra`` is no JSON object.
+    :raises StoreUnavailable: the database cannot be asked.
+    """
+    new_version = version_of(record)
+    assert new_version is not None  # noqa: S101 - a text always has a version
+    what = f"extra of the connection {conn_id!r}"
+    for _ in range(_ATTEMPTS):
+        with _transaction() as transaction:
+            cell = _connection_cell(transaction, conn_id, lock=True, conn_type=conn_type)
+            extra = cell.text(what)
+            held = version_of(record_in_extra(extra, conn_id))
+            if held != if_version:
+                if held == new_version:
+                    return new_version  # our own write, whose answer was lost
+                raise StaleRecord(conn_id, held)
+            if _replace_extra(transaction, cell, set_member(extra, record)):
+                return new_version
+        # Another field of the row was changed in between, which only SQLite lets happen. Compare anew.
+    raise StoreUnavailable(f"The connection {conn_id!r} is being changed all the time; its record was not written.")
+
+
+def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None:
+    """Lock a row until ``transaction`` ends, and return the type of its connection and its ``extra``.
+
+    :param transaction: whose statements these are; it may have read the row before, but not changed it.
+    :param row_id: ``id`` of the row, not the connection's.
+    :return: what the database holds now; None where the row is gone.
+    """
+    from sqlalchemy import select, update
+
+    table = _connection_table()
+    if transaction.dialect.name == "sqlite":
+        # It has no row locks and passes FOR UPDATE by: a write, even of nothing, takes its one lock.
+        transaction.execute(update(table).where(table.c.id == row_id).values(id=table.c.id))
+    query = select(table.c.conn_type, table.c.extra, table.c.is_extra_encrypted).where(table.c.id == row_id)
+    row = transaction.execute(query.with_for_update()).first()
+    return None if row is None else (row[0], Cell(row_id, row[1], bool(row[2])))
+
+
+def _connection_cell(
+    transaction: Transaction, conn_id: str, *, lock: bool = False, conn_type: str | None = None
+) -> Cell:
+    from sqlalchemy import select
+
+    table = _connection_table()
+    columns = (table.c.id, table.c.extra, table.c.is_extra_encrypted, table.c.conn_type)
+    query = select(*columns).where(table.c.conn_id == conn_id)
+    row = transaction.execute(query.with_for_update() if lock else query).first()
+    if row is None:
+        raise MissingRow(f"The metadata database has no connection {conn_id!r}.")
+    if conn_type not in (None, row[3]):
+        raise OtherType(f"The connection {conn_id!r} is of the type {row[3]!r}, not {conn_type!r}.")
+    return Cell(row[0], row[1], bool(row[2]))
+
+
+def _replace_extra(transaction: Transaction, cell: Cell, extra: str) -> bool:
+    from sqlalchemy import update
+
+    table = _connection_table()
+    raw, encrypted = _encrypt(extra)
+    same = table.c.extra.is_(None) if cell.raw is None else table.c.extra == cell.raw
+    statement = update(table).where(table.c.id == cell.row_id, same)
+    return bool(transaction.execute(statement.values(extra=raw, is_extra_encrypted=encrypted)).rowcount)
+
+
+def _connection_table() -> Any:
+    from airflow.models.connection import Connection
+
+    return Connection.__table__
+
+
+# --------------------------------------------------------------------------------------- records in variables
+
+
+def read_variable(key: str) -> str | None:
+    """Return the variable's value, None where there is no such variable.
+
+    :raises StoreUnavailable: the database cannot be asked, or the value cannot be decrypted.
+    """
+    with _transaction() as transaction:
+        cell = _variable_cell(transaction, key)
+        return None if cell is None else cell.text(f"The variable {key!r}")
+
+
+def write_variable(key: str, value: str, description: str) -> None:
+    """Set the variable, whatever it holds now.
+
+    :raises StoreUnavailable: it was not set.
+    """
+    for _ in range(_ATTEMPTS):
+        with _transaction() as transaction:
+            cell = _variable_cell(transaction, key, lock=True)
+            if _put_variable(transaction, cell, key, value, description):
+                return
+    raise StoreUnavailable(f"The variable {key!r} is being changed all the time and was not set.")
+
+
+def swap_variable(key: str, value: str, if_version: str | None, description: str) -> str:
+    """Replace the variable's value if it has the version ``if_version`` (None: it does not exist).
+
+    :return: the new version.
+    :raises StaleVersion: it holds another value.
+    :raises StoreUnavailable: the database cannot be asked.
+    """
+    new_version = version_of(value)
+    assert new_version is not None  # noqa: S101 - a text always has a version
+    with _transaction() as transaction:
+        cell = _variable_cell(transaction, key, lock=True)
+        held = None if cell is None else version_of(cell.text(f"The variable {key!r}"))
+        if held == new_version:
+            return new_version  # our own write, whose answer was lost
+        if held == if_version and _put_variable(transaction, cell, key, value, description):
+            return new_version
+    raise StaleVersion(f"The variable {key!r} was changed by another worker.")
+
+
+def delete_variable(key: str) -> None:
+    """Delete the variable; it may be gone already.
+
+    :raises StoreUnavailable: it may still be there.
+    """
+    from sqlalchemy import delete
+
+    table = _variable_table()
+    with _transaction() as transaction:
+        transaction.execute(delete(table).where(table.c.key == key))
+
+
+def _variable_cell(transaction: Transaction, key: str, *, lock: bool = False) -> Cell | None:
+    from sqlalchemy import select
+
+    table = _variable_table()
+    query = select(table.c.id, table.c.val, table.c.is_encrypted).where(table.c.key == key)
+    row = transaction.execute(query.with_for_update() if lock else query).first()
+    return None if row is None else Cell(row[0], row[1], bool(row[2]))
+
+
+def _put_variable(transaction: Transaction, cell: Cell | None, key: str, value: str, description: str) -> bool:
+    from sqlalchemy import insert, update
+    from sqlalchemy.exc import IntegrityError
+
+    table = _variable_table()
+    raw, encrypted = _encrypt(value)
+    if cell is not None:
+        statement = update(table).where(table.c.id == cell.row_id, table.c.val == cell.raw)
+        return bool(transaction.execute(statement.values(val=raw, is_encrypted=encrypted)).rowcount)
+    try:
+        transaction.execute(insert(table).values(key=key, val=raw, is_encrypted=encrypted, description=description))
+    except IntegrityError:
+        return False  # the key is unique: somebody else was first
+    return True
+
+
+def _variable_table() -> Any:
+    from airflow.models.variable import Variable
+
+    return Variable.__table__
+
+
+# --------------------------------------------------------------------------------------------------- common
+
+
+def _encrypt(text: str) -> tuple[str, bool]:
+    fernet = compat.get_fernet()
+    return fernet.encrypt(text.encode()).decode(), bool(fernet.is_encrypted)
+
+
+@contextmanager
+def _transaction() -> Iterator[Transaction]:
+    """Open a transaction of its own.
+
+    Not Airflow's session: on 2.11 that is shared by whatever else runs in this thread, and committing it
+    would commit the task's half-done state with it.
+
+    :raises StoreUnavailable: for every error of the database; statements are not quoted, they hold tokens.
+    """
+    from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
+
+    try:
+        with compat.metadata_engine().begin() as transaction:
+            yield transaction
+    except PendingRollbackError:
+        raise  # a bug of this module, not of the database
+    except SQLAlchemyError as error:
+        reason = type(getattr(error, "orig", None) or error).__name__
+        raise StoreUnavailable(f"Airflow's metadata database failed ({reason}).") from None

@@ -1,0 +1,208 @@
+"""Presets: what the authorization servers of known vendors want, as defaults for a connection's ``extra``.
+
+The data is ``vendors.json`` beside this module; ``schema.json`` says what may stand in it and what each key
+means. A preset only fills in what a connection leaves open, so that any key can be set right where a vendor
+changed something, or where one application differs from the rest.
+
+Forms list the presets on each start of a web server: importing this module reads no file, and the standard
+library is all it needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+PRESET_KEYS = (
+    "oauth_url",
+    "refresh_url",
+    "revocation_url",
+    "introspection_url",
+    "authorize_url",
+    "device_authorize_url",
+    "issuer",
+    "grant_type",
+    "auth_method",
+    "scope",
+    "scope_separator",
+    "audience",
+    "request_format",
+    "extra_params",
+    "extra_headers",
+    "response_map",
+    "expires_in_unit",
+    "default_expires_in",
+    "refresh_expires_in",
+    "refresh_idle_days",
+    "min_refresh_interval",
+    "accepted_types",
+    "error_map",
+    "error_in_200",
+    "expired_statuses",
+    "expired_pattern",
+    "header_name",
+    "header_prefix",
+    "in_query",
+    "resend_lost_response",
+    "grace_seconds",
+    "host",
+    "rotates",
+)
+"""The keys of ``extra`` that a preset may fill in, in the order in which they stand in the data."""
+
+URL_KEYS = (
+    "oauth_url",
+    "refresh_url",
+    "revocation_url",
+    "introspection_url",
+    "authorize_url",
+    "device_authorize_url",
+    "issuer",
+    "host",
+)
+"""The keys whose values are URLs: the only ones that can hold ``{placeholders}``."""
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+# A part of a host name or of a path, or a host with its port. A slash, an @, a ? or a # would lead the
+# client's secret to another host or path than the template's.
+_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?")
+
+
+class UnknownPresetError(LookupError):
+    """There is no preset of that name; the message says which ones there are."""
+
+
+class PresetParameterError(ValueError):
+    """A placeholder in a URL of the preset has no value, or one that cannot be part of a URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What one vendor wants.
+
+    :param name: the name that a connection gives as its ``provider``.
+    :param title: the name for people.
+    :param docs: the vendor's page about it.
+    :param confirmed: what was seen where, when the preset was written.
+    :param parameters: the placeholders of the URLs, each with a sentence that says what to put there.
+    :param defaults: values for keys of ``extra``; URLs as templates.
+    :param notes: what a person should know and no key can say.
+    """
+
+    name: str
+    title: str
+    docs: str
+    confirmed: str
+    parameters: Mapping[str, str]
+    defaults: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def resolve(
+        self, parameters: Mapping[str, object] | None = None, given: Mapping[str, object] | None = None
+    ) -> dict[str, Any]:
+        """Give the defaults that the connection leaves open, with the placeholders of their URLs filled in.
+
+        A placeholder is asked for only if a URL that is still open has it: a connection that sets each URL
+        itself needs no parameters.
+
+        :param parameters: the values of the placeholders.
+        :param given: what the connection sets itself; ``None``, the empty text and the mask are "not set".
+        :raises PresetParameterError: for a placeholder without a value, or with one that does not fit.
+        """
+        taken = {key for key, value in (given or {}).items() if not _is_unset(value)}
+        values = parameters or {}
+        return {
+            key: self._fill(value, values) if key in URL_KEYS else _thawed(value)
+            for key, value in self.defaults.items()
+            if key not in taken
+        }
+
+    def _fill(self, template: str, parameters: Mapping[str, object]) -> str:
+        url = template
+        for name in placeholders(template):
+            value = parameters.get(name)
+            if _is_unset(value):
+                raise PresetParameterError(
+                    f"The preset {self.name!r} needs the parameter {name!r}: {self.parameters[name]}"
+                )
+            url = url.replace("{" + name + "}", self._checked(name, str(value).strip()))
+        return url
+
+    def _checked(self, name: str, value: str) -> str:
+        if not _PARAMETER.fullmatch(value):
+            raise PresetParameterError(
+                f"The parameter {name!r} of the preset {self.name!r} is put into a URL: letters, digits, "
+                f"dots, hyphens and underscores only, without https:// and slashes. {self.parameters[name]}"
+            )
+        return value
+
+
+def placeholders(template: str) -> Iterator[str]:
+    """Find the names that stand in braces in a URL template, each once, in their order."""
+    return iter(dict.fromkeys(_PLACEHOLDER.findall(template)))
+
+
+@cache
+def load_presets() -> Mapping[str, Preset]:
+    """Give all presets by name, sorted by name. The first call reads the file."""
+    import json
+    from importlib.resources import files
+
+    data = json.loads(files(__name__).joinpath("vendors.json").read_text(encoding="utf-8"))
+    return MappingProxyType({name: _preset(name, vendor) for name, vendor in data.items()})
+
+
+def preset(name: str) -> Preset:
+    """Look up the preset of that name.
+
+    :raises UnknownPresetError: if there is none.
+    """
+    presets = load_presets()
+    try:
+        return presets[name]
+    except KeyError:
+        raise UnknownPresetError(_unknown(name, list(presets))) from None
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name.strip().lower().replace("-", "_"), names, n=3)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"There is no preset {name!r}.{hint} Presets: {', '.join(names)}."
+
+
+def _preset(name: str, vendor: Mapping[str, Any]) -> Preset:
+    return Preset(
+        name=name,
+        title=vendor["title"],
+        docs=vendor["docs"],
+        confirmed=vendor["confirmed"],
+        parameters=MappingProxyType(vendor["parameters"]),
+        defaults=_frozen(vendor["defaults"]),
+        notes=tuple(vendor["notes"]),
+    )
+
+
+def _is_unset(value: object) -> bool:
+    # Forms store null or "" for an empty field; "***" is what Airflow shows in place of a secret.
+    return value is None or (isinstance(value, str) and value.strip() in ("", "***"))
+
+
+def _frozen(value: Any) -> Any:
+    """Give the value without a way to change it: all connections of the process share the presets."""
+    if isinstance(value, dict):
+        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _thawed(value: Any) -> Any:
+    """Give the value as JSON would, in a copy that the caller owns."""
+    if isinstance(value, Mapping):
+        return {key: _thawed(item) for key, item in value.items()}
+    return [_thawed(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,360 @@
+"""An ``oauth2`` connection, read and checked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.connection import credentials
+from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+from airflow_oauth_provider.connection.dialect import read_bearer_usage, read_dialect
+from airflow_oauth_provider.connection.extra import Extra
+from airflow_oauth_provider.connection.fields import FIELDS, STORE
+from airflow_oauth_provider.connection.host_template import is_template
+from airflow_oauth_provider.connection.origin import Origin, origin_of, parse_allowed
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
+from airflow_oauth_provider.oauth2.grants import GrantOptions
+from airflow_oauth_provider.oauth2.redaction import show_url
+from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
+from airflow_oauth_provider.tokens import callbacks
+from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
+
+log = logging.getLogger(__name__)
+
+# The connections of whose unknown keys this process has spoken.
+_warned: set[str] = set()
+# What can be shown as it was entered: it has no user and no query.
+_HARMLESS = re.compile(r"[\w.:/-]+").fullmatch
+
+
+class ConnectionLike(Protocol):
+    """What is read of an Airflow connection; Airflow 2 and 3 have classes of their own."""
+
+    host: Any
+    schema: Any
+    port: Any
+    login: Any
+    password: Any
+    extra: Any
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChoice:
+    """Where rotated tokens are kept; see the connection's ``store`` and what goes with it.
+
+    ``options`` has all the keys of the form's section on stores, for the stores that are not built in.
+    """
+
+    kind: str
+    vault_conn_id: str | None
+    vault_path: str | None
+    vault_mount_point: str | None
+    api_conn_id: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Where a person signs in.
+
+    :param authorize_url: the authorization endpoint; empty: found by the issuer.
+    :param device_authorize_url: the device authorization endpoint; empty: found by the issuer.
+    :param parameters: what else the server wants to be sent.
+    """
+
+    authorize_url: str = ""
+    device_authorize_url: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A connection as the rest of the package sees it.
+
+    :param conn_id: its name.
+    :param base_url: the API's base URL; empty where the connection has no host. It may have names of the token answer
+        in braces, see :mod:`airflow_oauth_provider.connection.host_template`.
+    :param allowed_origins: the origins that may see the access token.
+    :param headers: sent with every API call.
+    :param transport: timeout, TLS and proxies, for the API and the authorization server alike.
+    :param http_options: HttpHook's further options, by its names.
+    :param store: where rotated tokens are kept.
+    :param bearer_usage: how the API takes the access token.
+    """
+
+    conn_id: str
+    base_url: str
+    allowed_origins: frozenset[Origin]
+    headers: Mapping[str, str] = field(repr=False)
+    transport: Transport
+    http_options: Mapping[str, Any]
+    store: StoreChoice
+    bearer_usage: BearerUsage
+    _extra: Extra = field(repr=False)
+    _client_id: str | None = None
+    _client_secret: str | None = field(default=None, repr=False)
+
+    def account(self, kept: Mapping[str, Any] | None = None, place: str = "") -> GrantConfiguration:
+        """Return what a refresh needs.
+
+        :param kept: what people keep beside the tokens in the store (Vault): ``client_id``, ``client_secret`` and
+            ``refresh_token`` are taken from there where the connection has none.
+        :param place: what that store is called, for messages; empty where it keeps tokens only.
+        :raises ConfigurationError: when something is missing.
+        """
+        kept = kept or {}
+        extra = self._extra
+        hint = f" The place of this connection's tokens is {place}.{extra.hint}" if place else extra.hint
+        client_id = self._client_id or _text(kept.get("client_id"))
+        if not client_id:
+            there = f", or under the key 'client_id' in {place}" if place else ""
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: there is no client id. Enter it in the field 'login'{there}.{extra.hint}"
+            )
+        secret = self._client_secret or _text(kept.get("client_secret"))
+        method = credentials.auth_method(extra, secret, place)
+        refresh_token = extra.get("refresh_token") or _text(kept.get("refresh_token"))
+        return GrantConfiguration(
+            conn_id=self.conn_id,
+            hint=hint,
+            client=self._client(client_id, secret, method, kept),
+            grant_type=extra.get("grant_type"),
+            inputs=credentials.grant_inputs(extra),
+            callback=self._callback(),
+            options=GrantOptions(
+                scope=extra.get("scope") or "",
+                audience=extra.get("audience") or "",
+                resources=tuple((extra.get("resource") or "").split()),
+            ),
+            entered=EnteredTokens(refresh_token, extra.get("access_token"), _expires_at(extra)),
+            policy=RefreshPolicy(
+                when=extra.get("refresh_when"),
+                leeway=extra.get("leeway"),
+                interval=_interval(extra),
+                min_interval=extra.get("min_refresh_interval") or 0.0,
+                resend_lost_response=extra.get("resend_lost_response"),
+                refresh_lifetime=extra.get("refresh_expires_in"),
+                idle_lifetime=_days(extra.get("refresh_idle_days")),
+                warn_before=_days(extra.get("refresh_warning_days")) or 0.0,
+            ),
+        )
+
+    @property
+    def sign_in(self) -> SignIn:
+        """What it takes for a person to sign in.
+
+        :raises ConfigurationError: when an address is wrong.
+        """
+        return SignIn(
+            self._endpoint("authorize_url"),
+            self._endpoint("device_authorize_url"),
+            self._extra.get("authorize_params") or {},
+        )
+
+    @property
+    def secrets(self) -> list[str]:
+        """The secrets that the connection itself holds, for masking."""
+        own = [self._client_secret] if self._client_secret else []
+        return [*own, *credentials.secrets(self._extra)]
+
+    @property
+    def keys(self) -> ConnectionKeys:
+        """What the connection itself has to seal its record with."""
+        secrets = credentials.sealing(self._extra, self._client_secret)
+        return ConnectionKeys(secrets, rotates=self._extra.get("grant_type") == "refresh_token")
+
+    @property
+    def refresh_when(self) -> str:
+        """The connection's ``refresh_when``."""
+        when: str = self._extra.get("refresh_when")
+        return when
+
+    def _endpoint(self, key: str) -> str:
+        url: str = self._extra.get(key) or ""
+        if url and not is_secure(url):
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: the key {key!r} of its extra is {show_url(url)!r}, but has to be an "
+                "https URL (http is accepted on loopback only): the client's secret is sent there."
+            )
+        return url
+
+    def _callback(self) -> str:
+        path: str = self._extra.get("callback") or ""
+        if path:
+            callbacks.check_allowed(self.conn_id, path, compat.callback_prefixes())
+        return path
+
+    def _client(self, client_id: str, secret: str | None, method: str, kept: Mapping[str, Any]) -> Client:
+        token_url, issuer = self._endpoint("oauth_url"), self._endpoint("issuer")
+        if not token_url and not issuer and not self._extra.get("callback"):
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: enter the token endpoint under the key 'oauth_url' of its extra, or the "
+                f"server's issuer under 'issuer'.{self._extra.hint}"
+            )
+        return Client(
+            client_id,
+            token_url,
+            secret,
+            method,
+            self.transport,
+            issuer,
+            refresh_url=self._endpoint("refresh_url"),
+            dialect=read_dialect(self._extra),
+            basic_encoding=self._extra.get("basic_encoding"),
+            signing_key=credentials.signing_key(self._extra, kept, method),
+            assertion_audience=credentials.assertion_audience(self._extra),
+            revocation_url=self._endpoint("revocation_url"),
+            introspection_url=self._endpoint("introspection_url"),
+            introspects=self._extra.get("introspect"),
+            dpop_key=credentials.dpop_key(self._extra, kept),
+        )
+
+
+def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
+    """Read and check a connection.
+
+    :param conn_id: its name.
+    :param connection: the connection.
+    :raises ConfigurationError: names the key that is wrong, and what would be right.
+    """
+    extra = Extra(conn_id, connection.extra, {"host": connection.host})
+    extra.check()
+    if extra.unknown and conn_id not in _warned:
+        _warned.add(conn_id)
+        log.warning("Connection %r:%s", conn_id, extra.hint)
+    base_url = _base_url(conn_id, connection, extra)
+    origins = {origin_of(base_url)} if base_url and not is_template(base_url) else set()
+    for entry in extra.get("allowed_hosts") or []:
+        origin = parse_allowed(entry)
+        if origin is None:
+            shown = show_url(entry) if "://" in entry else entry
+            raise extra.error("allowed_hosts", f"has {shown!r} in it, which is neither a host nor an http URL")
+        origins.add(origin)
+    http_options = {
+        key: extra.get(key) for key in ("stream", "allow_redirects", "max_redirects", "check_response", "srv_lookup")
+    }
+    return Settings(
+        conn_id=conn_id,
+        base_url=base_url,
+        allowed_origins=frozenset(origin for origin in origins if origin is not None),
+        headers={str(name): str(value) for name, value in (extra.get("headers") or {}).items()},
+        transport=Transport(
+            timeout=extra.get("timeout"),
+            verify=_verify(extra),
+            cert=_cert(extra),
+            proxies=extra.get("proxies") or {},
+            trust_env=extra.get("trust_env"),
+        ),
+        http_options=http_options,
+        store=StoreChoice(
+            kind=extra.get("store"),
+            vault_conn_id=extra.get("vault_conn_id"),
+            vault_path=extra.get("vault_path"),
+            vault_mount_point=extra.get("vault_mount_point"),
+            api_conn_id=extra.get("api_conn_id"),
+            options={row.key: extra.get(row.key) for row in FIELDS if row.section == STORE and not row.secret},
+        ),
+        bearer_usage=read_bearer_usage(extra),
+        _extra=extra,
+        _client_id=connection.login or None,
+        _client_secret=connection.password or None,
+    )
+
+
+def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
+    """Return the API's base URL; a host without a scheme means https, unlike HttpHook's http: a token goes there."""
+    host = (connection.host or "").strip() or extra.preset("host")
+    if not host:
+        return ""
+    if is_template(host):
+        return host
+    scheme = connection.schema or "https"
+    if "://" not in host and scheme.lower() not in ("http", "https"):
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: its field 'schema' is {scheme!r}, but has to be http or https. A connection in "
+            "the form of a URI has there what follows the host's slash: enter the whole base URL, with its path, in "
+            "the field 'host', which the JSON form of connections takes as it is."
+        )
+    url = host if "://" in host else f"{scheme}://{host}"
+    if connection.port:
+        begin, slash, path = url.partition("://")[2].partition("/")
+        url = f"{url.partition('://')[0]}://{begin}:{connection.port}{slash}{path}"
+    origin = origin_of(url)
+    # A slash too few makes a host of the scheme.
+    if origin is None or origin[1] in ("http", "https"):
+        shown = host if _HARMLESS(host) else show_url(url)
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: its field 'host' is {shown!r}, but has to be a "
+            "base URL such as https://api.example.com."
+        )
+    if "?" in url or "#" in url:
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: its field 'host' is {show_url(url)!r} with a query or a fragment, but a base URL "
+            "has none: endpoints are added to its end. Give parameters with each call."
+        )
+    if origin[0] == "http" and not extra.get("allow_http") and not is_loopback(origin[1]):
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: its field 'host' is {show_url(url)!r}, where the access token would travel "
+            "unencrypted (RFC 6750 section 5.3). Use https, or set the key 'allow_http' of its extra to true, for a "
+            "network that you trust."
+        )
+    return url
+
+
+def _days(days: float | None) -> float | None:
+    return None if days is None else days * 86400.0
+
+
+def _verify(extra: Extra) -> bool | str:
+    value: str = extra.get("verify")
+    known = {"true": True, "false": False}.get(value.lower())
+    if known is None and not os.access(value, os.R_OK):
+        raise extra.error("verify", "has to be true, false or the path of a file that exists here and can be read")
+    return value if known is None else known
+
+
+def _cert(extra: Extra) -> str | tuple[str, str] | None:
+    paths = extra.get("cert")
+    if not paths:
+        return None
+    if len(paths) > 2:
+        raise extra.error("cert", "has to be one path (certificate and key), or two (certificate, key)")
+    if not all(os.access(path, os.R_OK) for path in paths):
+        raise extra.error("cert", "has to be the path of a file that exists here and can be read, or two of them")
+    return paths[0] if len(paths) == 1 else (paths[0], paths[1])
+
+
+def _interval(extra: Extra) -> float:
+    interval: float | None = extra.get("refresh_interval")
+    if extra.get("refresh_when") == "interval" and not interval:
+        raise extra.error("refresh_interval", "has to be set, in seconds, when refresh_when is 'interval'")
+    return interval or 0.0
+
+
+def _expires_at(extra: Extra) -> float | None:
+    value: str | None = extra.get("expires_at")
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        date = datetime.fromisoformat(value)
+    except ValueError:
+        raise extra.error(
+            "expires_at", "has to be a date such as 2030-01-31T12:00:00Z, or seconds since 1970"
+        ) from None
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
+
+def _text(value: object) -> str | None:
+    """Return a text without the line's end that tools leave behind a value that comes from a file."""
+    return (value.strip() or None) if isinstance(value, str) else None

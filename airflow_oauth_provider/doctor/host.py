@@ -1,0 +1,59 @@
+"""The API's host: whether anything answers there. The token stays here, and so do the connection's headers."""
+
+from __future__ import annotations
+
+import requests
+
+from airflow_oauth_provider.connection import host_template
+from airflow_oauth_provider.connection.settings import Settings
+from airflow_oauth_provider.doctor.report import Report
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.http.errors import failure_text
+from airflow_oauth_provider.http.session import OAuth2Session
+from airflow_oauth_provider.tokens import precedence
+from airflow_oauth_provider.tokens.configuration import Snapshot
+
+CHECK = "host"
+
+
+def check(report: Report, settings: Settings, snapshot: Snapshot | None = None, patience: float | None = None) -> None:
+    """Send one request without a token; whatever status comes back, name, TLS and proxy are right.
+
+    :param snapshot: where a host with names in braces finds what they stand for; None: such a host is passed by.
+    :param patience: seconds that the request may take at most; None: the connection's timeout.
+    """
+    url = _url(report, settings, snapshot)
+    if not url or settings.http_options["srv_lookup"]:
+        return
+    transport = settings.transport
+    timeout = transport.timeout if patience is None else min(transport.timeout, patience)
+    with OAuth2Session(timeout) as session:
+        session.auth = _leave_alone  # or requests would look into .netrc
+        session.verify, session.cert, session.trust_env = transport.verify, transport.cert, transport.trust_env
+        session.proxies = dict(transport.proxies)
+        try:
+            status = session.head(url, allow_redirects=False).status_code
+        except (requests.RequestException, OSError) as error:
+            text = failure_text("HEAD", url, error, report.conn_id)
+            report.fail(CHECK, text, "Check the field 'host', the network, the proxy and the certificates.")
+            return
+    report.ok(CHECK, f"the API's host answers (status {status} without a token)")
+
+
+def _url(report: Report, settings: Settings, snapshot: Snapshot | None) -> str:
+    """Return the base URL; empty where there is none, or none yet."""
+    url = settings.base_url
+    if not url or not host_template.is_template(url):
+        return url
+    answer = precedence.current(snapshot.account, snapshot.record).response if snapshot else {}
+    if not answer:
+        return ""  # there was no refresh yet
+    try:
+        return host_template.fill(report.conn_id, url, answer)
+    except ConfigurationError as error:
+        report.fail(CHECK, str(error), "Check the name in braces.")
+        return ""
+
+
+def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request

@@ -1,0 +1,146 @@
+"""The authorization server: whether it can be reached, and is the one that the connection means."""
+
+from __future__ import annotations
+
+import json
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_oauth_provider.doctor.report import Report
+from airflow_oauth_provider.oauth2 import dpop, errors
+from airflow_oauth_provider.oauth2.discovery import discover
+from airflow_oauth_provider.oauth2.redaction import show_url
+from airflow_oauth_provider.oauth2.transport import HttpResponse, exchange
+from airflow_oauth_provider.tokens.configuration import GrantConfiguration
+
+DISCOVERY = "discovery"
+BINDING = "DPoP"
+ENDPOINT = "token endpoint"
+CLOCK = "clock"
+
+#: Seconds by which clocks may differ. Signed assertions are refused beyond some minutes, often less.
+MOST_SKEW = 30.0
+#: Where GitHub, and GitHub Enterprise, answer 404 to a client that they do not know, as one without a name.
+_GITHUBS_PATH = "/login/oauth/access_token"
+
+
+def check(report: Report, account: GrantConfiguration) -> None:
+    """Look at metadata, token endpoint, clock, and the key that tokens are bound to.
+
+    Says nothing where a callback fetches the tokens and no server is named.
+    """
+    if not account.client.issuer and not account.client.token_url:
+        return
+    metadata = _check_discovery(report, account) if account.client.issuer else {}
+    if metadata is None:
+        return
+    _check_binding(report, account, metadata)
+    url = account.client.token_url or metadata.get("token_endpoint", "")
+    answer = _check_endpoint(report, account, url)
+    if answer is not None:
+        _check_clock(report, answer)
+
+
+def _check_discovery(report: Report, account: GrantConfiguration) -> dict[str, Any] | None:
+    client = account.client
+    try:
+        metadata = discover(client.issuer, client.transport)
+    except errors.NotConnected as failure:
+        report.fail(DISCOVERY, str(failure), "Check 'issuer', or enter the token endpoint under 'oauth_url' instead.")
+        return None
+    report.ok(DISCOVERY, f"{show_url(client.issuer)} publishes its metadata, and names itself as the issuer")
+    if client.token_url and client.token_url != metadata.token_endpoint:
+        report.warn(
+            DISCOVERY,
+            f"its token endpoint is {show_url(metadata.token_endpoint)}, but 'oauth_url' is "
+            f"{show_url(client.token_url)}, and that is used",
+            "Leave one of the two keys empty.",
+        )
+    _check_offered(report, metadata.members, "token_endpoint_auth_methods_supported", "auth_method", client.auth_method)
+    _check_offered(report, metadata.members, "grant_types_supported", "grant_type", account.grant_type)
+    return metadata.members
+
+
+def _check_offered(report: Report, members: dict[str, Any], name: str, key: str, value: str) -> None:
+    offered = members.get(name)
+    if isinstance(offered, list) and value not in offered:
+        names = ", ".join(str(item) for item in offered)
+        report.warn(DISCOVERY, f"the server does not list {value!r} for {key}", f"It lists: {names}.")
+
+
+def _check_binding(report: Report, account: GrantConfiguration, members: dict[str, Any]) -> None:
+    """Look whether the server takes proofs of such a key (RFC 9449 section 5.1)."""
+    key = account.client.dpop_key
+    if key is None:
+        return
+    prover = dpop.prover(key)
+    report.ok(BINDING, f"tokens are bound to a key for {prover.algorithm}, known by its thumbprint {prover.thumbprint}")
+    name = "dpop_signing_alg_values_supported"
+    if members and name not in members:
+        report.warn(BINDING, f"the server's metadata has no {name}", "Ask the vendor whether it knows DPoP (RFC 9449).")
+    _check_offered(report, members, name, "dpop_private_key", prover.algorithm)
+
+
+def _check_endpoint(report: Report, account: GrantConfiguration, url: str) -> HttpResponse | None:
+    """Send a request without grant and credentials: the server can but refuse it, and nothing is spent."""
+    headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    try:
+        answer = exchange(account.client.transport, "POST", url, headers, b"")
+    except errors.OAuth2ProtocolError as failure:
+        report.fail(ENDPOINT, str(failure), "Check the address, the network, the proxy and the certificates.")
+        return None
+    _judge(report, account, url, answer)
+    return answer
+
+
+def _judge(report: Report, account: GrantConfiguration, url: str, answer: HttpResponse) -> None:
+    """Say whether it is a token endpoint that has answered. What says most of the address comes first."""
+    status, said = answer.status, f"{answer.endpoint} answered {answer.status} to an empty request"
+    elsewhere = "Check the address in the vendor's documentation."
+    if 300 <= status < 400:
+        report.fail(ENDPOINT, f"{said}: a redirect", "Credentials do not follow redirects: enter where it leads to.")
+    elif status >= 500:
+        report.warn(ENDPOINT, f"{said}: the server has trouble now")
+    elif status == 429:
+        report.warn(
+            ENDPOINT,
+            f"{said}: it takes no more requests for now, so that it is not known whether this is a token endpoint",
+            "Run this again later.",
+        )
+    elif status in (404, 405, 410) and not (_names_error(answer) and urlsplit(url).path == _GITHUBS_PATH):
+        # Before the body: most APIs say in JSON, too, that there is nothing at an address.
+        report.fail(ENDPOINT, f"{said}: there is no token endpoint", elsewhere)
+    elif _names_error(answer):
+        secure = ", over TLS" if url.startswith("https:") else ""
+        report.ok(ENDPOINT, f"{said} with an error as a token endpoint does{secure}")
+    elif status < 300 and account.client.dialect.error_mark is None:
+        report.fail(ENDPOINT, f"{said}: a token endpoint would have refused it; this is some other page", elsewhere)
+    else:
+        report.warn(ENDPOINT, f"{said}, but not as a token endpoint does", elsewhere)
+
+
+def _names_error(answer: HttpResponse) -> bool:
+    """Tell whether it has the member ``error`` of RFC 6749 section 5.2; some vendors send it with status 200."""
+    try:
+        members = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(members, dict) and "error" in members
+
+
+def _check_clock(report: Report, answer: HttpResponse) -> None:
+    try:
+        theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return
+    skew = time.time() - theirs
+    if abs(skew) > MOST_SKEW:
+        report.warn(
+            CLOCK,
+            f"this machine's clock is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} the server's",
+            "Set the clock (NTP). Signed requests may be refused, and lifetimes go by the clock of whoever refreshed.",
+        )
+    else:
+        report.ok(CLOCK, "this machine's clock agrees with the server's")

@@ -1,0 +1,126 @@
+"""The tokens: whether they work, how long, and what has become of the last refresh."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from airflow_oauth_provider.doctor.report import Report
+from airflow_oauth_provider.tokens import messages, precedence
+from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
+from airflow_oauth_provider.tokens.record import Record, fingerprint
+
+GRANT = "grant"
+ACCESS = "access token"
+REFRESH = "refresh"
+
+#: Days before its end from which on a refresh token is warned about.
+SOON = 7
+
+
+def check(report: Report, snapshot: Snapshot) -> None:
+    """Look at the record as the next worker will."""
+    account = snapshot.account
+    record = precedence.current(account, snapshot.record)
+    if account.rotates and not _check_grant(report, account, record, snapshot.record):
+        return
+    _check_access_token(report, account, record)
+    _check_refresh(report, record)
+
+
+def check_entered(report: Report, account: GrantConfiguration) -> None:
+    """Say what is known of the grant while the store cannot be read."""
+    if not account.rotates:
+        return
+    entered = account.entered.refresh_token
+    there = f"the refresh token {fingerprint(entered)} is" if entered else "no refresh token is"
+    report.warn(
+        GRANT,
+        f"{there} entered in the connection; whether the store has a newer one is not known",
+        "Mend the store, and look again. Sign in again only if the store has none either.",
+    )
+
+
+def _check_grant(report: Report, account: GrantConfiguration, record: Record, stored: Record | None) -> bool:
+    """Tell whether there is a refresh token that may work."""
+    if not record.refresh_token:
+        report.fail(
+            GRANT,
+            "there is no refresh token, neither in the connection nor in its store",
+            f"Sign in: python -m airflow_oauth_provider authorize {account.conn_id}",
+        )
+        return False
+    dead = record.dead
+    if dead is not None and precedence.is_dead(account, record):
+        report.fail(
+            GRANT,
+            f"dead since {_date(dead.at)}: the server answered {dead.error}. {dead.hint}".strip(),
+            f"Sign in again: python -m airflow_oauth_provider authorize {account.conn_id}. If the vendor has mended a "
+            f"mistake of its own since: python -m airflow_oauth_provider revive {account.conn_id}",
+        )
+        return False
+    mark = fingerprint(record.refresh_token)
+    if record.generation == 0:
+        report.ok(GRANT, f"the refresh token as entered ({mark}) has not been used yet")
+    elif record is not stored:
+        report.ok(GRANT, f"a refresh token was entered anew ({mark}); the next refresh begins with it")
+    else:
+        report.ok(GRANT, f"generation {record.generation}, refresh token {mark}")
+    _check_end(report, account, record)
+    return True
+
+
+def _check_end(report: Report, account: GrantConfiguration, record: Record) -> None:
+    ends = record.refresh_expires_at
+    if ends is None:
+        return
+    days = (ends - time.time()) / 86400
+    change = f"Sign in again: python -m airflow_oauth_provider authorize {account.conn_id}"
+    if days < 0:
+        report.fail(GRANT, f"the refresh token ran out at {_date(ends)}", change)
+    elif days < SOON:
+        report.warn(GRANT, f"the refresh token runs out at {_date(ends)}", f"{change}, unless a refresh renews it.")
+    else:
+        report.ok(GRANT, f"the refresh token lasts until {_date(ends)}")
+
+
+def _check_access_token(report: Report, account: GrantConfiguration, record: Record) -> None:
+    if record.access_token is None:
+        if account.policy.when == "never":
+            report.fail(
+                ACCESS, "there is none, and refresh_when is 'never'", messages.never_refreshed(account.conn_id, False)
+            )
+        else:
+            report.ok(ACCESS, "there is none; the first task fetches one")
+        return
+    until = record.expires_at
+    if until is None:
+        report.ok(ACCESS, "there is one; how long it works is not known")
+    elif until > time.time():
+        report.ok(ACCESS, f"works until {_date(until)}")
+    elif account.policy.when == "never":
+        report.fail(ACCESS, f"ended at {_date(until)}, and refresh_when is 'never'", "Enter another one.")
+    else:
+        report.ok(ACCESS, f"ended at {_date(until)}; the next task refreshes it")
+
+
+def _check_refresh(report: Report, record: Record) -> None:
+    lease = record.lease
+    if lease is not None:
+        held = time.time() - lease.taken_at
+        if held <= lease.seconds:
+            report.ok(REFRESH, f"a worker has been refreshing for {held:.0f} seconds")
+        else:
+            report.warn(
+                REFRESH,
+                f"a worker began at {_date(lease.taken_at)} and never came back",
+                "Nothing: the next task takes over. If it then says invalid_grant, sign in again.",
+            )
+    if record.interrupted:
+        report.warn(REFRESH, record.interrupted, "If the next refresh is refused, sign in again.")
+    if record.not_before is not None and record.not_before > time.time():
+        report.warn(REFRESH, f"the server asked not to be called before {_date(record.not_before)}")
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

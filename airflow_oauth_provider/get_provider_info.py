@@ -1,0 +1,119 @@
+"""What Airflow learns about this package without importing anything else of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_oauth_provider import __version__
+from airflow_oauth_provider.connection.fields import CONN_TYPE, FIELDS, HOOK_NAME, STANDARD_FIELDS, Field
+
+INTEGRATION = "OAuth 2.0"
+
+# Everything else is text. So is an object: Airflow's JSON editor formats the text anew at each key that makes it
+# valid, and moves the cursor to its end, so that nobody can type into it.
+_JSON_TYPES = {"integer": "integer", "number": "number"}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe the package to Airflow's ``ProvidersManager`` (``provider_info.schema.json``).
+
+    :return: a new dictionary at each call.
+    """
+    package = "airflow_oauth_provider"
+    return {
+        "package-name": "airflow-oauth-provider",
+        "name": INTEGRATION,
+        "description": "OAuth 2.0 connections whose access token is always fresh and whose refresh token "
+        "is never lost or spent twice.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": INTEGRATION,
+                "external-doc-url": "https://www.rfc-editor.org/rfc/rfc6749",
+                "tags": ["protocol"],
+            }
+        ],
+        "hooks": [_modules(f"{package}.hooks.oauth2")],
+        "operators": [
+            _modules(
+                f"{package}.operators.refresh_token", f"{package}.operators.http", f"{package}.operators.revoke_token"
+            )
+        ],
+        "sensors": [_modules(f"{package}.sensors.http")],
+        "triggers": [_modules(f"{package}.triggers.http")],
+        "connection-types": [
+            {
+                "connection-type": CONN_TYPE,
+                "hook-class-name": f"{package}.hooks.oauth2.OAuth2Hook",
+                "hook-name": HOOK_NAME,
+                "conn-fields": {field.key: _conn_field(field) for field in FIELDS if field.in_form},
+                "ui-field-behaviour": {
+                    "hidden-fields": [field.name for field in STANDARD_FIELDS if field.hidden],
+                    "relabeling": {field.name: field.title for field in STANDARD_FIELDS if field.title},
+                    "placeholders": {field.name: field.placeholder for field in STANDARD_FIELDS if field.placeholder},
+                },
+            }
+        ],
+        "cli": [f"{package}.cli.definition.get_cli_commands"],
+        # The plugin is an entry point: Airflow passes by what stands under "plugins" here, unless told otherwise.
+        "config": {"oauth2": _CONFIG},
+    }
+
+
+_CONFIG: dict[str, Any] = {
+    "description": "Settings of the OAuth 2.0 provider (airflow-oauth-provider).",
+    "options": {
+        "fallback_path": {
+            "description": "Directory in which rotated tokens are kept while the store of a connection cannot be "
+            "written, encrypted with a key that is made from the refresh token that was spent for them. Empty: a "
+            "directory below AIRFLOW_HOME. All workers of a deployment should see the same one.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "/opt/airflow/oauth2-fallback",
+            "default": "",
+        },
+        "callback_prefixes": {
+            "description": "Python packages, with commas between them, from which a connection may name a "
+            "callback that fetches its tokens. Empty: none.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "my_company.oauth_callbacks",
+            "default": "",
+        },
+        "token_store_route": {
+            "description": "Whether the API server has the route by which tasks keep tokens in the connection itself. "
+            "Without it they are kept elsewhere: see the connection's key 'store'.",
+            "version_added": "0.1.0",
+            "type": "boolean",
+            "example": None,
+            "default": "True",
+        },
+    },
+}
+
+
+def _modules(*names: str) -> dict[str, Any]:
+    return {"integration-name": INTEGRATION, "python-modules": list(names)}
+
+
+def _conn_field(field: Field) -> dict[str, Any]:
+    """Give one row of the table the form of ``conn-fields``: a label, a help text and a JSON schema."""
+    # "null" makes the field optional: without it the form cannot be saved while it is empty.
+    schema: dict[str, Any] = {"type": [_JSON_TYPES.get(field.kind, "string"), "null"], "section": field.section}
+    choices = ("true", "false") if field.kind == "boolean" else field.choices
+    if choices:
+        # Airflow's switch knows on and off, but not "as by default": hence a drop-down for booleans too.
+        schema["enum"] = [None, *choices]
+        schema["values_display"] = {"null": field.unchosen}
+    if field.secret:
+        schema["format"] = "password"
+    if field.kind == "object":
+        schema["format"] = "multiline"
+    if field.minimum is not None:
+        schema["minimum"] = field.minimum
+    if field.maximum is not None:
+        schema["maximum"] = field.maximum
+    if field.kept:
+        # Airflow's form renders a constant as a hidden input, and sends it.
+        schema["const"] = schema["default"] = field.default
+    return {"label": field.title, "description": field.description, "schema": schema}

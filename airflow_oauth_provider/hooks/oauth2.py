@@ -1,0 +1,353 @@
+"""``OAuth2Hook``: an HttpHook whose session stays authorized."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import requests
+from airflow.providers.http.hooks.http import HttpHook
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.connection import credentials, host_template
+from airflow_oauth_provider.connection.fields import CONN_TYPE, HOOK_NAME
+from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.connection.settings import Settings, read_settings
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.http.auth import OAuth2Auth
+from airflow_oauth_provider.http.errors import api_error, presentable
+from airflow_oauth_provider.http.sender import Sender
+from airflow_oauth_provider.http.session import OAuth2Session
+from airflow_oauth_provider.stores.factory import open_fallback
+from airflow_oauth_provider.tokens.manager import TokenManager
+from airflow_oauth_provider.tokens.result import TokenRequirements, TokenStatus
+
+if TYPE_CHECKING:
+    from requests.adapters import HTTPAdapter
+
+_SECRET_MARKS = ("token", "secret", "password", "assertion")
+
+
+class OAuth2Hook(HttpHook):
+    """Calls an API with an access token that is kept fresh.
+
+    :param oauth2_conn_id: connection of type ``oauth2``.
+    :param method: HTTP method of :meth:`run`.
+    :param auth_type: a subclass of :class:`~airflow_oauth_provider.http.auth.OAuth2Auth`; there is seldom need for one.
+    :param tcp_keep_alive: whether TCP keep-alive is on.
+    :param tcp_keep_alive_idle: seconds of silence before the first probe.
+    :param tcp_keep_alive_count: probes without an answer after which a connection is dead.
+    :param tcp_keep_alive_interval: seconds between probes.
+    :param adapter: a transport adapter to mount instead.
+    """
+
+    conn_name_attr = "oauth2_conn_id"
+    default_conn_name = "oauth2_default"
+    conn_type = CONN_TYPE
+    hook_name = HOOK_NAME
+
+    def __init__(
+        self,
+        oauth2_conn_id: str = default_conn_name,
+        method: str = "POST",
+        auth_type: Any = None,
+        tcp_keep_alive: bool = True,
+        tcp_keep_alive_idle: int = 120,
+        tcp_keep_alive_count: int = 20,
+        tcp_keep_alive_interval: int = 30,
+        adapter: HTTPAdapter | None = None,
+    ) -> None:
+        super().__init__(
+            method=method,
+            http_conn_id=oauth2_conn_id,
+            auth_type=auth_type,
+            tcp_keep_alive=tcp_keep_alive,
+            tcp_keep_alive_idle=tcp_keep_alive_idle,
+            tcp_keep_alive_count=tcp_keep_alive_count,
+            tcp_keep_alive_interval=tcp_keep_alive_interval,
+            adapter=adapter,
+        )
+        if auth_type is not None and not (isinstance(auth_type, type) and issubclass(auth_type, OAuth2Auth)):
+            raise ConfigurationError(
+                f"Connection {oauth2_conn_id!r} authorizes requests by itself: leave auth_type out, or give a subclass "
+                "of OAuth2Auth."
+            )
+        self.oauth2_conn_id = oauth2_conn_id
+        self._settings: Settings | None = None
+        self._manager: TokenManager | None = None
+        self._auth: OAuth2Auth | None = None
+        #: How :meth:`run` sends: by default once, as ``HttpHook`` does.
+        self.sending = Sender()
+        # The session of run(), one a thread, and whether run() is what asks get_conn() for it.
+        self._kept = threading.local()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's fields, for Airflow up to 3.1."""
+        from airflow_oauth_provider.hooks.form import connection_form_widgets
+
+        return connection_form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the form shows Airflow's own fields, for Airflow up to 3.1."""
+        from airflow_oauth_provider.hooks.form import ui_field_behaviour
+
+        return ui_field_behaviour()
+
+    # -- tokens --------------------------------------------------------------------------------------------------
+
+    def get_access_token(self, min_ttl: float = 0.0) -> str:
+        """Return an access token that works now.
+
+        :param min_ttl: seconds that it must still live; at most nine tenths of its lifetime can be had.
+        :raises ReauthorizationRequired: when a person has to sign in again.
+        :raises OAuth2Error: when there is none for another reason.
+        """
+        return self.tokens.access_token(min_ttl=min_ttl)
+
+    def refresh(self, force: bool = True, *, min_ttl: float = 0.0, coalesce_within: float = 0.0) -> TokenStatus:
+        """Refresh the token and write what came back to the store.
+
+        :param force: refresh although the token is fresh.
+        :param min_ttl: seconds that the token must still live.
+        :param coalesce_within: seconds within which another worker's refresh counts as this one.
+        :return: what happened, with nothing secret in it.
+        :raises ReauthorizationRequired: when a person has to sign in again.
+        :raises OAuth2Error: when it failed for another reason and no token works.
+        """
+        demand = TokenRequirements(min_ttl=min_ttl, force=force, coalesce_within=coalesce_within)
+        return self.tokens.obtain(demand).status
+
+    def revoke(self, kind: str = "refresh_token") -> bool:
+        """Revoke a token at the authorization server (RFC 7009).
+
+        :param kind: ``refresh_token``, which ends the grant, so that a person has to sign in again; or
+            ``access_token``, after which the next request refreshes, unless the server ends the grant with that as
+            well, as RFC 7009 section 2.1 allows.
+        :return: False where there was no such token.
+        :raises OAuth2Error: when the server does not do it; the token may still exist.
+        """
+        from airflow_oauth_provider.tokens.revocation import revoke
+
+        _ = self.settings
+        # Read anew: what this hook has read first may hold a refresh token that was rotated away since.
+        return revoke(ConnectionLoader(self.oauth2_conn_id), kind)
+
+    def get_token_response(self) -> dict[str, Any]:
+        """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""
+        record = self.tokens.obtain(TokenRequirements()).record
+        public = {"token_type": record.token_type, "scope": record.scope, **record.response}
+        return {name: value for name, value in _without_secrets(public).items() if value is not None}
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def get_conn(
+        self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
+    ) -> OAuth2Session:
+        """Return a session that stays authorized; usable in a ``with`` statement, by one thread at a time.
+
+        :param headers: sent with every request of the session.
+        :param extra_options: HttpHook's options (``timeout`` in seconds, ``verify``, ``cert``, ``proxies``, …), which
+            win over those of the connection.
+        """
+        if getattr(self._kept, "lent", False):
+            return self._kept_session(extra_options or {})  # run() passes its headers with the request itself
+        session = self._new_session()
+        self._apply_options(session, extra_options or {})
+        if headers:
+            session.headers.update(headers)
+        return session
+
+    def run(
+        self,
+        endpoint: str | None = None,
+        data: dict[str, Any] | str | None = None,
+        headers: dict[str, Any] | None = None,
+        extra_options: dict[str, Any] | None = None,
+        **request_kwargs: Any,
+    ) -> Any:
+        """Send a request; see ``HttpHook.run``.
+
+        All calls of one thread share a session and its connections. What one call gives (headers, options) does not
+        reach the next. :meth:`close` closes the connections.
+
+        :param endpoint: added to the connection's base URL; or a whole URL.
+        :param data: parameters of a GET, the body of other methods.
+        :param headers: of this request.
+        :param extra_options: HttpHook's options, for this request.
+        :param request_kwargs: passed on to ``requests.Request``.
+        :raises ForeignOrigin: when the request would carry the token where the connection does not allow it.
+        :raises OAuth2Error: when there is no token.
+        """
+        self._kept.lent = True
+        try:
+            return super().run(endpoint, data, headers, extra_options, **request_kwargs)
+        except requests.RequestException as error:
+            raise presentable(error, self.method, self.oauth2_conn_id, self.auth.bare) from None
+        finally:
+            self._kept.lent = False
+
+    def run_and_check(
+        self, session: requests.Session, prepped_request: requests.PreparedRequest, extra_options: dict[Any, Any]
+    ) -> Any:
+        """Send a prepared request, again if :attr:`sending` says so, and check the answer.
+
+        :raises ApiError: when the answer is an error, unless ``check_response`` is false.
+        """
+        options: dict[str, Any] = dict(
+            session.merge_environment_settings(
+                prepped_request.url, session.proxies, session.stream, session.verify, session.cert
+            )
+        )
+        options["timeout"] = extra_options.get("timeout")
+        options["allow_redirects"] = extra_options.get("allow_redirects", True)
+        response = self.sending.send(session, prepped_request, options, self.oauth2_conn_id)
+        if extra_options.get("check_response", True):
+            self.check_response(response)
+        return response
+
+    def check_response(self, response: requests.Response) -> None:
+        """Raise ApiError for an answer with an error status."""
+        if response.status_code >= 400:
+            raise api_error(response, self.oauth2_conn_id)
+
+    def close(self) -> None:
+        """Close the connections that :meth:`run` kept; the hook can be used again."""
+        session: OAuth2Session | None = self._kept.__dict__.pop("session", None)
+        if session is not None:
+            session.close()
+
+    def url_from_endpoint(self, endpoint: str | None) -> str:
+        """Return the URL of ``endpoint``; a whole URL stays as it is, and the token goes to allowed origins only."""
+        if endpoint and endpoint.lower().startswith(("https://", "http://")):
+            return endpoint
+        if not self._base_url_initialized:
+            # HttpHook would read the connection by Airflow's own look-up, which ends the triggerer of Airflow 3.0:
+            # from a worker thread it takes another caller's answer.
+            self._set_base_url(self.settings)
+        url: str = super().url_from_endpoint(endpoint)
+        return url
+
+    def _kept_session(self, extra_options: Mapping[str, Any]) -> OAuth2Session:
+        session: OAuth2Session | None = getattr(self._kept, "session", None)
+        if session is None:
+            session = self._kept.session = self._new_session()
+        self._apply_options(session, extra_options)
+        return session
+
+    def _new_session(self) -> OAuth2Session:
+        settings = self.settings
+        self._set_base_url(settings)
+        session = OAuth2Session(timeout=settings.transport.timeout)
+        session.auth = self.auth
+        session.headers.update(settings.headers)
+        self._configure_session_from_mount_adapters(session)
+        return session
+
+    def _apply_options(self, session: OAuth2Session, extra_options: Mapping[str, Any]) -> None:
+        """Set every option anew, so that none of an earlier call remains."""
+        options = merged_options(self.settings, extra_options)
+        session.timeout = options["timeout"]
+        session.proxies = dict(options["proxies"])
+        session.stream = options["stream"]
+        session.verify = options["verify"]
+        session.cert = options["cert"]
+        session.max_redirects = options["max_redirects"]
+        session.trust_env = options["trust_env"]
+        self.merged_extra = options
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Try the connection without spending a refresh token or writing anywhere; what a test rotates is lost."""
+        from airflow_oauth_provider.doctor.trial import try_connection
+
+        return try_connection(self.oauth2_conn_id)
+
+    def _set_base_url(self, connection: Any) -> None:
+        """Take the base URL from the connection; HttpHook would take ``http`` for a host without a scheme."""
+        settings = connection if isinstance(connection, Settings) else self.settings
+        if not settings.base_url:
+            raise ConfigurationError(
+                f"Connection {self.oauth2_conn_id!r}: enter the API's base URL in the field 'host'."
+            )
+        self.base_url = settings.base_url
+        if host_template.is_template(settings.base_url):
+            self.base_url = host_template.fill(self.oauth2_conn_id, settings.base_url, self.get_token_response())
+            self.auth.allow(self.base_url)
+        self._base_url_initialized = True
+        if settings.http_options["srv_lookup"]:
+            scheme, _, rest = self.base_url.partition("://")
+            self._srv_lookup_enabled = True
+            self._srv_scheme, self._srv_name = scheme, rest.partition("/")[0].partition(":")[0]
+
+    def _get_srv_base_urls(self) -> list[str]:
+        urls: list[str] = super()._get_srv_base_urls()
+        for url in urls:
+            self.auth.allow(url)
+        return urls
+
+    # -- parts, made once ----------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The connection, read and checked at first use.
+
+        :raises ConfigurationError: when it is wrong.
+        """
+        if self._settings is None:
+            connection = compat.get_connection(self.oauth2_conn_id)
+            self._settings = read_settings(self.oauth2_conn_id, connection)
+            self._first_connection = connection
+        return self._settings
+
+    @property
+    def tokens(self) -> TokenManager:
+        """The connection's life cycle of tokens."""
+        if self._manager is None:
+            _ = self.settings
+            source = ConnectionLoader(self.oauth2_conn_id, first=self._first_connection)
+            self._manager = TokenManager(source, open_fallback(self.oauth2_conn_id), mask=compat.mask_secret)
+        return self._manager
+
+    @property
+    def auth(self) -> OAuth2Auth:
+        """What authorizes the requests; may be given to other sessions."""
+        if self._auth is None:
+            settings = self.settings
+            kind: type[OAuth2Auth] = self._auth_type or OAuth2Auth
+            self._auth = kind(
+                self.tokens,
+                self.oauth2_conn_id,
+                settings.allowed_origins,
+                settings.refresh_when,
+                settings.bearer_usage,
+            )
+            self._auth.private_headers = frozenset(credentials.private(settings.headers))
+        return self._auth
+
+
+def merged_options(settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return HttpHook's options: those of the call before those of the connection."""
+    transport = settings.transport
+    options: dict[str, Any] = {
+        "timeout": transport.timeout,
+        "verify": transport.verify,
+        "cert": transport.cert,
+        "proxies": transport.proxies,
+        "trust_env": transport.trust_env,
+        **{key: value for key, value in settings.http_options.items() if key != "srv_lookup"},
+    }
+    aliases = {"verify_ssl": "verify", "proxy": "proxies"}
+    options.update({aliases.get(key, key): value for key, value in given.items() if value is not None})
+    return options
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: _without_secrets(member)
+            for name, member in value.items()
+            if name == "token_type" or not any(mark in name.lower() for mark in _SECRET_MARKS)
+        }
+    return [_without_secrets(member) for member in value] if isinstance(value, list) else value

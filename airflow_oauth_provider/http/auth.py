@@ -1,0 +1,237 @@
+"""Authorization of ``requests`` by an access token that is kept fresh (RFC 6750 section 2.1, RFC 9449 section 7)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import requests
+from requests.auth import AuthBase
+from requests.exceptions import UnrewindableBodyError
+from requests.utils import rewind_body
+
+from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+from airflow_oauth_provider.connection.origin import Origin, origin_of, show_origin
+from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
+from airflow_oauth_provider.http import dpop_headers
+from airflow_oauth_provider.oauth2 import dpop
+from airflow_oauth_provider.oauth2.redaction import show_url
+from airflow_oauth_provider.tokens.manager import TokenManager
+
+log = logging.getLogger(__name__)
+
+
+class OAuth2Auth(AuthBase):
+    """Puts a fresh token on each request; after a 401 refreshes once and sends the request again, once.
+
+    A token that is bound to a key goes along with a proof of that key, made anew for each sending; an API that wants
+    its nonce in the proof is sent the request again, once, without a refresh.
+
+    :param manager: hands out the token.
+    :param conn_id: the connection's name, for messages.
+    :param origins: where the token may be sent; an empty collection allows none.
+    :param refresh_when: the connection's ``refresh_when``; ``never`` leaves a 401 as it is.
+    :param usage: how the API takes the token, and says that it has expired; None: as RFC 6750 has it.
+
+    One instance may serve many threads and sessions.
+    """
+
+    def __init__(
+        self,
+        manager: TokenManager,
+        conn_id: str,
+        origins: Collection[Origin],
+        refresh_when: str = "expired",
+        usage: BearerUsage | None = None,
+    ) -> None:
+        self._manager = manager
+        #: The connection's name.
+        self.conn_id = conn_id
+        self._origins = set(origins)
+        self._replays = refresh_when != "never"
+        self._bearer = usage or BearerUsage()
+        self._bound = replace(self._bearer, header_name="Authorization", header_prefix=dpop.TOKEN_TYPE, in_query="")
+        #: Names of header fields that stay behind with the token when a redirect leads elsewhere.
+        self.private_headers: frozenset[str] = frozenset()
+        # The token that the API turned down although it was brand-new: refreshing again would not help.
+        self._turned_down_fresh: str | None = None
+
+    def allow(self, url: str) -> None:
+        """Allow the origin of ``url`` as well."""
+        origin = origin_of(url)
+        if origin is not None:
+            self._origins.add(origin)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Authorize ``request``.
+
+        :raises ForeignOrigin: when it would leave for an origin that the connection does not list.
+        :raises OAuth2Error: when there is no token.
+        """
+        self.check_origin(request.url or "")
+        self._put(request, self._manager.access_token())
+        request.register_hook("response", self._after_answer)  # type: ignore[no-untyped-call]
+        return request
+
+    def follow_redirect(self, request: requests.PreparedRequest) -> None:
+        """Take the token off a redirected request, and put it on again only where it may go."""
+        self._take_off(request)
+        if self.allows(request.url or ""):
+            self._put(request, self._manager.access_token())
+        else:
+            self._leave_behind(request)
+            log.info("Connection %r: following a redirect without the token", self.conn_id)
+
+    def allows(self, url: str) -> bool:
+        """Tell whether the token may go to the origin of ``url``."""
+        return origin_of(url) in self._origins
+
+    def check_origin(self, url: str) -> None:
+        """Raise ForeignOrigin unless the token may go to the origin of ``url``."""
+        origin = origin_of(url)
+        if origin not in self._origins:
+            where = show_origin(origin) if origin else show_url(url)
+            raise ForeignOrigin(
+                f"Connection {self.conn_id!r} does not allow its token to be sent to {where}. If that host may have "
+                "it, add it to 'allowed_hosts' in the connection's extra; else use a session of your own."
+            )
+
+    def authorize(self, request: requests.PreparedRequest, token: str | None) -> None:
+        """Put ``token`` on ``request`` where it may go, in place of an earlier one; for clients other than a session.
+
+        :param token: as the manager gave it; None takes off what is there.
+        """
+        self._take_off(request)
+        if not self.allows(request.url or ""):
+            self._leave_behind(request)
+        elif token is not None:
+            self._put(request, token)
+
+    def hide_token(self, response: requests.Response) -> None:
+        """Take the token out of the URLs that ``response`` shows, where it is the query that carries it.
+
+        Those URLs get into XCom and into the text of ``raise_for_status()``. The request that was sent keeps its own.
+        """
+        for answer in (response, *response.history):
+            shown = SimpleNamespace(url=answer.url, headers={})
+            self._usage.take_off(shown)
+            answer.url = str(shown.url)
+
+    def bare(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Return a copy of ``request`` without token and private headers, fit to go along with an error."""
+        copy = request.copy()
+        self._take_off(copy)
+        self._leave_behind(copy)
+        return copy
+
+    def expired_token(self, response: requests.Response) -> str | None:
+        """Return the token that ``response`` turns down, if a new one may help; else None."""
+        if not self._replays or not self._usage.means_expired(response):
+            return None
+        token = self._usage.token_of(response.request)
+        # None: the request went out without our token. The other: a fresh one has been refused before.
+        return None if token == self._turned_down_fresh else token
+
+    def replayed(self, response: requests.Response, fresh: str) -> None:
+        """Take note of the answer to a replay: where even ``fresh`` was turned down, further ones would not help."""
+        if self._usage.means_expired(response):
+            self._turned_down_fresh = fresh
+            log.warning(
+                "Connection %r: %s answers %d to a brand-new token as well: the token lacks a permission, or the API "
+                "wants another one%s",
+                self.conn_id,
+                show_url(response.url),
+                response.status_code,
+                ""
+                if self._manager.prover is None
+                else ", or does not like the proof (a clock is wrong, or an address)",
+            )
+
+    def wants_nonce(self, response: requests.Response) -> bool:
+        """Take the nonce out of ``response``, and tell whether the request is to be sent again with that.
+
+        To be asked of each answer where the token may be bound to a key; a second time in a row means no.
+        """
+        prover = self._manager.prover
+        return prover is not None and dpop_headers.wants_another(prover, response)
+
+    @property
+    def _usage(self) -> BearerUsage:
+        return self._bearer if self._manager.prover is None else self._bound
+
+    def _put(self, request: Any, token: str) -> None:
+        prover = self._manager.prover
+        if prover is None:
+            self._bearer.put(request, token)
+        else:
+            self._bound.put(request, token)
+            dpop_headers.put(request, prover, token)
+
+    def _take_off(self, request: Any) -> None:
+        self._usage.take_off(request)
+        dpop_headers.take_off(request)
+
+    def _leave_behind(self, request: requests.PreparedRequest) -> None:
+        for name in self.private_headers:
+            request.headers.pop(name, None)
+
+    def _after_answer(self, response: requests.Response, **send_options: Any) -> requests.Response:
+        answer = self._answered(response, send_options)
+        self.hide_token(answer)
+        return answer
+
+    def _answered(self, response: requests.Response, send_options: dict[str, Any]) -> requests.Response:
+        response = self._with_nonce(response, send_options)
+        token = self.expired_token(response)
+        if token is None:
+            return response
+        log.info("Connection %r: the API answered %d; refreshing the access token", self.conn_id, response.status_code)
+        fresh = self._manager.access_token(rejected=token)
+        again = self._with_nonce(self._replay(response, fresh, send_options), send_options)
+        self.replayed(again, fresh)
+        return again
+
+    def _with_nonce(self, response: requests.Response, send_options: dict[str, Any]) -> requests.Response:
+        """Return ``response``, or where that only asks for a nonce what comes of the request with it."""
+        if not self.wants_nonce(response):
+            return response
+        token = self._usage.token_of(response.request)
+        if token is None:
+            return response
+        again = self._replay(response, token, send_options)
+        self.wants_nonce(again)  # its answer may bring the next one
+        return again
+
+    def _replay(self, response: requests.Response, token: str, send_options: dict[str, Any]) -> requests.Response:
+        request = response.request.copy()
+        rewind(request, self.conn_id, "the API answered 401")
+        self._put(request, token)
+        # Read to its end and give the connection back, or the pool would open another one.
+        _ = response.content
+        response.close()
+        send: Callable[..., requests.Response] = response.connection.send
+        again = send(request, **send_options)
+        again.history += [*response.history, response]
+        again.request = request
+        return again
+
+
+def rewind(request: requests.PreparedRequest, conn_id: str, why: str) -> None:
+    """Make ``request`` fit to be sent again.
+
+    :param why: for the message.
+    :raises UnrewindableBody: when its body is a stream that was read.
+    """
+    body: object = request.body
+    if body is None or isinstance(body, bytes | str):
+        return
+    try:
+        rewind_body(request)
+    except UnrewindableBodyError:
+        raise UnrewindableBody(
+            f"Connection {conn_id!r}: {why}, and the request cannot be sent again, since its body is a stream that was "
+            "read already. Run it again with a new stream, or give the body as bytes or as a file."
+        ) from None

@@ -1,0 +1,150 @@
+"""What a failed API request tells people: enough to act upon, and nothing secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+from requests.exceptions import ConnectTimeout, ProxyError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from airflow_oauth_provider.exceptions import ApiError
+from airflow_oauth_provider.oauth2.redaction import MASK, scrub, show_url
+
+#: Characters of an answer's body that are shown; four times as many bytes are looked at.
+SHOWN = 500
+
+# What an error that was made presentable still knows: its text, and whether its request can have been taken.
+_FIT_TO_SHOW, _UNSENT = "fit_to_show", "never_connected"
+
+_SECRET_WORD = r"token|secret|passw|pwd|key|sig|code|auth|assertion|session|credential|cookie"  # noqa: S105
+_SECRET_NAME = re.compile(_SECRET_WORD, re.IGNORECASE)
+_SECRET_MEMBER = re.compile(rf'("[^"]*(?:{_SECRET_WORD})[^"]*"\s*:\s*")(?:[^"\\]|\\.)*("|$)', re.IGNORECASE)
+_SECRET_FIELD = re.compile(rf"\b([\w-]*(?:{_SECRET_WORD})[\w-]*=)[^\s&,;\"'<]+", re.IGNORECASE)
+
+
+def api_error(response: requests.Response, conn_id: str) -> ApiError:
+    """Return the error that says which request was answered how.
+
+    The text begins as HttpHook's does (``404:Not Found``), for those who look at it.
+
+    :param conn_id: the connection, for the text.
+    """
+    request = response.request
+    method = request.method if request is not None else ""
+    where = f"{method} {show_target(response.url or '')}".strip()
+    body = _body(response)
+    begin = f"{response.status_code}:{response.reason or ''} - Connection {conn_id!r}"
+    text = f"{begin}: {where} answered {response.status_code}"
+    return ApiError(f"{text}: {body}" if body else f"{text}, with an empty body", status_code=response.status_code)
+
+
+def presentable(
+    error: requests.RequestException,
+    method: str,
+    conn_id: str,
+    bare: Callable[[requests.PreparedRequest], requests.PreparedRequest],
+) -> requests.RequestException:
+    """Return an error of the same type that names the connection and has no secret in its text, or in its request.
+
+    :param method: of the request, where the error does not know it.
+    :param conn_id: the connection.
+    :param bare: makes a copy of a request without what is secret.
+    """
+    request = error.request
+    url = getattr(request, "url", None)
+    if isinstance(getattr(error, _FIT_TO_SHOW, None), str) or not url:
+        return error
+    bared = bare(request) if isinstance(request, requests.PreparedRequest) else None
+    url = url if bared is None else bared.url
+    clean = type(error)(failure_text(getattr(request, "method", None) or method, url, error, conn_id))
+    clean.response, clean.request = error.response, bared
+    setattr(clean, _FIT_TO_SHOW, str(clean))
+    setattr(clean, _UNSENT, never_connected(error))
+    return clean
+
+
+def never_connected(error: BaseException) -> bool:
+    """Tell whether the connection did not come about, so that the request cannot have been taken."""
+    known = getattr(error, _UNSENT, None)
+    if known is not None:
+        return bool(known)
+    if isinstance(error, ConnectTimeout | ProxyError):
+        return True
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(reason, NewConnectionError | ConnectTimeoutError)
+
+
+def failure_text(method: str | None, url: str | None, error: BaseException, conn_id: str) -> str:
+    """Return what to say of a request that got no answer.
+
+    :param error: its own text is not shown, since it quotes the URL.
+    :param conn_id: the connection.
+    """
+    known = getattr(error, _FIT_TO_SHOW, None)
+    if isinstance(known, str):
+        return known
+    causes = list(_causes(error))
+    reason = next((str(c) for c in reversed(causes) if str(c) and not isinstance(c, requests.RequestException)), "")
+    reason = re.sub(r"<[^>]*object at 0x[0-9a-f]+>:?\s*|^\w+\([^)]*\):\s*", "", reason)
+    kind = type(error).__name__
+    shown = f"{kind}: {scrub(_without_members(reason))}" if reason else kind
+    return f"Connection {conn_id!r}: {method} {show_target(url or '')} got no answer ({shown})"
+
+
+def show_target(url: str) -> str:
+    """Return ``url`` with its query, but without what may be secret in it."""
+    try:
+        query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    except ValueError:
+        return show_url(url)
+    shown = "&".join(f"{name}={MASK if _SECRET_NAME.search(name) else scrub(value, limit=60)}" for name, value in query)
+    return f"{show_url(url)}?{shown}" if shown else show_url(url)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield ``error`` and what lies behind it, also where urllib3 keeps it in ``args`` and ``reason``."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        inner = [following.__cause__, getattr(following, "reason", None), *following.args, following.__context__]
+        following = next((item for item in inner if isinstance(item, BaseException) and id(item) not in seen), None)
+
+
+def _body(response: requests.Response) -> str:
+    encoding = response.encoding or "utf-8"
+    try:
+        text = _first_bytes(response, 4 * SHOWN).decode(encoding, errors="replace")
+    except LookupError:
+        text = _first_bytes(response, 4 * SHOWN).decode("utf-8", errors="replace")
+    return scrub(_without_members(text), _sent_secrets(response), limit=SHOWN).strip()
+
+
+def _first_bytes(response: requests.Response, size: int) -> bytes:
+    """Return the beginning of the body, of which no more is read than that if nobody has read it yet."""
+    if getattr(response, "_content", False) is not False:
+        return (response.content or b"")[:size]
+    try:
+        return next(response.iter_content(size), b"")
+    except (requests.RequestException, RuntimeError):  # broken off, or read by somebody else already
+        return b""
+    finally:
+        response.close()
+
+
+def _without_members(text: str) -> str:
+    return _SECRET_FIELD.sub(rf"\g<1>{MASK}", _SECRET_MEMBER.sub(rf"\g<1>{MASK}\g<2>", text))
+
+
+def _sent_secrets(response: requests.Response) -> Iterator[str]:
+    """Yield what the request carried that an answer might quote."""
+    request = response.request
+    for name, value in (request.headers if request is not None else {}).items():
+        if _SECRET_NAME.search(name) and value:
+            shown = value if isinstance(value, str) else value.decode("latin-1")
+            yield shown
+            yield shown.rpartition(" ")[2]

@@ -1,0 +1,135 @@
+"""The device authorization grant: the person signs in on another device (RFC 8628)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from airflow_oauth_provider.oauth2 import client_auth, errors
+from airflow_oauth_provider.oauth2.bodies import read_members
+from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.oauth2.form_encoding import post_form
+from airflow_oauth_provider.oauth2.grants import GrantOptions
+from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
+from airflow_oauth_provider.oauth2.token_endpoint import request_token
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.transport import HttpResponse
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
+#: Seconds between two polls where the server does not say (RFC 8628 section 3.2).
+DEFAULT_INTERVAL = 5.0
+#: Seconds by which the interval grows with each ``slow_down`` (RFC 8628 section 3.5).
+SLOWER_BY = 5.0
+#: The longest that is waited for the person, in seconds, whatever lifetime the server gives the code.
+LONGEST = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAuthorization:
+    """What the server says about a sign-in on another device (RFC 8628 section 3.2).
+
+    :param device_code: for the token endpoint only.
+    :param user_code: what the person enters.
+    :param verification_uri: where.
+    :param verification_uri_complete: the same with the code in it; empty where the server gives none.
+    :param expires_in: seconds until the codes run out.
+    :param interval: seconds between two polls.
+    """
+
+    device_code: str = field(repr=False)
+    user_code: str = ""
+    verification_uri: str = ""
+    verification_uri_complete: str = ""
+    expires_in: float = 600.0
+    interval: float = DEFAULT_INTERVAL
+
+
+def begin(client: Client, url: str, options: GrantOptions) -> DeviceAuthorization:
+    """Ask for a pair of codes (RFC 8628 section 3.1); the client authenticates as at the token endpoint.
+
+    :param client: who asks.
+    :param url: the device authorization endpoint.
+    :param options: scope and resources.
+    :raises OAuth2ProtocolError: for everything but a pair of codes.
+    """
+    fields = [(name, value) for name, value in options.parameters() if value]
+    headers = {"Accept": "application/json"}
+    client_auth.METHODS[client.auth_method](client, fields, headers)
+    if ("client_id", client.client_id) not in fields:
+        fields.append(("client_id", client.client_id))  # section 3.1 wants it; with Basic some servers do, too
+    answer = post_form(client, url, fields, headers)
+    if not 200 <= answer.status < 300:
+        raise _refusal(answer, client)
+    members = read_members(answer)
+    uri = members.get("verification_uri") or members.get("verification_url")  # Google's spelling
+    device_code, user_code = members.get("device_code"), members.get("user_code")
+    if not (isinstance(device_code, str) and isinstance(user_code, str) and isinstance(uri, str)):
+        raise errors.MalformedResponse(
+            f"{answer.endpoint} answered {answer.status}: a device_code, a user_code or a verification_uri is missing",
+            status=answer.status,
+        )
+    complete = members.get("verification_uri_complete")
+    return DeviceAuthorization(
+        device_code,
+        user_code,
+        uri,
+        complete if isinstance(complete, str) else "",
+        _seconds(members.get("expires_in"), 600.0),
+        _seconds(members.get("interval"), DEFAULT_INTERVAL),
+    )
+
+
+def wait(
+    client: Client,
+    authorization: DeviceAuthorization,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> TokenResponse:
+    """Poll the token endpoint until the person has signed in (RFC 8628 sections 3.4 and 3.5).
+
+    :param client: who asks.
+    :param authorization: what :func:`begin` gave.
+    :param sleep: waits so many seconds.
+    :param clock: tells elapsed seconds.
+    :raises ErrorResponse: the person refused (``access_denied``), or was too slow (``expired_token``).
+    :raises OAuth2ProtocolError: the token endpoint failed for good.
+    """
+    interval = authorization.interval
+    ends = clock() + min(authorization.expires_in, LONGEST)
+    parameters = [("grant_type", GRANT_TYPE), ("device_code", authorization.device_code)]
+    while clock() + interval <= ends:
+        sleep(interval)
+        try:
+            return request_token(client, parameters)
+        except errors.NotConnected as failure:
+            if failure.lasting:
+                raise
+            interval *= 2  # section 3.5: back off when the connection times out
+        except (errors.LostResponse, errors.NonceWanted):
+            interval *= 2
+        except errors.ServerFailure as failure:
+            interval = max(interval + SLOWER_BY, failure.retry_after or 0.0)  # slow_down among them
+        except errors.ErrorResponse as refusal:
+            if refusal.code != "authorization_pending":
+                raise
+    raise errors.ErrorResponse("Nobody signed in before the code ran out", code="expired_token")
+
+
+def _refusal(answer: HttpResponse, client: Client) -> errors.OAuth2ProtocolError:
+    try:
+        parse_token_answer(answer, [client.client_secret])
+    except errors.OAuth2ProtocolError as refusal:
+        return refusal
+    return errors.MalformedResponse(f"{answer.endpoint} answered {answer.status}", status=answer.status)
+
+
+def _seconds(value: object, default: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return default
+    try:
+        seconds = float(value)
+    except ValueError:
+        return default
+    return seconds if 0 < seconds < 86400 else default

@@ -1,0 +1,281 @@
+"""Tell what a token endpoint's answer is: a token, an OAuth error, or something else (RFC 6749 section 5)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from airflow_oauth_provider.oauth2 import errors, json_paths
+from airflow_oauth_provider.oauth2.bodies import read_members, say
+from airflow_oauth_provider.oauth2.dialect import Dialect
+from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
+from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date, parse_lifetime
+from airflow_oauth_provider.oauth2.redaction import scrub, show_url
+from airflow_oauth_provider.oauth2.response_size import fitting
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.transport import HttpResponse, server_time
+
+#: Members under which vendors say how long a refresh token lives.
+REFRESH_LIFETIME_MEMBERS = ("refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in")
+
+_OWN_MEMBERS = frozenset({"access_token", "token_type", "expires_in", "refresh_token", "scope"})
+_ERROR_MEMBERS = frozenset({"error", "error_description"})
+# What may stand in a header: RFC 6750 section 2.1 allows less, but access tokens are opaque.
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+_STANDARD = Dialect()
+
+
+def parse_token_answer(
+    answer: HttpResponse, secrets: Iterable[str | None] = (), dialect: Dialect = _STANDARD
+) -> TokenResponse:
+    """Return the token in ``answer``, or raise what it is instead.
+
+    :param answer: what the token endpoint sent.
+    :param secrets: what was sent to it and must not come back in an error text.
+    :param dialect: the server's way to answer.
+    :raises ServerFailure: for 429 and 5xx.
+    :raises ErrorResponse: for an OAuth error, whatever the status, 200 included.
+    :raises MalformedResponse: for anything else.
+    """
+    known = [secret for secret in secrets if secret]
+    _check_served(answer)
+    _check_not_redirected(answer)
+    mark = dialect.error_mark
+    if mark is not None and mark.path == "$":
+        found = re.search(mark.pattern, answer.body.decode(errors="replace"))
+        if found:
+            raise _oauth_error(answer, {"error": found[0]}, known, dialect)
+    members = read_members(answer)
+    values = {**members, **_placed(members, dialect)}
+    token = values.get("access_token")
+    is_error = not 200 <= answer.status < 300 or _is_marked(members, dialect)
+    if not is_error and isinstance(token, str) and token:
+        return _token(answer, token, members, values, dialect)
+    if _code(values):
+        raise _oauth_error(answer, values, known, dialect)
+    place, elsewhere = _token_elsewhere(members)
+    what = _what_is_missing(answer, values) or _no_token(members, known, dialect, place)
+    raise errors.MalformedResponse(
+        say(answer, what),
+        status=answer.status,
+        refresh_token=_text(values.get("refresh_token")) or _text(elsewhere.get("refresh_token")),
+        is_whole=True,
+    )
+
+
+def parse_error_answer(answer: HttpResponse, secrets: Iterable[str | None] = ()) -> errors.OAuth2ProtocolError:
+    """Return what an answer means that is no success; for endpoints beside the token endpoint."""
+    try:
+        _check_served(answer)
+        _check_not_redirected(answer)
+        values = read_members(answer)
+    except (errors.ServerFailure, errors.MalformedResponse) as failure:
+        return failure
+    if _code(values):
+        return _oauth_error(answer, values, [secret for secret in secrets if secret], _STANDARD)
+    what = _what_is_missing(answer, values) or "the answer says neither what was done nor what is wrong"
+    return errors.MalformedResponse(say(answer, what), status=answer.status)
+
+
+def _check_served(answer: HttpResponse) -> None:
+    if answer.status == 429 or answer.status >= 500:
+        raise errors.ServerFailure(
+            say(answer, "the server cannot serve the request for now"),
+            status=answer.status,
+            retry_after=parse_retry_after(answer.headers.get("retry-after")),
+        )
+
+
+def _check_not_redirected(answer: HttpResponse) -> None:
+    if 300 <= answer.status < 400:
+        target = answer.headers.get("location", "")
+        where = f" to {show_url(target)}" if "://" in target else ""
+        raise errors.MalformedResponse(
+            say(answer, f"the server redirects{where}, and credentials do not follow: enter the address itself"),
+            status=answer.status,
+        )
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Return the seconds that a ``Retry-After`` field asks for (RFC 9110 section 10.2.3), or None."""
+    if not value:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return min(float(value.strip()), MAX_LIFETIME)
+    try:
+        date = parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _is_marked(members: dict[str, Any], dialect: Dialect) -> bool:
+    """Tell whether the answer bears the mark of an error inside a success."""
+    mark = dialect.error_mark
+    if mark is None or mark.path == "$":
+        return False
+    value = json_paths.find(mark.path, members)
+    return re.search(mark.pattern, value if isinstance(value, str) else json.dumps(value)) is not None
+
+
+def _placed(members: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """Return what stands where the connection says. Servers with errors of their own also send standard ones."""
+    found = {name: json_paths.find(path, members) for name, path in dialect.paths.items()}
+    return {name: value for name, value in found.items() if value is not None or name not in _ERROR_MEMBERS}
+
+
+def _what_is_missing(answer: HttpResponse, values: dict[str, Any]) -> str:
+    """Return what is wrong with an answer; empty for a success that is only not the one that was expected."""
+    if "access_token" in values and not isinstance(values["access_token"], str | None):
+        return "the member access_token is not a string"
+    if 200 <= answer.status < 300:
+        return ""
+    return "the answer is no OAuth error: it has no member error"
+
+
+def _token_elsewhere(value: Any, path: str = "$") -> tuple[str, dict[str, Any]]:
+    """Return where an access token stands below the top, and the object that holds it; empty where there is none.
+
+    What is found is not used as a token. Only a refresh token beside it must not be lost.
+    """
+    parts: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        if path != "$" and _text(value.get("access_token")):
+            return f"{path}.access_token", value
+        parts = (
+            (f"{path}.{name}" if name.isidentifier() else f"{path}[{name!r}]", part) for name, part in value.items()
+        )
+    elif isinstance(value, list):
+        parts = ((f"{path}[{number}]", part) for number, part in enumerate(value))
+    for below, part in parts:
+        if (found := _token_elsewhere(part, below))[0]:
+            return found
+    return "", {}
+
+
+def _no_token(members: dict[str, Any], secrets: list[str], dialect: Dialect, elsewhere: str) -> str:
+    """Name what came instead of a token, by its names only: any of the values may be a secret."""
+    place = dialect.paths.get("access_token")
+    names = scrub(", ".join(list(members)[:10]), secrets, limit=150) or "nothing"
+    if elsewhere:
+        hint = f"A token stands at {scrub(elsewhere, secrets, limit=150)}: say so under 'response_map'"
+    else:
+        hint = "If the token stands elsewhere, say where under 'response_map'"
+    return f"the answer has no access_token{f' at {place}' if place else ''}. It has: {names}. {hint}"
+
+
+def _token(
+    answer: HttpResponse, token: str, members: dict[str, Any], values: dict[str, Any], dialect: Dialect
+) -> TokenResponse:
+    refresh_token = _text(values.get("refresh_token"))
+    token_type = _text(values.get("token_type")) or "Bearer"
+    problem = ""
+    kind = errors.MalformedResponse
+    if not _HEADER_SAFE.fullmatch(token):
+        problem = "the access token has characters that cannot stand in a header"
+    elif bound_wrongly := _bound_wrongly(token_type, dialect):
+        problem, kind = bound_wrongly, errors.WrongTokenType
+    elif not dialect.accepts(token_type):
+        problem = (
+            f"the access token is of the type {scrub(token_type, limit=40)!r}, which is not to be used without "
+            "knowing how (RFC 6749 section 7.1): enter the type under 'accepted_types' if the API takes it as bearer "
+            "token, or say by 'header_prefix' how it is sent"
+        )
+    if problem:
+        raise kind(say(answer, problem), status=answer.status, refresh_token=refresh_token, is_whole=True)
+    scope = values.get("scope")
+    if isinstance(scope, list):
+        scope = " ".join(str(part) for part in scope)
+    return TokenResponse(
+        access_token=token,
+        token_type=token_type,
+        expires_in=_lifetime(answer, values, dialect),
+        refresh_token=refresh_token,
+        scope=dialect.scope_read(scope) if isinstance(scope, str) and scope else None,
+        refresh_expires_in=_refresh_lifetime(values, dialect),
+        others=fitting(_others(members, dialect, {token, refresh_token}), answer.endpoint, (token, refresh_token)),
+    )
+
+
+def _bound_wrongly(token_type: str, dialect: Dialect) -> str:
+    """Return what is wrong where only one side means a token that is bound to a key (RFC 9449 section 5)."""
+    wanted, got = dialect.accepted_types == (TOKEN_TYPE,), token_type.lower() == TOKEN_TYPE.lower()
+    if wanted and not got:
+        return (
+            f"the access token is of the type {scrub(token_type, limit=40)!r} and not bound to the key of the "
+            "connection, so it is not used: allow this client DPoP at the server, or take 'dpop_private_key' away"
+        )
+    if got and not wanted:
+        return (
+            "the access token is bound to a key (DPoP), which the connection does not have: enter it under "
+            "'dpop_private_key', or have the server issue bearer tokens to this client"
+        )
+    return ""
+
+
+def _lifetime(answer: HttpResponse, values: dict[str, Any], dialect: Dialect) -> float | None:
+    now = server_time(answer)
+    named = parse_lifetime(values.get("expires_in"), milliseconds=dialect.milliseconds)
+    if named is None and isinstance(values.get("expires_in"), str):
+        named = parse_date(values["expires_in"], server_now=now)
+    if named is None or "expires_at" in dialect.paths:
+        dated = parse_date(values.get("expires_at"), server_now=now)
+        named = named if dated is None else dated
+    return dialect.default_expires_in if named is None else named
+
+
+def _refresh_lifetime(values: dict[str, Any], dialect: Dialect) -> float | None:
+    names = ("refresh_expires_in",) if "refresh_expires_in" in dialect.paths else REFRESH_LIFETIME_MEMBERS
+    lifetimes = (parse_lifetime(values.get(name), milliseconds=dialect.milliseconds) for name in names)
+    return next((seconds for seconds in lifetimes if seconds is not None), None)
+
+
+def _others(members: dict[str, Any], dialect: Dialect, tokens: set[str | None]) -> dict[str, Any]:
+    """Return what else was answered. Tokens stand in members of any name where a connection says so: not again here."""
+    others = {name: value for name, value in members.items() if name not in _OWN_MEMBERS}
+    if dialect.paths:
+        others = {name: _without(value, tokens) for name, value in others.items() if not _is_one_of(value, tokens)}
+    return others
+
+
+def _without(value: Any, tokens: set[str | None]) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(member, tokens) for name, member in value.items() if not _is_one_of(member, tokens)}
+    if isinstance(value, list):
+        return [_without(member, tokens) for member in value if not _is_one_of(member, tokens)]
+    return value
+
+
+def _is_one_of(value: object, tokens: set[str | None]) -> bool:
+    return isinstance(value, str) and value in tokens
+
+
+def _code(values: dict[str, Any]) -> str | None:
+    code = values.get("error")
+    return str(code) if isinstance(code, str | int) and not isinstance(code, bool) and code else None
+
+
+def _oauth_error(
+    answer: HttpResponse, values: dict[str, Any], secrets: list[str], dialect: Dialect
+) -> errors.OAuth2ProtocolError:
+    said = _code(values) or ""
+    standard = dialect.error_codes.get(said, said)
+    code = scrub(said, secrets, limit=60)
+    parts = [_text(values.get(name)) for name in ("error_subtype", "suberror", "error_description")]
+    description = scrub(": ".join(part for part in parts if part), secrets)
+    message = say(answer, f"{code} ({description})" if description else code)
+    if standard in errors.PASSING_CODES:
+        retry_after = parse_retry_after(answer.headers.get("retry-after"))
+        return errors.ServerFailure(message, status=answer.status, retry_after=retry_after)
+    kind = errors.ERROR_CLASSES.get(standard, errors.ErrorResponse)
+    return kind(message, code=code, description=description, status=answer.status)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

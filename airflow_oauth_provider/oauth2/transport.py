@@ -1,0 +1,212 @@
+"""One HTTP exchange with an authorization server, and whether it may have happened when it failed."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import requests
+import urllib3.exceptions
+
+from airflow_oauth_provider.oauth2 import deadline, errors
+from airflow_oauth_provider.oauth2.client import Transport, is_secure
+from airflow_oauth_provider.oauth2.lifetimes import http_date
+from airflow_oauth_provider.oauth2.redaction import show_url
+
+#: The largest answer that is read, in bytes; no specification sets a bound, and no vendor comes near.
+MAX_ANSWER_BYTES = 1024 * 1024
+
+_current = threading.local()
+
+
+class _QuietWhereUrlsAreSecret(logging.Filter):
+    """urllib3 writes the URL of each request to its debug log, and some servers take credentials in nothing else."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - the signature of logging
+        return not getattr(_current, "url_is_secret", False)
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_QuietWhereUrlsAreSecret())
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An HTTP answer of an authorization server, read to its end.
+
+    :param endpoint: the URL asked, fit to be shown.
+    :param status: HTTP status.
+    :param headers: header fields by lower-case name.
+    :param body: the decoded body.
+    """
+
+    endpoint: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+def server_time(answer: HttpResponse) -> float:
+    """Return the server's clock when it answered, in seconds since 1970; this machine's where it does not say."""
+    return http_date(answer.headers.get("date")) or time.time()
+
+
+def exchange(
+    transport: Transport, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+) -> HttpResponse:
+    """Send one request, without following redirects, and read the answer to its end.
+
+    :param transport: timeout, TLS and proxies.
+    :param method: HTTP method.
+    :param url: an endpoint of the authorization server; https, or http on loopback.
+    :param headers: header fields.
+    :param body: the body, encoded.
+    :raises NotConnected: the server has seen nothing of the request.
+    :raises LostResponse: it may have.
+
+    All of it, from looking up the name to the last byte of the answer, ends within ``transport.timeout``; once that has
+    passed nothing is sent any more.
+    """
+    endpoint = show_url(url)
+    if not is_secure(url):
+        raise errors.NotConnected(f"{endpoint} is not https, so no credentials are sent to it", lasting=True)
+    # A session of its own: a kept-alive connection that died meanwhile would make every failure ambiguous.
+    with (
+        deadline.exchange(transport.timeout) as bound,
+        requests.Session() as session,
+        _classified(endpoint, transport.timeout, bound),
+    ):
+        session.trust_env = transport.trust_env
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, deadline.Adapter())
+        request = requests.Request(method, url, data=body, headers=dict(headers), auth=_keep_headers)
+        prepared = session.prepare_request(request)
+        # Passed for each request, since REQUESTS_CA_BUNDLE would override the session's own setting.
+        settings = session.merge_environment_settings(
+            prepared.url, dict(transport.proxies), True, transport.verify, transport.cert
+        )
+        _current.url_is_secret = "?" in url
+        try:
+            response = session.send(prepared, timeout=transport.timeout, allow_redirects=False, **settings)
+        finally:
+            _current.url_is_secret = False
+        with response:
+            content = _read(response, endpoint)
+            if bound.is_over:
+                raise errors.LostResponse(f"{endpoint} did not finish its answer within {transport.timeout:g} s")
+            fields = {name.lower(): value for name, value in response.headers.items()}
+            return HttpResponse(endpoint, response.status_code, fields, content)
+
+
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    # Given as auth so that requests does not look into .netrc, which would add a second client authentication.
+    return request
+
+
+def _read(response: requests.Response, endpoint: str) -> bytes:
+    content = bytearray()
+    for piece in response.iter_content(16384):
+        content += piece
+        if len(content) > MAX_ANSWER_BYTES:
+            raise errors.MalformedResponse(
+                f"{endpoint} answered {response.status_code}: the body is longer than {MAX_ANSWER_BYTES} bytes",
+                status=response.status_code,
+            )
+    return bytes(content)
+
+
+@contextmanager
+def _classified(endpoint: str, timeout: float, bound: deadline.Bound) -> Iterator[None]:
+    """Turn what ``requests`` raises into an answer to the question that counts: may the server have seen it.
+
+    The messages are made here: those of ``requests`` quote the URL, and chained causes would show it, too.
+    """
+    try:
+        yield
+    except requests.exceptions.ConnectTimeout:
+        raise errors.NotConnected(f"{endpoint}: no connection within {timeout:g} s") from None
+    except requests.exceptions.ReadTimeout:
+        raise errors.LostResponse(f"{endpoint} did not answer within {timeout:g} s") from None
+    except requests.exceptions.SSLError as error:
+        raise _tls_failure(endpoint, error, bound) from None
+    except requests.exceptions.ProxyError:
+        raise errors.NotConnected(f"{endpoint}: the proxy made no connection") from None
+    except requests.exceptions.ConnectionError as error:
+        if _never_connected(error):
+            raise errors.NotConnected(f"{endpoint}: no connection ({_reason(error)})") from None
+        raise _broken(endpoint, timeout, bound) from None
+    except (
+        requests.exceptions.InvalidURL,
+        requests.exceptions.MissingSchema,
+        requests.exceptions.InvalidSchema,
+    ):
+        raise errors.NotConnected(f"{endpoint} is no valid URL", lasting=True) from None
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        # A ValueError comes of a redirect whose address is not UTF-8; requests reads it though it does not follow.
+        reason = f"the answer could not be read ({type(error).__name__})"
+        raise _broken(endpoint, timeout, bound, reason) from None
+    except OSError as error:
+        # requests checks the paths of CA bundle and client certificate before it connects.
+        raise errors.NotConnected(
+            f"{endpoint}: {error.strerror or 'a certificate file cannot be read'}", lasting=True
+        ) from None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    pending: list[object] = [error]
+    seen: set[int] = set()
+    while pending:
+        cause = pending.pop()
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            pending += [*cause.args, cause.__cause__, cause.__context__, getattr(cause, "reason", None)]
+
+
+def _never_connected(error: requests.exceptions.ConnectionError) -> bool:
+    unsent = urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError
+    return any(isinstance(cause, unsent) for cause in _causes(error))
+
+
+def _reason(error: requests.exceptions.ConnectionError) -> str:
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+    return "the name or address does not answer"
+
+
+def _broken(
+    endpoint: str,
+    timeout: float,
+    bound: deadline.Bound,
+    reason: str = "the connection broke before the answer was complete",
+) -> errors.LostResponse:
+    if bound.is_over:
+        return errors.LostResponse(f"{endpoint} did not finish its answer within {timeout:g} s")
+    return errors.LostResponse(f"{endpoint}: {reason}")
+
+
+#: What OpenSSL says of a certificate out of its time: not yet valid, and expired (``verify(1)``). Both pass.
+_OUT_OF_TIME = (9, 10)
+
+
+def _tls_failure(
+    endpoint: str, error: requests.exceptions.SSLError, bound: deadline.Bound
+) -> errors.OAuth2ProtocolError:
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            passes = cause.verify_code in _OUT_OF_TIME
+            hint = (
+                "a matter for whoever runs that server, unless the clock of this machine is wrong"
+                if passes
+                else "if the CA is your own, name its bundle in the connection's extra 'verify'"
+            )
+            text = f"{endpoint}: its certificate does not verify ({cause.verify_message}); {hint}"
+            return errors.NotConnected(text, lasting=not passes)
+    if bound.is_connected:
+        return errors.LostResponse(f"{endpoint}: the TLS connection broke before the answer was complete")
+    return errors.NotConnected(f"{endpoint}: the TLS handshake failed")

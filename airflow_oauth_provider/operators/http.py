@@ -1,0 +1,319 @@
+"""``OAuth2HttpOperator``: calls an API with an access token that stays fresh, on one session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.http.operators.http import HttpOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.sdk import Context
+    from requests import Response
+
+    from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+    from airflow_oauth_provider.http.output import OutputSpec
+    from airflow_oauth_provider.http.pagination import Page, PageRequest, Paginator
+    from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
+
+
+class OAuth2HttpOperator(HttpOperator):
+    """Calls an API, page after page if need be, on one session that stays authorized.
+
+    Takes all that ``HttpOperator`` takes, and returns what it returns. Requests that fail for a passing reason (no
+    connection, a broken one, 429, 502, 503, 504) are repeated, with growing pauses and as ``Retry-After`` says, where
+    that cannot do anything twice; give ``retry_args`` to decide that yourself.
+
+    :param oauth2_conn_id: connection of type ``oauth2``. (templated)
+    :param http_conn_id: the same, by the name that ``HttpOperator`` has for it.
+    :param pagination: how the next page is found, instead of ``pagination_function``; see
+        :mod:`airflow_oauth_provider.http.pagination`.
+    :param output: where to write the pages as they arrive, instead of returning them: whatever ``ObjectStoragePath``
+        takes, compressed if it ends in ``.gz``. The operator then returns ``path``, ``pages``, ``records`` and
+        ``bytes``; ``response_check`` and ``response_filter`` get one page at a time, and what the latter returns is
+        written as records. (templated)
+    :param output_conn_id: the storage's Airflow connection. (templated)
+    :param records_path: write the records at this path of each page (a JSONPath or dotted names), one JSON value a
+        line, rather than the pages as they came.
+    :param requests_per_second: send no more than this many.
+    :param max_attempts: how often one request is sent at the most; 1 turns repeating off.
+    :param max_retry_after: the longest pause that the API may ask for, in seconds.
+    :param retry_non_idempotent: also repeat a POST or PATCH that may have been taken before the failure.
+    """
+
+    conn_id_field = "oauth2_conn_id"
+    template_fields: Sequence[str] = (*HttpOperator.template_fields, "oauth2_conn_id", "output_path", "output_conn_id")
+    ui_color = "#b3e5fc"
+
+    def __init__(
+        self,
+        *,
+        oauth2_conn_id: str | None = None,
+        http_conn_id: str = "oauth2_default",
+        pagination: Paginator | None = None,
+        output: Any = None,
+        output_conn_id: str | None = None,
+        records_path: str | None = None,
+        requests_per_second: float | None = None,
+        max_attempts: int = 5,
+        max_retry_after: float = 300.0,
+        retry_non_idempotent: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(http_conn_id=oauth2_conn_id or http_conn_id, **kwargs)
+        self.oauth2_conn_id = oauth2_conn_id or http_conn_id
+        self.pagination = pagination
+        # BaseOperator.output is something else: a reference to what the task returns.
+        self.output_path = output
+        self.output_conn_id = output_conn_id
+        self.records_path = records_path
+        self.requests_per_second = requests_per_second
+        self.max_attempts = max_attempts
+        self.max_retry_after = max_retry_after
+        self.retry_non_idempotent = retry_non_idempotent
+        self._hook: OAuth2Hook | None = None
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        if self.pagination is not None and self.pagination_function is not None:
+            raise ValueError("give either pagination or pagination_function")
+        if self.records_path is not None and self.output_path is None:
+            raise ValueError("records_path says what to write to output: give output as well, or use response_filter")
+        if self.records_path is not None and self.response_filter is not None:
+            raise ValueError("give either records_path or response_filter: each says what to write to output")
+        if self.requests_per_second is not None and not self.requests_per_second > 0:
+            raise ValueError(f"requests_per_second is {self.requests_per_second}, but has to be more than 0")
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts is {self.max_attempts}, but has to be 1 at least")
+        if self.records_path is not None:
+            from airflow_oauth_provider.http.record_path import check_path
+
+            check_path("records_path", self.records_path)
+
+    # -- in the task ---------------------------------------------------------------------------------------------
+
+    @property
+    def hook(self) -> OAuth2Hook:
+        """The task's hook: one for all its requests."""
+        if self._hook is None:
+            from airflow_oauth_provider.hooks.task_hook import hook_of
+
+            self._hook = hook_of(
+                self,
+                # With retry_args the caller repeats requests: doing so here as well would multiply the attempts.
+                attempts=1 if self.retry_args else self.max_attempts,
+                auth_type=self.auth_type,
+                requests_per_second=self.requests_per_second,
+                spool=self._streams,
+            )
+        return self._hook
+
+    @property
+    def _streams(self) -> bool:
+        """Whether bodies go to the output as they are, so that none need be in memory."""
+        looks_inside = self.pagination_function or self.response_check or self.response_filter or self.records_path
+        reads_body = self.pagination is not None and self.pagination.reads_body
+        return self.output_path is not None and not looks_inside and not reads_body and not self.log_response
+
+    def execute_sync(self, context: Context) -> Any:
+        """Send the request, and those of the following pages."""
+        self.log.info("Calling HTTP method")
+        try:
+            if self.output_path is not None:
+                return self._write(context, self._pages())
+            responses = self._collect(self._pages())
+            return self.process_response(context, responses if self._is_paged else responses[0])
+        finally:
+            if self._hook is not None:
+                self._hook.close()
+            self._hook = None
+
+    @property
+    def _is_paged(self) -> bool:
+        return self.pagination is not None or self.pagination_function is not None
+
+    def _pages(self) -> Iterator[Page]:
+        """Yield the pages as they arrive."""
+        from airflow_oauth_provider.http.pagination import Page, Walk
+
+        request: PageRequest | None = self._first_request()
+        walk = None
+        if self.pagination is not None:
+            walk = Walk(self.pagination, self._first_request())
+            request = walk.first
+        number = 0
+        while request is not None:
+            number += 1
+            page = Page(self._send(request), number)
+            # Found out first: what the caller does with the page may use it up.
+            request = walk.following(page) if walk is not None else self._following(page)
+            yield page
+
+    def _collect(self, pages: Iterator[Page]) -> list[Response]:
+        from airflow_oauth_provider.http.progress import Progress
+
+        progress = Progress(self.log)
+        responses = []
+        for page in pages:
+            responses.append(page.response)
+            progress.page(page.size)
+        progress.done()
+        return responses
+
+    def _first_request(self) -> PageRequest:
+        from airflow_oauth_provider.http.pagination import PageRequest
+
+        return PageRequest(self.endpoint, self.data, self.headers, self.extra_options, self.request_kwargs)
+
+    def _following(self, page: Page) -> PageRequest | None:
+        """Return the request that ``pagination_function`` wants next."""
+        from airflow_oauth_provider.http.pagination import PageRequest
+
+        wanted = self.pagination_function(page.response) if self.pagination_function else None
+        if not wanted:
+            return None
+        merged = self._merge_next_page_parameters(wanted)
+        common = {name: merged.pop(name) for name in ("endpoint", "data", "headers", "extra_options")}
+        return PageRequest(**common, request_kwargs=merged)
+
+    def _send(self, request: PageRequest) -> Response:
+        options = {**request.extra_options, **({"stream": True} if self._streams else {})}
+        arguments = (request.endpoint, request.data, dict(request.headers), options)
+        response: Response
+        if self.retry_args:
+            response = self.hook.run_with_advanced_retry(self.retry_args, *arguments, **request.request_kwargs)
+        else:
+            response = self.hook.run(*arguments, **request.request_kwargs)
+        return response
+
+    def paginate_sync(self, response: Response) -> Response | list[Response]:
+        """Fetch the pages after ``response``; kept for subclasses of ``HttpOperator`` that call it."""
+        from airflow_oauth_provider.http.pagination import Page
+
+        if not self.pagination_function:
+            return response
+        responses = [response]
+        while (request := self._following(Page(responses[-1], len(responses)))) is not None:
+            responses.append(self._send(request))
+        return responses
+
+    # -- what becomes of the pages -------------------------------------------------------------------------------
+
+    def process_response(self, context: Context, response: Response | list[Response]) -> Any:
+        """Check and filter; see ``HttpOperator``."""
+        text = self._default_response_maker(response=response)
+        if self.log_response:
+            self.log.info(text())
+        self._check(context, response)
+        if self.response_filter:
+            return self._call(self.response_filter, context, response)
+        return text()
+
+    def _check(self, context: Context, response: Response | list[Response]) -> None:
+        if self.response_check and not self._call(self.response_check, context, response):
+            raise AirflowException("Response check returned False.")
+
+    @staticmethod
+    def _call(function: Callable[..., Any], context: Context, response: Response | list[Response]) -> Any:
+        from airflow.providers.common.compat.sdk import determine_kwargs
+
+        return function(response, **determine_kwargs(function, [response], context))
+
+    def _write(self, context: Context, pages: Iterator[Page]) -> dict[str, Any]:
+        from airflow_oauth_provider.http.page_writer import PageWriter
+        from airflow_oauth_provider.http.progress import Progress
+
+        progress = Progress(self.log)
+        writer = PageWriter(self._output_spec(context), self.records_path)
+        try:
+            writer.open()
+            for page in pages:
+                if self.log_response:
+                    self.log.info(page.response.text)
+                self._check(context, page.response)
+                records = None
+                if self.response_filter:
+                    found = self._call(self.response_filter, context, page.response)
+                    records = found if isinstance(found, list) else [found]
+                progress.page(page.size, writer.write(page, records))
+                page.close()
+            written = writer.commit()
+            progress.done()
+            return written
+        finally:
+            writer.discard()
+
+    def _output_spec(self, context: Mapping[str, Any]) -> OutputSpec:
+        from airflow_oauth_provider.http.output import OutputSpec, owner_of
+
+        return OutputSpec(str(self.output_path), self.output_conn_id, owner_of(context))
+
+    # -- in the triggerer ----------------------------------------------------------------------------------------
+
+    def execute(self, context: Context) -> Any:
+        """Do it here, or defer; see ``HttpOperator``."""
+        reason = self._why_not_deferred() if self.deferrable else None
+        if reason is not None:
+            self.log.warning("Not deferred, but run in the worker: %s", reason)
+            return self.execute_sync(context)
+        return super().execute(context)
+
+    def _why_not_deferred(self) -> str | None:
+        if self.auth_type is not None:
+            return "auth_type is code that may wait, which the triggerer cannot do"
+        if self.retry_args:
+            return "retry_args are objects that cannot be sent to the triggerer; max_attempts can"
+        if self.output_path is not None and (self.pagination_function or self.response_check or self.response_filter):
+            return "pages are written in the triggerer, which has no functions of the DAG: use pagination, records_path"
+        return None
+
+    def execute_async(self, context: Context) -> None:
+        """Defer."""
+        self.defer(trigger=self._trigger(self._first_request(), context), method_name="execute_complete")
+
+    def _trigger(self, request: PageRequest, context: Mapping[str, Any]) -> OAuth2HttpTrigger:
+        from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
+
+        return OAuth2HttpTrigger(
+            oauth2_conn_id=self.oauth2_conn_id,
+            method=self.method,
+            endpoint=request.endpoint,
+            headers=dict(request.headers),
+            data=request.data,
+            extra_options=dict(request.extra_options),
+            request_kwargs=dict(request.request_kwargs),
+            pagination=self.pagination.to_dict() if self.pagination is not None else None,
+            output=None if self.output_path is None else self._output_spec(context).to_dict(),
+            records_path=self.records_path,
+            requests_per_second=self.requests_per_second,
+            max_attempts=self.max_attempts,
+            max_retry_after=self.max_retry_after,
+            retry_non_idempotent=self.retry_non_idempotent,
+        )
+
+    def execute_complete(self, context: Context, event: dict[str, Any], paginated_responses: Any = None) -> Any:
+        """Go on with what the triggerer fetched.
+
+        :param event: of :class:`~airflow_oauth_provider.triggers.http.OAuth2HttpTrigger`.
+        :param paginated_responses: the pages before it.
+        """
+        from airflow_oauth_provider.http.pagination import Page
+        from airflow_oauth_provider.triggers.events import pack_pages, raise_error_of, unpack_pages
+
+        raise_error_of(event)
+        if "output" in event:
+            return event["output"]
+        responses = [*unpack_pages(paginated_responses or []), *unpack_pages(event["responses"])]
+        if self.pagination_function is None:
+            return self.process_response(context, responses if self._is_paged else responses[0])
+        following = self._following(Page(responses[-1], len(responses)))
+        if following is not None:
+            self.defer(
+                trigger=self._trigger(following, context),
+                method_name="execute_complete",
+                kwargs={"paginated_responses": pack_pages(responses)},
+            )
+        return self.process_response(context, responses)

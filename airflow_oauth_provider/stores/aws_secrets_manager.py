@@ -1,0 +1,192 @@
+"""Tokens in AWS Secrets Manager, with the deployment's own identity."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.compare_and_set import swap
+from airflow_oauth_provider.stores.json_document import TokenDocument, read_layout
+from airflow_oauth_provider.stores.json_layout import Layout
+from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.store import StoredRecord
+
+#: The label of the version that everybody reads.
+CURRENT = "AWSCURRENT"
+#: The label of a version that is about to become the current one. A version without a label may be deleted.
+PENDING = "AIRFLOW_OAUTH_PENDING"
+#: Seconds that one request may take; AWS's own limit is 60, longer than a lease.
+_TIMEOUT = 10
+
+_MISSING = frozenset({"ResourceNotFoundException"})
+_LASTING = frozenset({"InvalidRequestException", "ValidationException", "PublicPolicyException"})
+_ADVICE = {
+    "AccessDeniedException": "its identity needs secretsmanager:GetSecretValue, secretsmanager:PutSecretValue and "
+    "secretsmanager:UpdateSecretVersionStage on it, and the use of its KMS key",
+    "LimitExceededException": "it has too many versions of the last 24 hours. A refresh makes two, and AWS keeps about "
+    "100: for access tokens that live less than half an hour choose another store",
+    "DecryptionFailure": "its KMS key cannot be used",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """The secret as read: the version's id, and what is in it."""
+
+    version_id: str
+    document: dict[str, Any] = field(repr=False)
+
+
+class AwsSecretStore:
+    """Keeps the record in one member of a secret that is a JSON object, beside whatever people keep there.
+
+    A write is a compare-and-set of the label AWSCURRENT: ``PutSecretValue`` stores the new version under another
+    label, and ``UpdateSecretVersionStage`` moves AWSCURRENT to it *from the version that was read*, which AWS
+    refuses when the label is somewhere else by then. A reader sees the old version or the new one.
+
+    :param conn_id: the connection whose tokens these are.
+    :param name: name or ARN of the secret. It must exist: "there is none" is also what a wrong region looks like.
+    :param layout: where things stand in it.
+    :param region: the region; None for what the environment says.
+    """
+
+    name = "aws_secrets_manager"
+
+    def __init__(self, conn_id: str, name: str, layout: Layout, region: str | None = None) -> None:
+        self._conn_id = conn_id
+        self._id = name
+        self._region = region
+        self._document = TokenDocument(layout, f"the AWS secret {name!r}")
+        self._client: Any = None
+        self._known: _Secret | None = None
+
+    def read(self) -> StoredRecord:
+        """Return the newest record; see :meth:`TokenStore.read`."""
+        return self._document.read(self._fetch().document)
+
+    @property
+    def where(self) -> str:
+        """What the secret is called."""
+        return self._document.where
+
+    def secrets(self) -> dict[str, Any]:
+        """Return what stands beside the record: client id and secret, and a refresh token that a person entered."""
+        return self._document.secrets((self._known or self._fetch()).document)
+
+    def write(self, record: Record, *, if_version: str | None) -> str:
+        """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
+        return swap(
+            record,
+            if_version=if_version,
+            of=self._document,
+            known=self._known,
+            fetch=self._fetch,
+            replace=self._replace,
+        )
+
+    def _fetch(self) -> _Secret:
+        self._known = None
+        answer = self._call("read", lambda client: client.get_secret_value(SecretId=self._id, VersionStage=CURRENT))
+        try:
+            document = json.loads(answer["SecretString"])
+        except (KeyError, ValueError):
+            document = None
+        if not isinstance(document, dict):
+            raise StoreNotWritable(f"{self._document.where} is not a JSON object. Make it one, if only {{}}.")
+        self._known = _Secret(answer["VersionId"], document)
+        return self._known
+
+    def _replace(self, secret: _Secret, record: Record) -> bool:
+        """Make the record current in place of ``secret``; return False where another version is current by now."""
+        self._known = None
+        document = json.loads(json.dumps(secret.document))
+        self._document.update(document, record)
+        new_id = str(uuid.uuid4())
+        self._call(
+            "written",
+            lambda client: client.put_secret_value(
+                SecretId=self._id,
+                ClientRequestToken=new_id,
+                SecretString=json.dumps(document),
+                VersionStages=[PENDING],
+            ),
+        )
+        moved = self._call(
+            "written",
+            lambda client: client.update_secret_version_stage(
+                SecretId=self._id, VersionStage=CURRENT, MoveToVersionId=new_id, RemoveFromVersionId=secret.version_id
+            ),
+            elsewhere=True,
+        )
+        if moved is None:
+            return False
+        self._known = _Secret(new_id, document)
+        return True
+
+    def _call(self, what: str, operation: Callable[[Any], Any], *, elsewhere: bool = False) -> Any:
+        """Send one request.
+
+        :param elsewhere: return None where AWS says that the label is not where the request takes it from.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        where = self._document.where
+        try:
+            if self._client is None:
+                self._client = _new_client(self._region)
+            return operation(self._client)
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", "an unknown error"))
+            if elsewhere and code == "InvalidParameterException":
+                return None
+            # The message may quote what was sent.
+            said = f"{where} could not be {what}: {code}"
+            if code in _MISSING:
+                raise StoreNotWritable(
+                    f"{said}. Create it, if only with {{}}, or check name and region ('aws_name', 'aws_region')."
+                ) from None
+            if code in _LASTING:
+                raise StoreNotWritable(f"{said}.") from None
+            advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""
+            raise StoreUnavailable(f"{said}{advice}.") from None
+        except BotoCoreError as error:
+            kind = type(error).__name__
+            hint = " Set 'aws_region'." if kind == "NoRegionError" else ""
+            raise StoreUnavailable(f"AWS could not be asked for {where} ({kind}).{hint}") from None
+
+
+def _new_client(region: str | None) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(connect_timeout=5, read_timeout=_TIMEOUT, retries={"mode": "standard", "max_attempts": 3})
+    # A session of its own: the default one is shared by all threads, and not safe to make clients in.
+    return boto3.session.Session(region_name=region).client("secretsmanager", config=config)
+
+
+def open_store(conn_id: str, options: Mapping[str, Any]) -> AwsSecretStore:
+    """Return the store of a connection with ``store: aws_secrets_manager``.
+
+    :param conn_id: the connection.
+    :param options: the keys of its extra that concern stores.
+    :raises ConfigurationError: a key is missing or wrong, or the package for AWS is not installed.
+    """
+    name = options.get("aws_name")
+    if not name:
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: with store 'aws_secrets_manager', the key 'aws_name' of its extra has to be the "
+            "name or ARN of a secret."
+        )
+    layout = read_layout(conn_id, options.get("file_map"))
+    try:
+        import boto3  # noqa: F401
+    except ImportError:
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: the store 'aws_secrets_manager' needs the package boto3: install "
+            "airflow-oauth-provider[aws] where the tasks run."
+        ) from None
+    return AwsSecretStore(conn_id, name, layout, options.get("aws_region"))

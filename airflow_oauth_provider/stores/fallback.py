@@ -1,0 +1,161 @@
+"""Where new tokens go, encrypted, when their store stays away after the refresh token was spent."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.exceptions import OAuth2Error, StoreUnavailable
+from airflow_oauth_provider.tokens.store import FallbackStore
+
+log = logging.getLogger(__name__)
+
+
+class VariableFallback:
+    """Keeps ciphertext in Airflow variables, which every worker sees."""
+
+    def save(self, key: str, ciphertext: str) -> None:
+        """Keep ``ciphertext`` under ``key``; see :class:`FallbackStore`."""
+        compat.write_variable(
+            key, ciphertext, "OAuth 2.0 tokens that their store did not take. Removed when they are recovered."
+        )
+
+    def load(self, key: str) -> str | None:
+        """Return what is kept under ``key``; see :class:`FallbackStore`."""
+        return compat.read_variable(key)
+
+    def remove(self, key: str) -> None:
+        """Forget ``key``; see :class:`FallbackStore`."""
+        compat.delete_variable(key)
+
+
+class PathFallback:
+    """Keeps ciphertext in files: a local folder, or anything that Airflow's ``ObjectStoragePath`` can reach.
+
+    :param folder: a path, or a URL such as ``s3://conn_id@bucket/folder``. None takes
+        ``[oauth2] fallback_path``, by default the folder ``oauth2_fallback`` below ``AIRFLOW_HOME``. A local
+        folder is of use to other machines only where they share it.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._folder = folder
+
+    def save(self, key: str, ciphertext: str) -> None:
+        """Keep ``ciphertext`` under ``key``; see :class:`FallbackStore`."""
+        try:
+            path = self._path(key)
+            if isinstance(path, Path):
+                _replace_file(path, ciphertext)
+            else:
+                path.write_text(ciphertext)
+        except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
+            raise _failed("save to", error) from None
+
+    def load(self, key: str) -> str | None:
+        """Return what is kept under ``key``; see :class:`FallbackStore`."""
+        try:
+            return str(self._path(key).read_text())
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # noqa: BLE001 - as above
+            raise _failed("read", error) from None
+
+    def remove(self, key: str) -> None:
+        """Forget ``key``; see :class:`FallbackStore`."""
+        try:
+            self._path(key).unlink()
+        except FileNotFoundError:
+            return
+        except Exception as error:  # noqa: BLE001 - as above
+            raise _failed("remove from", error) from None
+
+    def _path(self, key: str) -> Any:
+        from airflow.providers.common.compat.sdk import ObjectStoragePath, conf
+
+        folder = self._folder or conf.get("oauth2", "fallback_path", fallback="")
+        if not folder:
+            home = os.environ.get("AIRFLOW_HOME", "~/airflow")
+            return Path(home).expanduser() / "oauth2_fallback" / key
+        if "://" in folder and not folder.startswith("file://"):
+            return ObjectStoragePath(folder) / key
+        return Path(folder.removeprefix("file://")).expanduser() / key
+
+
+def _failed(what: str, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"Could not {what} the fallback folder ({type(error).__name__}).")
+
+
+def _replace_file(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all, and survives a power cut."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+
+
+class FallbackChain:
+    """Several fallback stores as one: saves to the first that works, looks in all.
+
+    :param stores: the preferred one first.
+    """
+
+    def __init__(self, stores: Sequence[FallbackStore]) -> None:
+        self._stores = stores
+
+    def save(self, key: str, ciphertext: str) -> None:
+        """Keep ``ciphertext`` in the first store that takes it; see :class:`FallbackStore`."""
+        failures: list[str] = []
+        for store in self._stores:
+            try:
+                store.save(key, ciphertext)
+            except Exception as error:  # noqa: BLE001 - whatever ails one of them, the next one may work
+                failures.append(_said_by(store, error))
+            else:
+                return
+        raise StoreUnavailable("No fallback store took the tokens. " + " ".join(failures))
+
+    def load(self, key: str) -> str | None:
+        """Return what any of the stores has; see :class:`FallbackStore`."""
+        failures: list[str] = []
+        for store in self._stores:
+            try:
+                found = store.load(key)
+            except Exception as error:  # noqa: BLE001 - as above
+                failures.append(_said_by(store, error))
+            else:
+                if found is not None:
+                    return found
+        if failures:  # the one that did not answer may have it
+            raise StoreUnavailable("It cannot be told whether tokens are in a fallback store. " + " ".join(failures))
+        return None
+
+    def remove(self, key: str) -> None:
+        """Forget ``key`` in all stores; see :class:`FallbackStore`."""
+        failures: list[str] = []
+        for store in self._stores:
+            try:
+                store.remove(key)
+            except Exception as error:  # noqa: BLE001 - as above
+                failures.append(_said_by(store, error))
+        if failures:
+            raise StoreUnavailable(" ".join(failures))
+
+
+def _said_by(store: FallbackStore, error: Exception) -> str:
+    """Return who failed and how; messages that are not ours might quote what was to be kept."""
+    reason = str(error) if isinstance(error, OAuth2Error) else f"{type(error).__name__}."
+    return f"{type(store).__name__}: {reason}"

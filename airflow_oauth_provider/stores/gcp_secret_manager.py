@@ -1,0 +1,255 @@
+"""Tokens in Google Secret Manager, with the deployment's own identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.compare_and_set import swap
+from airflow_oauth_provider.stores.gcp_client import GcpSecret, Version
+from airflow_oauth_provider.stores.json_document import TokenDocument, read_layout
+from airflow_oauth_provider.stores.json_layout import Layout
+from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.store import StoredRecord
+
+log = logging.getLogger(__name__)
+
+#: The member of the document that says which version it replaces, and that we wrote it.
+STAMP = "written_by_airflow"
+#: How often a look is tried anew when others write between its parts.
+_ATTEMPTS = 10
+#: How many versions are looked at for what is left over.
+_TIDIED = 20
+
+_NAME = re.compile(r"projects/[^/\s]+(/locations/[a-z0-9-]+)?/secrets/[A-Za-z0-9_-]+")
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The secret as read.
+
+    :param newest: the number of its newest version.
+    :param number: the number of the newest one that counts.
+    :param document: what is in that.
+    """
+
+    newest: int
+    number: int
+    document: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What a version of ours says of those before it.
+
+    :param follows: the one that it replaces: the newest one that counted.
+    :param after: the newest one that its writer knew, and has looked at.
+    """
+
+    follows: int
+    after: int
+
+
+class GcpSecretStore:
+    """Keeps the record in one member of a secret that is a JSON object, beside whatever people keep there.
+
+    A write adds a version, and is a compare-and-set by the version's number, which Google gives in order and once:
+    every version that we add names the one that it replaces, and of those that name the same one only the first
+    counts. Its writer and every reader see that from the numbers alone. What a person adds always counts.
+
+    Versions are read by number, since that is the one thing that Google promises to be up to date: ``latest``, aliases
+    and the secret itself, whose etag would be the other way to compare and set, may lag for minutes. (Moving an alias
+    under that etag would also need the right to change the secret, and overlook what people add.)
+
+    :param conn_id: the connection whose tokens these are.
+    :param name: ``projects/…/secrets/…``. It must exist, with a version: we may not even have the right to create it.
+    :param layout: where things stand in it.
+    :param endpoint: host of the service; None for the secret's own.
+    """
+
+    name = "gcp_secret_manager"
+
+    def __init__(self, conn_id: str, name: str, layout: Layout, endpoint: str | None = None) -> None:
+        self._conn_id = conn_id
+        self._document = TokenDocument(layout, f"the Google secret {name!r} of connection {conn_id!r}")
+        self._secret = GcpSecret(name, endpoint, self._document.where)
+        self._known: _Head | None = None
+
+    def read(self) -> StoredRecord:
+        """Return the newest record; see :meth:`TokenStore.read`."""
+        return self._document.read(self._fetch().document)
+
+    @property
+    def where(self) -> str:
+        """What the secret is called."""
+        return self._document.where
+
+    def secrets(self) -> dict[str, Any]:
+        """Return what stands beside the record: client id and secret, and a refresh token that a person entered."""
+        return self._document.secrets((self._known or self._fetch()).document)
+
+    def write(self, record: Record, *, if_version: str | None) -> str:
+        """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
+        version = swap(
+            record,
+            if_version=if_version,
+            of=self._document,
+            known=self._known,
+            fetch=self._fetch,
+            replace=self._add,
+        )
+        if record.lease is None:
+            self._tidy()
+        return version
+
+    def _fetch(self) -> _Head:
+        self._known = None
+        for _ in range(_ATTEMPTS):
+            newest = self._secret.newest()
+            while (following := self._secret.version(newest.number + 1)) is not None:
+                newest = following
+            if newest.data is None:
+                raise StoreUnavailable(
+                    f"Version {newest.number} of {self._document.where}, its newest, is disabled or destroyed, or its "
+                    "KMS key is. Enable it, or add a version."
+                )
+            self._known = self._that_counts(newest)
+            if self._known is not None:
+                return self._known
+        raise StoreUnavailable(f"{self._document.where} has no version that can be read and counts. Add one.")
+
+    def _that_counts(self, newest: Version) -> _Head | None:
+        """Return the newest version that counts; None where others have gone on meanwhile."""
+        settled = counts = 0
+        heads: dict[int, _Head] = {}  # what comes first after a version; one by hand comes after itself
+        gone = False
+        number, version = newest.number, newest
+        while True:
+            if version.data is None:
+                gone = True
+            else:
+                document = self._document_of(version)
+                head, stamp = _Head(newest.number, number, document), _stamp_of(document)
+                if stamp is None:
+                    heads.setdefault(number, head)
+                    stamp = _Stamp(number, number)
+                else:
+                    heads[stamp.follows] = head
+                settled, counts = max(settled, stamp.after), max(counts, stamp.follows)
+            number -= 1
+            if number <= settled:
+                break
+            version = self._version(number)
+        # We destroy what comes before a version that counts. If that one is among these, what is gone did not count.
+        if gone and self._secret.version(newest.number + 1) is not None:
+            return None
+        return heads[counts]
+
+    def _version(self, number: int) -> Version:
+        version = self._secret.version(number)
+        if version is None:
+            # Whatever it is that has got that number, it may yet turn up, and count.
+            raise StoreUnavailable(f"{self._document.where} has no version {number}, but later ones.")
+        return version
+
+    def _document_of(self, version: Version) -> dict[str, Any]:
+        document = _document_in(version)
+        if document is None:
+            raise StoreNotWritable(
+                f"Version {version.number} of {self._document.where} is not a JSON object. Add one that is, if only "
+                "{}."
+            )
+        return document
+
+    def _add(self, head: _Head, record: Record) -> bool:
+        """Add a version with ``record`` in it; return False where others were added meanwhile, and it may not count."""
+        self._known = None
+        document = json.loads(json.dumps(head.document))
+        self._document.update(document, record)
+        stamp = _Stamp(head.number, head.newest)
+        document[STAMP] = {"follows": stamp.follows, "after": stamp.after, "digest": _digest(document, stamp)}
+        number = self._secret.add(json.dumps(document).encode())
+        if number != head.newest + 1:
+            return False
+        self._known = _Head(number, number, document)
+        return True
+
+    def _tidy(self) -> None:
+        """Destroy what we have written before: each version costs money while it can be read.
+
+        The record is safe already. What people have added stays: only its stamp makes a version ours.
+        """
+        assert self._known is not None  # noqa: S101 - called after a write
+        try:
+            for number in self._secret.readable(_TIDIED):
+                version = self._secret.version(number) if number < self._known.number else None
+                document = _document_in(version) if version is not None else None
+                if document is not None and _stamp_of(document) is not None:
+                    self._secret.destroy(number)
+        except StoreUnavailable as failure:
+            log.warning("Connection %r: the record is written, but older versions stay: %s", self._conn_id, failure)
+
+
+def _document_in(version: Version) -> dict[str, Any] | None:
+    try:
+        document = json.loads(version.data or b"")
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _digest(document: dict[str, Any], stamp: _Stamp) -> str:
+    kept = {name: value for name, value in document.items() if name != STAMP}
+    text = json.dumps([stamp.follows, stamp.after, kept], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp_of(document: dict[str, Any]) -> _Stamp | None:
+    """Return the stamp of a version that we wrote; None where somebody else wrote it, from a copy perhaps."""
+    text = document.get(STAMP)
+    if not isinstance(text, dict):
+        return None
+    follows, after = text.get("follows"), text.get("after")
+    if not isinstance(follows, int) or not isinstance(after, int):
+        return None
+    stamp = _Stamp(follows, after)
+    return stamp if text.get("digest") == _digest(document, stamp) else None
+
+
+def open_store(conn_id: str, options: Mapping[str, Any]) -> GcpSecretStore:
+    """Return the store of a connection with ``store: gcp_secret_manager``.
+
+    :param conn_id: the connection.
+    :param options: the keys of its extra that concern stores.
+    :raises ConfigurationError: a key is missing or wrong, or the package for Google is not installed.
+    """
+    name = options.get("gcp_name") or ""
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: with store 'gcp_secret_manager', the key 'gcp_name' of its extra has to be the "
+            "whole name of a secret, such as projects/my-project/secrets/xero or "
+            f"projects/my-project/locations/europe-west3/secrets/xero{f', not {name!r}' if name else ''}."
+        )
+    endpoint = options.get("gcp_endpoint")
+    if endpoint and not _HOST.fullmatch(endpoint):
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: the key 'gcp_endpoint' of its extra has to be a host, such as "
+            f"secretmanager-my-endpoint.p.googleapis.com, not {endpoint!r}."
+        )
+    layout = read_layout(conn_id, options.get("file_map"))
+    try:
+        import google.cloud.secretmanager_v1  # noqa: F401
+        import google_crc32c  # noqa: F401
+    except ImportError:
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: the store 'gcp_secret_manager' needs more packages: install "
+            "airflow-oauth-provider[google] where the tasks run."
+        ) from None
+    return GcpSecretStore(conn_id, name, layout, endpoint)

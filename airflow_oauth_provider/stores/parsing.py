@@ -1,0 +1,49 @@
+"""From the text that a store holds to a record, with its tokens masked before anybody can log them."""
+
+from __future__ import annotations
+
+from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat.database import version_of
+from airflow_oauth_provider.exceptions import StoreNotWritable
+from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.store import StoredRecord
+
+
+def parse_record(text: str, where: str) -> Record:
+    """Return the record that ``text`` holds.
+
+    :param text: what the store holds.
+    :param where: the place, for the error.
+    :raises StoreNotWritable: it is no record. Nobody but a person can tell what else to do with it.
+    """
+    try:
+        record = Record.from_json(text)
+    except ValueError as error:
+        raise not_a_record(where, error) from None
+    mask_record(record)
+    return record
+
+
+def not_a_record(where: str, error: ValueError) -> StoreNotWritable:
+    """Return the error for a place whose text is no record.
+
+    :param where: the place.
+    :param error: what is wrong with the text, without quoting it.
+    """
+    return StoreNotWritable(
+        f"{where} does not hold a token record of this version ({error}). If nothing else uses it, "
+        "remove it and enter a new refresh token in the connection."
+    )
+
+
+def mask_record(record: Record) -> None:
+    """Hide the tokens of ``record`` in logs."""
+    compat.mask_secret(record.access_token)
+    compat.mask_secret(record.refresh_token)
+
+
+def stored(text: str | None, where: str) -> StoredRecord:
+    """Return the record in ``text`` and its version; both None where there is no text."""
+    if text is None:
+        return StoredRecord(record=None, version=None)
+    return StoredRecord(record=parse_record(text, where), version=version_of(text))

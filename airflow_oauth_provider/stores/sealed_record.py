@@ -1,0 +1,179 @@
+"""The record as the store ``variable`` keeps it: sealed, since Airflow logs what tasks write into variables.
+
+The text is a JSON object. In clear it has what is no secret and what a worker needs that cannot open it::
+
+    {"format": "sealed-1",
+     "generation": 7, "entered_fingerprint": "…", "superseded": […], "used_up": […], "lease": {…}, "dead": {…},
+     "keys": {"client_secret": "…", "refresh_token": "…"},
+     "record": "…"}
+
+``record`` is the whole record, encrypted with a random key, and ``keys`` has that key wrapped for each secret that the
+connection has. So a person may change any one of them, and the others still open it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.parsing import not_a_record, parse_record
+from airflow_oauth_provider.tokens import sealing
+from airflow_oauth_provider.tokens.record import RECORD_FORMAT, Record, fingerprint
+
+log = logging.getLogger(__name__)
+
+FORMAT = "sealed-1"
+#: The members of a record that stand in clear as well.
+_CLEAR = ("generation", "entered_fingerprint", "superseded", "used_up", "lease", "dead")
+_PURPOSE = "airflow-oauth-provider: the token record of the connection "
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionKeys:
+    """What a worker's copy of a connection has to seal its record with, and to open it.
+
+    :param secrets: the secrets that keys are made of, by name; see :data:`sealing.Secrets`.
+    :param rotates: whether a refresh spends a refresh token that must not be lost.
+    :param opening: secrets that open as well, but do not seal: other readers may not have them.
+    """
+
+    secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    rotates: bool = True
+    opening: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @property
+    def entered(self) -> str | None:
+        """The fingerprint of the refresh token that a person entered; None where there is none."""
+        return fingerprint(dict(self.secrets).get("refresh_token"))
+
+    def with_more(self, name: str, secrets: list[str]) -> ConnectionKeys:
+        """Return a copy that has further secrets under ``name``."""
+        return replace(self, secrets=(*self.secrets, *((name, secret) for secret in secrets)))
+
+
+@dataclass(frozen=True, slots=True)
+class UnsealedRecord:
+    """A text and what came out of it.
+
+    :param text: as the store holds it.
+    :param record: the record; without tokens where it could not be opened and is superseded.
+    :param whole: whether it was opened.
+    """
+
+    text: str = field(repr=False)
+    record: Record
+    whole: bool = True
+
+
+def seal(record: Record, keys: ConnectionKeys, conn_id: str) -> str:
+    """Return the text that keeps ``record``: in clear where the connection has no secret to make a key of.
+
+    :param record: what to keep.
+    :param keys: the connection's secrets.
+    :param conn_id: the connection; what is sealed for one opens for no other.
+    """
+    text = record.to_json()
+    if not keys.secrets:
+        return text
+    ciphertext, wrapped = sealing.lock(text, keys.secrets, _purpose(conn_id))
+    clear = {name: value for name, value in json.loads(text).items() if name in _CLEAR}
+    return json.dumps({"format": FORMAT, **clear, "keys": wrapped, "record": ciphertext}, separators=(",", ":"))
+
+
+def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> UnsealedRecord:
+    """Return what ``text`` keeps; records in clear are understood as well.
+
+    A record that the connection's secrets do not open is superseded where it says itself that another refresh token
+    has been entered since, or where no refresh token is at stake: then what it has in clear goes on without its tokens.
+
+    :param text: what the store holds.
+    :param keys: the connection's secrets.
+    :param conn_id: the connection.
+    :param where: the place, for errors.
+    :raises StoreNotWritable: it is no record, or nobody has the secrets any more that open it. It is left as it is.
+    :raises StoreUnavailable: it was sealed by workers that know newer secrets than this one.
+    """
+    members = _envelope(text)
+    if members is None:
+        return UnsealedRecord(text, parse_record(text, where))
+    try:
+        outline = Record.from_json(json.dumps({**_clear(members), "format": RECORD_FORMAT}))
+        wrapped, ciphertext = _sealed(members)
+        opened = sealing.unlock(ciphertext, wrapped, (*keys.secrets, *keys.opening), _purpose(conn_id))
+    except ValueError as error:
+        raise not_a_record(where, error) from None
+    if opened is not None:
+        return UnsealedRecord(text, parse_record(opened, where))
+    _check_superseded(outline, wrapped, keys, conn_id, where)
+    log.warning(
+        "Connection %r: its stored tokens were sealed with secrets that it does not have any more (%s). Going on with "
+        "what the connection says now.",
+        conn_id,
+        ", ".join(wrapped),
+    )
+    return UnsealedRecord(text, outline, whole=False)
+
+
+def sealed_with(text: str) -> tuple[str, ...]:
+    """Return the names of the secrets that open ``text``, each by itself; none where it is in clear."""
+    wrapped = (_envelope(text) or {}).get("keys")
+    return tuple(wrapped) if isinstance(wrapped, dict) else ()
+
+
+def still_fits(opened: UnsealedRecord, keys: ConnectionKeys, conn_id: str) -> bool:
+    """Tell whether ``opened.text`` may stay as it is when its record is written again.
+
+    It may not where the connection's secrets are others by now: each write seals with those of its time. What could
+    not be opened is not to be replaced by the little that is known of it.
+    """
+    if not opened.whole:
+        return True
+    members = _envelope(opened.text)
+    if members is None or not keys.secrets:
+        # What others have sealed stays sealed as long as it stays as it is.
+        return not keys.secrets
+    return sealing.is_locked_for(_sealed(members)[0], keys.secrets, _purpose(conn_id))
+
+
+def _check_superseded(outline: Record, wrapped: dict[str, str], keys: ConnectionKeys, conn_id: str, where: str) -> None:
+    if not keys.rotates:
+        return  # anyone can ask for such a token again
+    if keys.entered is None or keys.entered == outline.entered_fingerprint:
+        raise StoreNotWritable(
+            f"{where} is sealed with secrets that the connection {conn_id!r} does not have any more "
+            f"({', '.join(wrapped)}; 'fernet_key' is Airflow's, which has to be the same wherever tasks run). Give it "
+            "back one of them, or sign in again: enter a new refresh token. To sign in by the command line, remove the "
+            "variable first."
+        )
+    if outline.has_replaced(keys.entered):
+        raise StoreUnavailable(
+            f"{where} is sealed with newer secrets than this worker's copy of the connection {conn_id!r} has, whose "
+            "refresh token has been replaced since. If you went back to that token on purpose, remove the variable."
+        )
+
+
+def _purpose(conn_id: str) -> bytes:
+    return (_PURPOSE + conn_id).encode()
+
+
+def _envelope(text: str) -> dict[str, Any] | None:
+    try:
+        members = json.loads(text)
+    except ValueError:
+        return None
+    return members if isinstance(members, dict) and members.get("format") == FORMAT else None
+
+
+def _clear(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name in _CLEAR}
+
+
+def _sealed(members: dict[str, Any]) -> tuple[dict[str, str], str]:
+    wrapped, ciphertext = members.get("keys"), members.get("record")
+    texts = [ciphertext, *(wrapped.values() if isinstance(wrapped, dict) else [None])]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("its envelope is damaged")
+    return cast("dict[str, str]", wrapped), cast("str", ciphertext)

@@ -1,0 +1,26 @@
+"""Waiting with growing, jittered pauses."""
+
+from __future__ import annotations
+
+import random
+
+from airflow_oauth_provider.tokens.clock import Clock
+
+
+class Backoff:
+    """Waits a little longer each time, and never in step with anyone else.
+
+    :param clock: waits.
+    :param first: seconds of the first pause, on average.
+    :param longest: seconds of the longest one, on average.
+    """
+
+    def __init__(self, clock: Clock, *, first: float, longest: float = 1.0) -> None:
+        self._clock = clock
+        self._next = first
+        self._longest = longest
+
+    def wait(self) -> None:
+        """Wait for the next pause."""
+        self._clock.sleep(self._next * (0.5 + random.random()))  # noqa: S311 - jitter, not cryptography
+        self._next = min(self._longest, self._next * 1.6)

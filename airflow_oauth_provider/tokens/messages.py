@@ -1,0 +1,206 @@
+"""The sentences that people read when something is wrong: what happened, and what to do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow_oauth_provider import exceptions
+from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.tokens.configuration import GrantConfiguration
+from airflow_oauth_provider.tokens.record import DeadGrant, Lease
+
+
+def _at(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def never_refreshed(conn_id: str, has_token: bool) -> str:
+    """For ``refresh_when: never`` where a refresh is asked for."""
+    if has_token:
+        return (
+            f"Connection {conn_id!r}: refresh_when is 'never', so its access token is not refreshed. Enter another "
+            "one, or set refresh_when to 'expired'. RefreshTokenOperator has no place in such a DAG."
+        )
+    return (
+        f"Connection {conn_id!r}: refresh_when is 'never', and there is no usable access token. "
+        "Enter an access token, or set refresh_when to 'expired'."
+    )
+
+
+def no_refresh_token(conn_id: str, hint: str = "") -> str:
+    """For a connection that has nothing to refresh with.
+
+    :param hint: of the :class:`~airflow_oauth_provider.tokens.configuration.Account`.
+    """
+    return (
+        f"Connection {conn_id!r}: grant_type is 'refresh_token', but there is no refresh token, neither in the "
+        "connection's 'refresh_token' nor in its store. Enter one, or set grant_type to 'client_credentials'."
+        f"{hint}"
+    )
+
+
+def dead_grant(conn_id: str, dead: DeadGrant, description: str = "") -> str:
+    """For a refresh token that the server has refused for good."""
+    said = f"{dead.error}: {description}" if description else dead.error
+    hint = f" {dead.hint}" if dead.hint else ""
+    return (
+        f"Connection {conn_id!r}: the authorization server refused the refresh token ({said}) at {_at(dead.at)}."
+        f"{hint} A person has to sign in again: enter the new refresh token in the connection's field 'refresh_token'. "
+        "Until then no task calls the server again."
+    )
+
+
+def holder_gone(lease: Lease) -> str:
+    """For a lease whose holder never came back."""
+    return (
+        f"The worker that began to refresh at {_at(lease.taken_at)} ended before it had written the result. If the "
+        "server had rotated the refresh token by then, and grants no grace period, the new one is lost."
+    )
+
+
+def answer_lost(at: float) -> str:
+    """For a token request that the server may have carried out."""
+    return (
+        f"The answer to the token request of {_at(at)} was lost. If the server had rotated the refresh token by "
+        "then, and grants no grace period, the new one is lost."
+    )
+
+
+def answer_useless(at: float) -> str:
+    """For a complete answer without the token."""
+    return (
+        f"The server answered the token request of {_at(at)} with something else than a token. If it had rotated the "
+        "refresh token by then, the new one is lost."
+    )
+
+
+def bound_refresh_token() -> str:
+    """For a refused refresh token that works only with the key under which it was issued (RFC 9449 section 5)."""
+    return (
+        "It works only with the key under which it was issued: if 'dpop_private_key' has changed since, put the former "
+        "key back and run 'python -m airflow_oauth_provider revive'."
+    )
+
+
+def refresh_token_ends(conn_id: str, at: float, left: float) -> str:
+    """For a refresh token that dies soon, and that no refresh puts off."""
+    return (
+        f"Connection {conn_id!r}: the refresh token ends at {_at(at)}, in {max(0.0, left) / 86400:.1f} days, and this "
+        "refresh has not put it off. A person has to sign in again by then and enter the new refresh token in the "
+        "connection's field 'refresh_token'."
+    )
+
+
+def password_grant(conn_id: str) -> str:
+    """For the grant that OAuth 2.1 does away with."""
+    return (
+        f"Connection {conn_id!r}: grant_type 'password' hands a person's password to this program, defeats two-factor "
+        "sign-in and is gone from OAuth 2.1 (RFC 9700 section 2.4). Ask the vendor for client_credentials or "
+        "jwt_bearer."
+    )
+
+
+def lease_held_too_long(conn_id: str) -> str:
+    """For a caller that waited in vain."""
+    return f"Connection {conn_id!r}: other workers kept refreshing for too long without a result. Try again."
+
+
+def another_worker_refreshes(conn_id: str) -> str:
+    """For a caller whose token still works while another worker refreshes."""
+    return f"Connection {conn_id!r}: another worker is refreshing the token."
+
+
+def served_until_refresh_is_allowed(conn_id: str, wait: float) -> str:
+    """For a refresh that the vendor does not want yet."""
+    return f"Connection {conn_id!r}: the next refresh is allowed in {wait:.0f} s; the token in hand still works."
+
+
+def too_early(conn_id: str, wait: float) -> str:
+    """For a refresh that the vendor wants later than a task should wait for it."""
+    return (
+        f"Connection {conn_id!r}: the next refresh is allowed in {wait:.0f} s (min_refresh_interval of the connection, "
+        "or Retry-After of the server)."
+    )
+
+
+_OTHER_METHOD = {"client_secret_basic": "client_secret_post", "client_secret_post": "client_secret_basic"}
+
+
+def configuration_error(account: GrantConfiguration, refusal: errors.ErrorResponse) -> exceptions.OAuth2Error:
+    """Return the error for a refusal that a change of the configuration mends, with a hint for its code."""
+    kinds: dict[type[errors.ErrorResponse], type[exceptions.ConfigurationError]] = {
+        errors.InvalidClient: exceptions.InvalidClient,
+        errors.UnauthorizedClient: exceptions.UnauthorizedClient,
+        errors.UnsupportedGrantType: exceptions.UnsupportedGrantType,
+        errors.InvalidScope: exceptions.InvalidScope,
+    }
+    kind = kinds.get(type(refusal), exceptions.ConfigurationError)
+    about_proof = refusal.code in ("use_dpop_nonce", "invalid_dpop_proof")
+    hint = _proof_hint(account) if about_proof else _hint(account, refusal)
+    return kind(f"Connection {account.conn_id!r}: {refusal}. {hint}")
+
+
+def _hint(account: GrantConfiguration, refusal: errors.ErrorResponse) -> str:
+    method = account.client.auth_method
+    if isinstance(refusal, errors.InvalidClient):
+        other = _OTHER_METHOD.get(method)
+        if method == "private_key_jwt":
+            return (
+                "The client authenticated with 'private_key_jwt'. Check that the server has the public key of "
+                "private_key (and key_id), that assertion_audience is what it expects, and the clock of this machine."
+            )
+        if method in ("tls_client_auth", "self_signed_tls_client_auth"):
+            return f"The client authenticated with {method!r}. Check that 'cert' is the certificate registered for it."
+        if method == "none":
+            return (
+                "The client sent only its id (auth_method 'none'). If it was registered with a secret, enter that as "
+                "the connection's password, and set auth_method to 'client_secret_basic'."
+            )
+        try_other = f", then try auth_method {other!r}" if other else ""
+        return f"The client authenticated with {method!r}. Check the client id and secret{try_other}."
+    if isinstance(refusal, errors.UnauthorizedClient):
+        return f"Allow the grant {account.grant_type!r} for this client at the authorization server."
+    if isinstance(refusal, errors.UnsupportedGrantType):
+        return f"The server does not offer the grant {account.grant_type!r}: check grant_type and oauth_url."
+    if isinstance(refusal, errors.InvalidScope):
+        return (
+            f"The connection asks for the scope {account.options.scope!r}: leave 'scope' empty to keep what was "
+            "granted, or ask for a part of it."
+        )
+    if isinstance(refusal, errors.InvalidGrant):
+        return {
+            "jwt_bearer": "The assertion was refused: check assertion_issuer, assertion_subject, assertion_audience, "
+            "the key, whether that subject has consented, and the clock of this machine.",
+            "token_exchange": "The token to exchange was refused: enter a valid one in the field 'subject_token'.",
+            "password": "Name or password was refused: check username and user_password.",
+        }.get(account.grant_type, "Check the connection against the vendor's documentation.")
+    if isinstance(refusal, errors.InvalidTarget):
+        return _target_hint(account)
+    return "Check the connection against the vendor's documentation."
+
+
+def _target_hint(account: GrantConfiguration) -> str:
+    resources, audience = account.options.resources, account.options.audience
+    asked = [f"the resource {' '.join(resources)!r}"] if resources else []
+    asked += [f"the audience {audience!r}"] if audience else []
+    if not asked:
+        return "The connection names no API: enter the one that the token is for under 'resource' or 'audience'."
+    several = " Many servers give a token for one resource at a time." if len(resources) > 1 else ""
+    # oidc-provider rotates before it looks at the resource.
+    spent = " Some servers have spent the refresh token by then: sign in again if the next refresh is refused, too."
+    return (
+        f"The connection asks for {' and '.join(asked)}: enter it as the API's documentation does, to the letter; a "
+        f"person has to have granted it at sign-in.{several}{spent if account.rotates else ''}"
+    )
+
+
+def _proof_hint(account: GrantConfiguration) -> str:
+    if account.client.dpop_key is None:
+        return (
+            "The server binds tokens to a key (DPoP, RFC 9449): enter a private key under 'dpop_private_key', and sign "
+            "in with it."
+        )
+    return (
+        "The server refused the proof of 'dpop_private_key'. Check the clock of this machine, that 'oauth_url' is the "
+        "address by which the server knows its token endpoint, and that it takes keys of this kind (doctor tells)."
+    )

@@ -1,0 +1,354 @@
+"""The one place that spends a refresh token.
+
+A refresh is: write a lease under the version of the record that was read; spend; write what came back under the
+version of the lease. The lease is the lock, and it proves that the store can be written before anything is spent. What
+can happen in between, and what then holds, is told on the page "What is guaranteed" of the documentation.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from airflow_oauth_provider.exceptions import (
+    ConfigurationError,
+    MalformedResponse,
+    OAuth2Error,
+    ReauthorizationRequired,
+    StaleVersion,
+    StoreUnavailable,
+    TokenRequestError,
+)
+from airflow_oauth_provider.oauth2 import errors, grants
+from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.tokens import callbacks, messages, precedence, refresh_token_expiry
+from airflow_oauth_provider.tokens.clock import Clock
+from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
+from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.tokens.persistence import HeldLease, Persistence, Superseded
+from airflow_oauth_provider.tokens.record import DeadGrant, Lease, Record
+from airflow_oauth_provider.tokens.result import TokenResult
+
+log = logging.getLogger(__name__)
+
+RequestToken = Callable[[Client, Sequence[tuple[str, str]]], TokenResponse]
+
+#: How many times a token request is sent at the most within one lease.
+MAX_ATTEMPTS = 4
+#: The longest ``Retry-After`` that other workers are told of, in seconds.
+LONGEST_NOT_BEFORE = 120.0
+
+
+class RestartRefresh(Exception):
+    """Nothing came of this refresh, because somebody else has written, or may have: read again."""
+
+
+class Refresher:
+    """Carries out one refresh after the other, each under a lease of its own.
+
+    :param source: reads the connection anew before a grant is declared dead.
+    :param request: sends one token request.
+    :param keeping: brings new tokens into the store.
+    :param watch: is told which leases are this process's own.
+    :param clock: wall clock, elapsed time and sleep.
+    :param mask: told of every secret of a record before anything can log it.
+    :param budget: how the time of a lease is divided; None derives it from the connection's timeout.
+    """
+
+    def __init__(
+        self,
+        source: ConfigurationSource,
+        request: RequestToken,
+        keeping: Persistence,
+        watch: LeaseWatch,
+        clock: Clock,
+        mask: Callable[[Record], None],
+        budget: LeaseBudget | None,
+    ) -> None:
+        self._source = source
+        self._request = request
+        self._keeping = keeping
+        self._watch = watch
+        self._clock = clock
+        self._mask = mask
+        self._budget = budget
+
+    def budget_for(self, account: GrantConfiguration) -> LeaseBudget:
+        """Return how the time of a lease for ``account`` is divided."""
+        return self._budget or LeaseBudget.for_timeout(account.client.transport.timeout)
+
+    def refresh(self, snapshot: Snapshot, record: Record) -> TokenResult:
+        """Refresh once. Bounded by the length of a lease, and not to be interrupted.
+
+        :param snapshot: the connection as just read.
+        :param record: what :func:`airflow_oauth_provider.tokens.precedence.current` makes of its record; nobody else
+            holds it.
+        :raises RestartRefresh: when somebody else was faster.
+        :raises OAuth2Error: see :meth:`airflow_oauth_provider.tokens.manager.TokenManager.obtain`.
+        """
+        held = self._take_lease(snapshot, record)
+        try:
+            return self._refresh_under(held)
+        finally:
+            self._watch.end(held.owner)
+
+    def _refresh_under(self, held: HeldLease) -> TokenResult:
+        account = held.snapshot.account
+        try:
+            answer, sent_at = self._spend(held)
+        except errors.InvalidGrant as refusal:
+            raise self._refused(held, refusal) from None
+        except errors.ErrorResponse as refusal:
+            self._release(held)
+            raise messages.configuration_error(account, refusal) from None
+        except errors.OAuth2ProtocolError as failure:
+            raise self._failed(held, failure) from None
+        new = _grown(account, held.record, answer, sent_at)
+        try:
+            self._mask(new)
+        finally:
+            store = self._save(held, new)
+        rotated = new.refresh_token != held.record.refresh_token
+        log.info(
+            "Connection %r: refreshed the access token (generation %d, refresh token %s, kept in: %s)",
+            account.conn_id,
+            new.generation,
+            "rotated" if rotated else "unchanged",
+            store,
+        )
+        left = refresh_token_expiry.warns(account.policy, held.record, new, self._clock.now())
+        if left is not None:
+            log.warning("%s", messages.refresh_token_ends(account.conn_id, new.refresh_expires_at or 0.0, left))
+        return TokenResult(new, store, refreshed=True, rotated=rotated)
+
+    def _take_lease(self, snapshot: Snapshot, record: Record) -> HeldLease:
+        account, budget = snapshot.account, self.budget_for(snapshot.account)
+        interrupted = record.interrupted
+        if record.lease is not None:
+            interrupted = messages.holder_gone(record.lease)
+            log.warning("Connection %r: %s Going on with the refresh token at hand.", account.conn_id, interrupted)
+        lease = Lease(uuid.uuid4().hex, budget.total, self._clock.now())
+        leased = replace(record, lease=lease, interrupted=interrupted)
+        began = self._clock.elapsed()
+        self._watch.hold(lease.owner)
+        try:
+            version = _write_lease(snapshot, leased)
+        except StaleVersion:
+            # A store that cannot compare and set leaves a doubtful lease where it is, to keep others away.
+            self._watch.disown(lease.owner)
+            raise RestartRefresh from None
+        except BaseException:
+            self._watch.end(lease.owner)
+            raise
+        return HeldLease(snapshot, leased, version, began, budget, interrupted)
+
+    def _spend(self, held: HeldLease) -> tuple[TokenResponse, float]:
+        """Send the token request, again where that is safe; return the answer and when it was asked for."""
+        account = held.snapshot.account
+        attempts = _Attempts(account.policy.resend_lost_response)
+        while True:
+            self._check_lease(held)
+            sent_at = self._clock.now()
+            try:
+                return self._ask(account, held.record), sent_at
+            except (
+                errors.NotConnected,
+                errors.NonceWanted,
+                errors.ServerFailure,
+                errors.LostResponse,
+                errors.MalformedResponse,
+            ) as failure:
+                again = attempts.allow_another(failure)
+                if attempts.lost:
+                    held.interrupted = messages.answer_lost(sent_at)
+                wait = max(getattr(failure, "retry_after", None) or 0.0, attempts.backoff())
+                ends = self._clock.elapsed() + wait + account.client.transport.timeout
+                if not again or ends > held.spend_until:
+                    raise
+                log.warning("Connection %r: %s. Trying again in %.1f s", account.conn_id, failure, wait)
+            self._clock.sleep(wait)
+
+    def _ask(self, account: GrantConfiguration, record: Record) -> TokenResponse:
+        """Make one attempt. Its parameters are its own: an assertion may be sent only once (RFC 7523 section 3)."""
+        if account.callback:
+            return callbacks.request_token(account.callback, account.client, account.values(record))
+        if account.grant_type == "password":
+            log.warning("%s", messages.password_grant(account.conn_id))
+        spendable = record.refresh_token or ""
+        parameters = grants.parameters(account.grant_type, account.client, account.options, account.inputs, spendable)
+        return self._request(account.client, parameters)
+
+    def _check_lease(self, held: HeldLease) -> None:
+        """Send nothing under a lease that another worker may take for ended: this process may have been stopped."""
+        elapsed = self._clock.elapsed() - held.began
+        spend = held.budget.spend
+        latest = max(spend - held.snapshot.account.client.transport.timeout, spend / 2)
+        lease = held.record.lease
+        by_wall_clock = self._clock.now() - lease.taken_at if lease else 0.0
+        if elapsed > latest or by_wall_clock > held.budget.total:
+            raise RestartRefresh
+
+    def _refused(self, held: HeldLease, refusal: errors.InvalidGrant) -> Exception:
+        """``invalid_grant``: unless somebody rotated or re-authorized meanwhile, write down that the grant is dead."""
+        account = held.snapshot.account
+        if not account.rotates:
+            self._release(held)
+            return messages.configuration_error(account, refusal)
+        if self._others_went_on(held):
+            self._release(held)
+            return RestartRefresh()
+        mark = account.mark_of(held.record.refresh_token)
+        hints = [held.interrupted or "", messages.bound_refresh_token() if _is_bound(account) else ""]
+        dead = DeadGrant(mark, refusal.code, self._clock.now(), " ".join(hint for hint in hints if hint))
+        used_up = precedence.with_used_up(held.record)
+        buried = replace(held.record, lease=None, dead=dead, interrupted=None, used_up=used_up)
+        try:
+            held.snapshot.store.write(buried, if_version=held.version)
+        except StaleVersion:
+            return RestartRefresh()
+        except StoreUnavailable as failure:
+            log.warning("Connection %r: could not write down that its grant is dead: %s", account.conn_id, failure)
+        return ReauthorizationRequired(messages.dead_grant(account.conn_id, dead, refusal.description))
+
+    def _others_went_on(self, held: HeldLease) -> bool:
+        try:
+            fresh = self._source.load()
+        except OAuth2Error as failure:
+            # The dead mark is for this refresh token only, and is written under the version of the lease.
+            log.warning("Connection %r: not read again after the refusal: %s", held.conn_id, failure)
+            return False
+        record = precedence.current(fresh.account, fresh.record)
+        entered_anew = record.entered_fingerprint != held.record.entered_fingerprint
+        return entered_anew or precedence.has_moved_on(held.record, record)
+
+    def _failed(self, held: HeldLease, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
+        """Give the lease back and return what the caller is to see."""
+        message = f"Connection {held.conn_id!r}: {failure}"
+        if isinstance(failure, errors.MalformedResponse):
+            left = failure.refresh_token
+            # Only a success brings a new one: error pages hold field names with messages, or echo the request.
+            is_new = 200 <= failure.status < 300 and left != held.record.refresh_token
+            if left and is_new and held.snapshot.account.rotates:
+                self._save_what_is_left(held, left)
+            else:
+                has_token = isinstance(failure, errors.WrongTokenType)  # and no other refresh token
+                if failure.is_whole and 200 <= failure.status < 300 and not has_token:
+                    held.interrupted = messages.answer_useless(self._clock.now())
+                self._release(held)
+            return MalformedResponse(message)
+        if isinstance(failure, errors.NotConnected) and failure.lasting:
+            self._release(held)
+            return ConfigurationError(message)
+        retry_after = getattr(failure, "retry_after", None)
+        self._release(held, None if not retry_after else self._clock.now() + min(retry_after, LONGEST_NOT_BEFORE))
+        return TokenRequestError(f"{message}. The refresh token is kept; a retry may succeed.")
+
+    def _save_what_is_left(self, held: HeldLease, refresh_token: str) -> None:
+        """Keep the refresh token out of an answer that is of no use otherwise: it may be the only one that lives."""
+        kept = replace(
+            held.record,
+            generation=held.record.generation + 1,
+            refresh_token=refresh_token,
+            access_token=None,
+            issued_at=self._clock.now(),
+            expires_in=None,
+            lease=None,
+            interrupted=None,
+        )
+        self._mask(kept)
+        self._save(held, kept)
+
+    def _save(self, held: HeldLease, new: Record) -> str:
+        try:
+            return self._keeping.save(held, new)
+        except Superseded:
+            raise RestartRefresh from None
+
+    def _release(self, held: HeldLease, not_before: float | None = None) -> None:
+        """Give the lease back, so that nobody has to wait for its end."""
+        free = replace(held.record, lease=None, interrupted=held.interrupted, not_before=not_before)
+        try:
+            held.snapshot.store.write(free, if_version=held.version)
+        except (StaleVersion, StoreUnavailable) as failure:
+            log.warning("Connection %r: the lease was not given back (%s); it ends by itself", held.conn_id, failure)
+
+
+def _is_bound(account: GrantConfiguration) -> bool:
+    """Tell whether the refresh token works with one key only: a public client has nothing else to prove (RFC 9449)."""
+    return account.client.dpop_key is not None and account.client.auth_method == "none"
+
+
+def _write_lease(snapshot: Snapshot, leased: Record) -> str:
+    try:
+        return snapshot.store.write(leased, if_version=snapshot.version)
+    except StoreUnavailable:
+        # Perhaps only the answer was lost: then the lease stands, and it is ours.
+        stored = snapshot.store.read()
+        if stored.record != leased or stored.version is None:
+            raise
+        return stored.version
+
+
+class _Attempts:
+    """Counts token requests, and tells which failure allows another one.
+
+    :param resend_lost_response: whether a refresh token may be sent once more when the answer to it was lost.
+    """
+
+    def __init__(self, resend_lost_response: bool) -> None:
+        self._resend_lost_answer = resend_lost_response
+        self._made = 0
+        self.lost = 0
+
+    def allow_another(self, failure: errors.OAuth2ProtocolError) -> bool:
+        """Count ``failure`` and tell whether to send again."""
+        self._made += 1
+        if isinstance(failure, errors.NotConnected) and failure.lasting:
+            return False
+        if isinstance(failure, errors.MalformedResponse) and (failure.is_whole or not 200 <= failure.status < 300):
+            return False
+        self.lost += _may_have_been_served(failure)
+        if self.lost > 1 or (self.lost == 1 and not self._resend_lost_answer):
+            return False
+        return self._made < MAX_ATTEMPTS
+
+    def backoff(self) -> float:
+        """Return the seconds to wait before the next one."""
+        return min(4.0, 0.25 * 2.0**self._made) * (0.5 + random.random())  # noqa: S311 - jitter, not cryptography
+
+
+def _may_have_been_served(failure: errors.OAuth2ProtocolError) -> bool:
+    """Tell whether the server may have rotated the refresh token, though its answer brought none."""
+    if isinstance(failure, errors.ServerFailure):
+        # A 503 that names no time may be a gateway's, whose connection to the server broke after the request.
+        return failure.status != 429 and not (failure.status == 503 and failure.retry_after is not None)
+    return isinstance(failure, errors.LostResponse | errors.MalformedResponse)
+
+
+def _grown(account: GrantConfiguration, old: Record, answer: TokenResponse, sent_at: float) -> Record:
+    """Return the record that follows ``old``; an omitted refresh token or scope stays (RFC 6749 section 6)."""
+    return Record(
+        generation=old.generation + 1,
+        entered_fingerprint=old.entered_fingerprint,
+        superseded=old.superseded,
+        used_up=old.used_up,
+        access_token=answer.access_token,
+        # Another grant, perhaps for a moment or by mistake, leaves the refresh token alone.
+        refresh_token=(answer.refresh_token if account.rotates else None) or old.refresh_token,
+        token_type=answer.token_type,
+        scope=answer.scope or old.scope or account.options.scope or None,
+        issued_at=sent_at,
+        expires_in=answer.expires_in,
+        issued_for=account.identity,
+        refresh_expires_at=(
+            refresh_token_expiry.after(account.policy, old, answer, sent_at)
+            if account.rotates
+            else old.refresh_expires_at
+        ),
+        response=dict(answer.others),
+        others=old.others,
+    )

@@ -1,0 +1,114 @@
+"""End a grant, or an access token alone, at the authorization server (RFC 7009)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from airflow_oauth_provider.exceptions import (
+    ConfigurationError,
+    MalformedResponse,
+    OAuth2Error,
+    StaleVersion,
+    StoreUnavailable,
+    TokenRequestError,
+)
+from airflow_oauth_provider.oauth2 import errors, revocation
+from airflow_oauth_provider.tokens import messages, precedence
+from airflow_oauth_provider.tokens.backoff import Backoff
+from airflow_oauth_provider.tokens.clock import Clock, SystemClock
+from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
+from airflow_oauth_provider.tokens.lease import LeaseWatch
+from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
+
+log = logging.getLogger(__name__)
+
+#: What can be revoked.
+KINDS = ("refresh_token", "access_token")
+
+
+#: How many times a grant is revoked anew because another worker has rotated its refresh token meanwhile.
+MAX_ATTEMPTS = 5
+
+
+def revoke(source: ConfigurationSource, kind: str, clock: Clock | None = None) -> bool:
+    """Revoke the current token of a connection.
+
+    A server says yes to a refresh token that was rotated away, too, and does nothing (RFC 7009 section 2.2). So nothing
+    is revoked while another worker refreshes, and what it has brought by then is revoked as well.
+
+    :param source: reads the connection.
+    :param kind: ``refresh_token``, which ends the grant, or ``access_token``.
+    :param clock: waits, in seconds.
+    :return: False where there was no such token.
+    :raises ConfigurationError: when the server refuses, or offers no revocation.
+    :raises TokenRequestError: when it could not be asked for now: the token still exists.
+    """
+    if kind not in KINDS:
+        raise ConfigurationError(f"revoke() takes one of {', '.join(KINDS)}, not {kind!r}.")
+    for _ in range(MAX_ATTEMPTS):
+        snapshot, record = _at_rest(source, clock or SystemClock())
+        if not _revoke(snapshot.account, record, kind):
+            return False
+        if kind == "access_token" or _bury(snapshot, record):
+            return True
+    raise TokenRequestError(
+        f"Connection {snapshot.account.conn_id!r}: other workers kept refreshing, and the newest refresh token may "
+        "still work. Pause the DAGs that use it, and try again."
+    )
+
+
+def _at_rest(source: ConfigurationSource, clock: Clock) -> tuple[Snapshot, Record]:
+    """Return connection and record as they are when nobody refreshes."""
+    watch, pauses = LeaseWatch(clock), Backoff(clock, first=0.1)
+    while True:
+        snapshot = source.load()
+        record = precedence.current(snapshot.account, snapshot.record)
+        if record.lease is None or watch.is_over(record.lease):
+            return snapshot, record
+        pauses.wait()
+
+
+def _revoke(account: GrantConfiguration, record: Record, kind: str) -> bool:
+    token = record.refresh_token if kind == "refresh_token" else record.access_token
+    if not token:
+        log.info("Connection %r has no %s to revoke", account.conn_id, kind.replace("_", " "))
+        return False
+    try:
+        revocation.revoke(account.client, token, kind)
+    except errors.ErrorResponse as refusal:
+        raise messages.configuration_error(account, refusal) from None
+    except errors.OAuth2ProtocolError as failure:
+        raise _failed(account.conn_id, failure) from None
+    log.info("Connection %r: revoked its %s", account.conn_id, kind.replace("_", " "))
+    return True
+
+
+def _failed(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
+    message = f"Connection {conn_id!r}: {failure}"
+    if isinstance(failure, errors.NotConnected) and failure.lasting:
+        return ConfigurationError(f"{message}. Enter the server's revocation endpoint under 'revocation_url'.")
+    if isinstance(failure, errors.MalformedResponse):
+        return MalformedResponse(message)
+    wait = failure.retry_after if isinstance(failure, errors.ServerFailure) else None
+    asked = "" if wait is None else f" after {wait:.0f} s, as the server asks"
+    return TokenRequestError(f"{message}. The token still exists; a retry may succeed{asked}.")
+
+
+def _bury(snapshot: Snapshot, record: Record) -> bool:
+    """Write down that the grant has ended, so that no worker asks for a token in vain.
+
+    :return: False where another worker has written since: perhaps a token that still works.
+    """
+    dead = DeadGrant(fingerprint(record.refresh_token) or "", "revoked", time.time(), "It was revoked on purpose.")
+    buried = replace(record, access_token=None, dead=dead, lease=None)
+    try:
+        snapshot.store.write(buried, if_version=snapshot.version)
+    except StaleVersion:
+        return False
+    except StoreUnavailable as failure:
+        log.warning(
+            "Connection %r: could not write down that its grant has ended: %s", snapshot.account.conn_id, failure
+        )
+    return True

@@ -1,0 +1,229 @@
+"""``OAuth2HttpTrigger``: sends requests from the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+if TYPE_CHECKING:
+    from requests import Response
+
+    from airflow_oauth_provider.http.pagination import Page, PageRequest
+    from airflow_oauth_provider.triggers.aio import AsyncClient
+
+#: Bytes of a page from which on it is decoded in a thread: less takes a millisecond or two.
+_LARGE = 128 * 1024
+#: Bytes of an event from which on a log line recommends ``output``.
+_LARGE_EVENT = 4 << 20
+
+
+class OAuth2HttpTrigger(BaseTrigger):
+    """Fetches one page, or with a ready paginator all pages, with a token that stays fresh.
+
+    Its event holds the pages, or what was written to ``output``. Nothing of its serialized form is a token: it names
+    the connection, and the triggerer takes the token from there.
+
+    :param oauth2_conn_id: connection of type ``oauth2``.
+    :param method: HTTP method.
+    :param endpoint: added to the connection's base URL; or a whole URL.
+    :param headers: of each request.
+    :param data: parameters of a GET, the body of other methods.
+    :param extra_options: HttpHook's options.
+    :param request_kwargs: passed on to ``requests.Request``; plain values.
+    :param pagination: of :meth:`~airflow_oauth_provider.http.pagination.Paginator.to_dict`.
+    :param output: of :meth:`~airflow_oauth_provider.http.output.OutputSpec.to_dict`.
+    :param records_path: see :class:`~airflow_oauth_provider.operators.http.OAuth2HttpOperator`, also for the others.
+    """
+
+    def __init__(
+        self,
+        oauth2_conn_id: str = "oauth2_default",
+        method: str = "POST",
+        endpoint: str | None = None,
+        headers: dict[str, Any] | None = None,
+        data: dict[str, Any] | str | None = None,
+        extra_options: dict[str, Any] | None = None,
+        request_kwargs: dict[str, Any] | None = None,
+        pagination: dict[str, Any] | None = None,
+        output: dict[str, Any] | None = None,
+        records_path: str | None = None,
+        requests_per_second: float | None = None,
+        max_attempts: int = 5,
+        max_retry_after: float = 300.0,
+        retry_non_idempotent: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._arguments: dict[str, Any] = {
+            "oauth2_conn_id": oauth2_conn_id,
+            "method": method,
+            "endpoint": endpoint,
+            "headers": headers or {},
+            "data": data,
+            "extra_options": extra_options or {},
+            "request_kwargs": request_kwargs or {},
+            "pagination": pagination,
+            "output": output,
+            "records_path": records_path,
+            "requests_per_second": requests_per_second,
+            "max_attempts": max_attempts,
+            "max_retry_after": max_retry_after,
+            "retry_non_idempotent": retry_non_idempotent,
+        }
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and what to make it of again."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", dict(self._arguments)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fetch, and tell the task."""
+        yield TriggerEvent(await self._outcome())  # type: ignore[no-untyped-call]
+
+    async def _outcome(self) -> dict[str, Any]:
+        # In a thread, where it is the first time: the modules behind it take a moment to import.
+        await asyncio.to_thread(_import_parts)
+        from airflow_oauth_provider.triggers.aio import client_of
+        from airflow_oauth_provider.triggers.events import error_event, is_safe, trail_of
+
+        try:
+            async with client_of(self._arguments["oauth2_conn_id"]) as client:
+                return await self._work(client)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the task has to hear of it
+            if is_safe(error):
+                self.log.warning("Failed: %s", error)
+            else:
+                self.log.warning("Failed, without the error's own text, which may hold secrets:\n%s", trail_of(error))
+            return error_event(error, self._arguments["oauth2_conn_id"])
+
+    async def _work(self, client: AsyncClient) -> dict[str, Any]:
+        return await (self._fetch(client) if self._arguments["output"] is None else self._write(client))
+
+    async def _fetch(self, client: AsyncClient) -> dict[str, Any]:
+        from airflow_oauth_provider.http.progress import Progress
+        from airflow_oauth_provider.triggers.events import pack_pages
+
+        progress = Progress(self.log)
+        pages: list[dict[str, Any]] = []
+        size = 0
+        async for page in self._pages(client):
+            packed = await _apart(page.size, pack_pages, [page.response])
+            pages += packed
+            size += len(packed[0]["content"])
+            progress.page(page.size)
+        progress.done()
+        if size > _LARGE_EVENT:
+            self.log.warning("%.1f MB go to the task by way of the database: consider output", size / 1e6)
+        return {"status": "success", "responses": pages}
+
+    async def _write(self, client: AsyncClient) -> dict[str, Any]:
+        from airflow_oauth_provider.http.output import OutputSpec
+        from airflow_oauth_provider.http.page_writer import PageWriter
+        from airflow_oauth_provider.http.progress import Progress
+
+        progress = Progress(self.log)
+        arguments = self._arguments
+        writer = await asyncio.to_thread(PageWriter, OutputSpec(**arguments["output"]), arguments["records_path"])
+        try:
+            await asyncio.to_thread(writer.open)
+            async for page in self._pages(client):
+                progress.page(page.size, await asyncio.to_thread(writer.write, page))
+            written = await asyncio.to_thread(writer.commit)
+        finally:
+            await asyncio.to_thread(writer.discard)
+        progress.done()
+        return {"status": "success", "output": written}
+
+    async def _pages(self, client: AsyncClient) -> AsyncIterator[Page]:
+        from airflow_oauth_provider.http.pagination import Page, Walk, paginator_from_dict
+
+        request: PageRequest | None = self._request()
+        walk = None
+        if self._arguments["pagination"] is not None:
+            walk = Walk(paginator_from_dict(self._arguments["pagination"]), self._request())
+            request = walk.first
+        sender = self._sender(client)
+        number = 0
+        while request is not None:
+            number += 1
+            page = Page(await sender(request), number)
+            request = None if walk is None else await _apart(page.size, walk.following, page)
+            yield page
+
+    def _request(self) -> PageRequest:
+        from airflow_oauth_provider.http.pagination import PageRequest
+
+        names = ("endpoint", "data", "headers", "extra_options", "request_kwargs")
+        return PageRequest(**{name: self._arguments[name] for name in names})
+
+    def _sender(self, client: AsyncClient) -> Any:
+        from airflow_oauth_provider.http.aio_transport import Cookies
+        from airflow_oauth_provider.http.rate_limit import RateLimit
+        from airflow_oauth_provider.http.retry import RetryPolicy
+
+        arguments = self._arguments
+        policy = RetryPolicy(arguments["max_attempts"], arguments["max_retry_after"], arguments["retry_non_idempotent"])
+        throttle = RateLimit(arguments["requests_per_second"], max_retry_after=arguments["max_retry_after"])
+        cookies = Cookies()
+
+        async def send(request: PageRequest) -> Response:
+            return await client.send(arguments["method"], request, policy, throttle, cookies)
+
+        return send
+
+
+class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
+    """Asks again and again until the answer's status is a good one; its event holds that answer.
+
+    :param poke_interval: seconds between two requests.
+    :param wait_on: statuses, or beginnings of statuses, that mean "not yet".
+    :param first_pause: seconds to wait before the first request.
+    :param arguments: of :class:`OAuth2HttpTrigger`.
+    """
+
+    def __init__(
+        self,
+        poke_interval: float = 60.0,
+        wait_on: tuple[str, ...] = ("404",),
+        first_pause: float = 0.0,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self._arguments |= {"poke_interval": poke_interval, "wait_on": list(wait_on), "first_pause": first_pause}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Ask until the answer is there, and tell the task."""
+        await asyncio.sleep(self._arguments["first_pause"])
+        while "not_yet" in (outcome := await self._outcome()):
+            await asyncio.sleep(self._arguments["poke_interval"])
+        yield TriggerEvent(outcome)  # type: ignore[no-untyped-call]
+
+    async def _work(self, client: AsyncClient) -> dict[str, Any]:
+        from dataclasses import replace
+
+        from airflow_oauth_provider.http.errors import api_error
+        from airflow_oauth_provider.triggers.events import pack_pages
+
+        request = self._request()
+        unchecked = replace(request, extra_options={**request.extra_options, "check_response": False})
+        response = await self._sender(client)(unchecked)
+        if await client.checks(request.extra_options):
+            if str(response.status_code).startswith(tuple(self._arguments["wait_on"])):
+                return {"not_yet": response.status_code}
+            if response.status_code >= 400:
+                raise api_error(response, self._arguments["oauth2_conn_id"])
+        return {"status": "success", "responses": await _apart(len(response.content), pack_pages, [response])}
+
+
+async def _apart(size: int, function: Any, *arguments: Any) -> Any:
+    """Call ``function``, in a thread if there is much to do."""
+    return await asyncio.to_thread(function, *arguments) if size > _LARGE else function(*arguments)
+
+
+def _import_parts() -> None:
+    import airflow_oauth_provider.http.page_writer
+    import airflow_oauth_provider.triggers.aio
+    import airflow_oauth_provider.triggers.events  # noqa: F401

@@ -1,0 +1,211 @@
+"""Create the environments of this checkout: `python -m scripts.setup_env [3.3] [3.1] [2.11] [servers]`.
+
+Standard library only, any Python from 3.11. A second run is instant: each environment holds a stamp with the
+hash of everything that went into it. Two runs in one checkout wait for each other; in two checkouts they do
+not meet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from scripts import environments as env
+
+
+class SetupError(RuntimeError):
+    """Set-up cannot go on; the message says what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Create the environments of this checkout.")
+    choices = [*env.AIRFLOW_VERSIONS, "servers", "tools"]
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(choices)}; by default {env.MAIN_AIRFLOW} and servers")
+    names = parser.parse_args(arguments).names or [env.MAIN_AIRFLOW, "servers"]
+    if unknown := [name for name in names if name not in choices]:
+        parser.error(f"unknown: {', '.join(unknown)}. Known: {', '.join(choices)}")
+    try:
+        check_python(sys.version_info[:2])
+        env.BUILD.mkdir(exist_ok=True)
+        with open(env.BUILD / "setup.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            set_up_all(names)
+    except SetupError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def check_python(version: tuple[int, int]) -> None:
+    if not env.OLDEST_PYTHON <= version <= env.NEWEST_PYTHON_OF_ALL:
+        this = ".".join(map(str, version))
+        raise SetupError(
+            f"Python {this} at {sys.executable} does not do: this needs Python 3.11, 3.12 or 3.13. "
+            "Name one: make PYTHON=python3.12 ..."
+        )
+
+
+def set_up_all(names: Iterable[str]) -> None:
+    """Set up `names` in order, with what they need first."""
+    set_up_tools()
+    for name in names:
+        if name in env.AIRFLOW_VERSIONS:
+            set_up_airflow(name)
+        elif name == "servers":
+            set_up_servers()
+            set_up_authorization_server()
+
+
+def set_up_tools() -> None:
+    """A folder with `uv` in it, which installs everything else in seconds."""
+    folder = env.environment("tools")
+    pins = env.CONSTRAINTS / "tools.txt"
+    stamp = Stamp(folder, [pins, Path(__file__)])
+    if stamp.matches():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    made = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True)
+    if made.returncode:
+        raise SetupError(
+            f"{sys.executable} cannot make a virtual environment. On Debian: apt-get install python3-venv.\n"
+            f"{made.stdout}{made.stderr}"
+        )
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    run([*pip, "-r", str(pins)], "install uv")
+    stamp.write()
+
+
+def set_up_airflow(name: str) -> None:
+    """The environment of one Airflow version: Airflow as pinned, this package (editable), the test tools."""
+    folder = env.environment(name)
+    constraints = env.CONSTRAINTS / f"airflow-{name}.txt"
+    requirements = [env.REQUIREMENTS / "test.txt"]
+    if name == env.MAIN_AIRFLOW:
+        requirements.append(env.REQUIREMENTS / "dev.txt")
+    build = env.CONSTRAINTS / "build.txt"
+    inputs = [constraints, build, *requirements, env.ROOT / "pyproject.toml", Path(__file__)]
+    stamp = Stamp(folder, inputs)
+    if stamp.matches():
+        return
+    version = env.airflow_version_of(name)
+    with Progress(f"Airflow {version} into {folder.relative_to(env.ROOT)}"):
+        make_environment(folder, newest=env.NEWEST_PYTHON.get(name, env.NEWEST_PYTHON_OF_ALL))
+        install(
+            folder,
+            ["--constraints", str(constraints), "--build-constraints", str(build), f"apache-airflow=={version}"],
+            [*as_options(requirements), "--editable", str(env.ROOT)],
+        )
+    stamp.write()
+
+
+def set_up_servers() -> None:
+    """OpenBao, Node.js, PostgreSQL, django-oauth-toolkit and moto, in one environment."""
+    folder = env.environment("servers")
+    inputs = [env.CONSTRAINTS / "servers.txt", env.REQUIREMENTS / "servers.txt", Path(__file__)]
+    stamp = Stamp(folder, inputs)
+    if stamp.matches():
+        return
+    with Progress(f"the servers into {folder.relative_to(env.ROOT)}"):
+        make_environment(folder, newest=env.NEWEST_PYTHON_OF_ALL)
+        install(folder, ["--constraints", str(inputs[0])], as_options([inputs[1]]))
+    stamp.write()
+
+
+def set_up_authorization_server() -> None:
+    """`oidc-provider` and what it needs, by the npm that pip brought, from the lock file."""
+    source = env.AUTHORIZATION_SERVER
+    modules = source / "node_modules"
+    stamp = Stamp(modules, [source / "package.json", source / "package-lock.json", Path(__file__)])
+    if stamp.matches():
+        return
+    with Progress("oidc-provider into tests/servers/authorization_server/node_modules"):
+        command = [str(env.node()), str(env.npm_script()), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        variables = dict(os.environ, PATH=f"{env.node().parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        run([*command, "--omit-lockfile-registry-resolved"], "npm ci", cwd=source, variables=variables)
+    stamp.write()
+
+
+def make_environment(folder: Path, newest: tuple[int, int]) -> None:
+    """An empty environment on this Python, or on `newest` where Airflow does not take this one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    python, what = sys.executable, f"make {folder}"
+    if sys.version_info[:2] > newest:
+        # Any that is installed; if there is none, uv fetches one where the network lets it.
+        python = f">=3.{env.OLDEST_PYTHON[1]},<3.{newest[1] + 1}"
+        what += f" (its Airflow does not take Python 3.{sys.version_info[1]}; install one of {python})"
+    run([uv(), "venv", "--quiet", "--no-project", "--python", python, str(folder)], what)
+
+
+def install(folder: Path, *options: Sequence[str]) -> None:
+    command = [uv(), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+    run([*command, *(option for group in options for option in group)], f"install into {folder}")
+
+
+def as_options(requirements: Iterable[Path]) -> list[str]:
+    return [word for path in requirements for word in ("--requirements", str(path))]
+
+
+def uv() -> str:
+    return str(env.environment("tools") / "bin" / "uv")
+
+
+def run(command: Sequence[str], what: str, cwd: Path = env.ROOT, variables: dict[str, str] | None = None) -> None:
+    """Run `command` without input; its output is shown only when it fails."""
+    variables = dict(os.environ if variables is None else variables)
+    variables.pop("VIRTUAL_ENV", None)
+    for attempt in (1, 2, 3):
+        done = subprocess.run(command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        if attempt < 3:  # a package index that hiccups is the usual cause
+            time.sleep(2 * attempt)
+    raise SetupError(f"could not {what}: {' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+class Stamp:
+    """Says whether a folder was made from exactly these inputs by this Python."""
+
+    def __init__(self, folder: Path, inputs: Sequence[Path]) -> None:
+        self._path = folder / ".stamp"
+        self._wanted = json.dumps(
+            {
+                "python": [sys.executable, *sys.version_info[:3]],
+                "folder": str(folder),
+                "inputs": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in inputs},
+            },
+            sort_keys=True,
+        )
+
+    def matches(self) -> bool:
+        return self._path.is_file() and self._path.read_text() == self._wanted
+
+    def write(self) -> None:
+        self._path.write_text(self._wanted)
+
+
+class Progress:
+    """One line that says what is being done and how long it took."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+        print(f"setup: {self._what} ...", flush=True)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            print(f"setup: done in {time.monotonic() - self._started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

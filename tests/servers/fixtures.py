@@ -1,0 +1,103 @@
+"""The servers as pytest fixtures. `tests/integration/conftest.py` and others import the ones they offer.
+
+The real servers run for a whole session, so a test makes its own mounts, databases, users and grants in them.
+The scripted server starts in a millisecond: each test gets its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.airflow import AirflowInstance
+from tests.servers.authorization_server import AuthorizationServer
+from tests.servers.aws import AwsServer
+from tests.servers.django_server import DjangoServer
+from tests.servers.openbao import OpenBao
+from tests.servers.postgres import Postgres
+from tests.servers.scripted import ScriptedServer
+
+
+@pytest.fixture(scope="session")
+def openbao() -> Iterator[OpenBao]:
+    """OpenBao in development mode: KV v2 at `secret/`, never sealed."""
+    with OpenBao() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sealable_openbao() -> Iterator[OpenBao]:
+    """OpenBao on raft storage: can be sealed, paused and restarted. A test leaves it running and unsealed."""
+    with OpenBao(storage="raft") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL cluster; `postgres.create_database(name)` gives a URL."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def authorization_server() -> Iterator[AuthorizationServer]:
+    """oidc-provider: strict rotation, a reuse revokes the grant."""
+    with AuthorizationServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mtls_authorization_server() -> Iterator[AuthorizationServer]:
+    """oidc-provider over TLS, which also takes client certificates."""
+    with AuthorizationServer(client_certificates=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def django_server() -> Iterator[DjangoServer]:
+    """django-oauth-toolkit with no grace period at first; `configure(grace_period=...)` gives it one."""
+    with DjangoServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[AwsServer]:
+    """moto: Secrets Manager and SSM."""
+    with AwsServer() as server:
+        yield server
+
+
+@pytest.fixture
+def scripted_server() -> Iterator[ScriptedServer]:
+    """The scripted server over plain HTTP, a new one for each test."""
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def scripted_tls_server() -> Iterator[ScriptedServer]:
+    """The same over TLS; trust its `ca_file`."""
+    with ScriptedServer(tls=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
+    """A running Airflow 3.3 on SQLite with an empty DAG folder: `airflow.add_dag(name, source)` fills it."""
+    yield from _airflow("3.3", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def airflow_2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
+    """A running Airflow 2.11 on SQLite with an empty DAG folder."""
+    yield from _airflow("2.11", tmp_path_factory)
+
+
+def _airflow(version: str, paths: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
+    dags: Path = paths.mktemp("dags")
+    # Airflow 3 logs at this level whatever its tasks tell it: no secret may be among that either.
+    debug = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
+    with AirflowInstance(version, dags_folder=dags, environ=debug) as instance:
+        yield instance
