@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from airflow_oauth_provider.tokens.record import Record
 
@@ -14,10 +15,13 @@ class StoredRecord:
 
     :param record: the record; None where none has been written yet.
     :param version: opaque, good for ``if_version`` of the next write; None where there is no record.
+    :param kept: what people keep in the same place beside the record: ``client_id``, ``client_secret``, keys, and a
+        ``refresh_token`` that a person has entered. None: this kind of store keeps nothing else.
     """
 
     record: Record | None
     version: str | None
+    kept: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 class TokenStore(Protocol):

@@ -1,0 +1,79 @@
+"""What one place that can keep a record has to do. To add a store, write a class with these two or three members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from airflow_oauth_provider.tokens.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a place holds, as just read or written.
+
+    :param text: the record's text; None where there is certainly none.
+    :param token: whatever the backend needs to replace exactly this, such as a version number. Nobody else looks at it.
+    :param kept: what people keep beside the record: client id, client secret, keys, and a refresh token that a person
+        has entered. None: this kind of place keeps nothing else.
+    :param entered: what counts as the record while nobody has written one: the tokens that people entered beside it.
+    """
+
+    text: str | None = field(repr=False)
+    token: Any = field(default=None, repr=False)
+    kept: Mapping[str, Any] | None = field(default=None, repr=False)
+    entered: Record | None = None
+
+
+class Backend(Protocol):
+    """A place that can replace a text only if it is unchanged. It is for one connection."""
+
+    @property
+    def name(self) -> str:
+        """The value of the connection's ``store`` that chooses this place."""
+
+    @property
+    def where(self) -> str:
+        """What to call the place in a sentence, such as ``the file '/opt/airflow/xero.json'``."""
+
+    def fetch(self) -> Fetched:
+        """Return what the place holds now.
+
+        :raises StoreUnavailable: it cannot be told whether there is a record. A failed read is never "there is none".
+        :raises StoreNotWritable: the place does not exist, or can never hold a record.
+        """
+
+    def replace(self, fetched: Fetched, text: str) -> Fetched | None:
+        """Put ``text`` in the place of ``fetched``, or change nothing.
+
+        :param fetched: what :meth:`fetch`, or an earlier :meth:`replace`, returned.
+        :param text: the record's new text.
+        :return: what the place holds now; None where somebody else has written since ``fetched`` was read.
+        :raises StoreUnavailable: the text was not taken, or the answer was lost and it may have been.
+        :raises StoreNotWritable: this text can never be written here.
+        """
+
+
+class PlainBackend(Protocol):
+    """A place that can only be read and written: it has no compare-and-set."""
+
+    @property
+    def name(self) -> str:
+        """See :attr:`Backend.name`."""
+
+    @property
+    def where(self) -> str:
+        """See :attr:`Backend.where`."""
+
+    def fetch(self) -> Fetched:
+        """See :meth:`Backend.fetch`."""
+
+    def put(self, fetched: Fetched, text: str) -> None:
+        """Write ``text``, whatever the place holds by now.
+
+        :param fetched: what :meth:`fetch` returned last.
+        :param text: the record's new text.
+        :raises StoreUnavailable: the text was not taken, or the answer was lost and it may have been.
+        :raises StoreNotWritable: this text can never be written here.
+        """

@@ -1,0 +1,129 @@
+"""A token store on any place that can replace a text only if it is unchanged."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from airflow_oauth_provider.compat.database import version_of
+from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
+from airflow_oauth_provider.stores.backend import Backend, Fetched, PlainBackend
+from airflow_oauth_provider.stores.parsing import mask_record, parse_record
+from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.store import StoredRecord
+
+#: How many times a write is tried when others keep changing what stands beside the record.
+ATTEMPTS = 20
+
+
+class RecordFormat(Protocol):
+    """How a record is turned into the text that a place holds, and back."""
+
+    @property
+    def sealed_with(self) -> tuple[str, ...]:
+        """Names of the secrets that open the text last read or written; none where it is in clear."""
+
+    def encode(self, record: Record) -> str:
+        """Return the text for ``record``: twice the same one for the same record."""
+
+    def decode(self, text: str, where: str) -> Record:
+        """Return the record in ``text``.
+
+        :param where: the place, for the error.
+        :raises StoreNotWritable: it is no record.
+        """
+
+
+class ClearFormat:
+    """JSON in clear."""
+
+    sealed_with = ()
+
+    def encode(self, record: Record) -> str:
+        """See :meth:`RecordFormat.encode`."""
+        return record.to_json()
+
+    def decode(self, text: str, where: str) -> Record:
+        """See :meth:`RecordFormat.decode`."""
+        return parse_record(text, where)
+
+
+class _Store:
+    """What stores with and without compare-and-set have in common: reading, versions, masking."""
+
+    def __init__(self, backend: Backend | PlainBackend, record_format: RecordFormat | None = None) -> None:
+        self._place = backend
+        self._format = record_format or ClearFormat()
+        self.name = backend.name
+
+    @property
+    def where(self) -> str:
+        """What to call the place in a sentence."""
+        return self._place.where
+
+    @property
+    def sealed_with(self) -> tuple[str, ...]:
+        """See :attr:`RecordFormat.sealed_with`."""
+        return self._format.sealed_with
+
+    def read(self) -> StoredRecord:
+        """Return the newest record; see :meth:`TokenStore.read`."""
+        return self._stored(self._place.fetch())
+
+    def _stored(self, fetched: Fetched) -> StoredRecord:
+        if fetched.text is None:
+            if fetched.entered is not None:
+                mask_record(fetched.entered)
+            return StoredRecord(fetched.entered, None, fetched.kept)
+        record = self._format.decode(fetched.text, f"The record in {self.where}")
+        mask_record(record)
+        return StoredRecord(record, version_of(fetched.text), fetched.kept)
+
+    def _encode(self, record: Record) -> str:
+        mask_record(record)
+        return self._format.encode(record)
+
+    def _changed(self) -> StaleVersion:
+        return StaleVersion(f"The record in {self.where} was changed by another worker.")
+
+
+class RecordStore(_Store):
+    """Keeps records in a place that can compare and set.
+
+    The version of a record is the hash of its text. So a change of what stands beside the record makes no version
+    stale, and a worker that wrote without getting an answer recognizes its own write.
+
+    :param backend: the place.
+    :param record_format: how records are written there; None: in clear.
+    """
+
+    def __init__(self, backend: Backend, record_format: RecordFormat | None = None) -> None:
+        super().__init__(backend, record_format)
+        self._backend = backend
+        self._last: Fetched | None = None
+
+    def read(self) -> StoredRecord:
+        """Return the newest record; see :meth:`TokenStore.read`."""
+        self._last = None
+        self._last = self._backend.fetch()
+        return self._stored(self._last)
+
+    def write(self, record: Record, *, if_version: str | None) -> str:
+        """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
+        text = self._encode(record)
+        new_version = str(version_of(text))
+        # What was read last is mostly what is there now. The place says so when it is not: no need to ask first.
+        fetched, self._last = self._last, None
+        for _ in range(ATTEMPTS):
+            if fetched is None or version_of(fetched.text) != if_version:
+                fetched = self._backend.fetch()
+            held = version_of(fetched.text)
+            if held != if_version:
+                if held == new_version:
+                    return new_version  # an earlier write of ours, whose answer was lost
+                raise self._changed()
+            fetched = self._backend.replace(fetched, text)
+            if fetched is not None:
+                self._last = fetched
+                return new_version
+            # Somebody wrote in between: the record, or only what stands beside it. Compare anew.
+        raise StoreUnavailable(f"{self.where} is being changed all the time; the record was not written.")
