@@ -19,7 +19,8 @@ from requests.exceptions import (
 from airflow_oauth_provider.http.auth import rewind
 from airflow_oauth_provider.http.errors import failure_text, never_connected, show_target
 from airflow_oauth_provider.http.rate_limit import RateLimit
-from airflow_oauth_provider.http.retry import RetryPolicy, told_to_wait, used_up
+from airflow_oauth_provider.http.retry import RetryPolicy
+from airflow_oauth_provider.oauth2.retry_after import read_exhaustion, read_wait
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +106,9 @@ class Sender:
         self, request: requests.PreparedRequest, response: requests.Response, attempt: int, conn_id: str
     ) -> float | None:
         status, headers = response.status_code, response.headers
-        told = told_to_wait(status, headers)
+        told = read_wait(status, headers)
         # Whoever repeats the request, here or with retry_args, is held up for as long as the API wants.
-        self._throttle.hold(told or used_up(headers))
+        self._throttle.hold(told or read_exhaustion(headers))
         pause = self._policy.after_status(request.method or "", status, headers, attempt)
         if pause is None:
             return None

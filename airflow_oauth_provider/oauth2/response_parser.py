@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow_oauth_provider.oauth2 import errors, json_paths
 from airflow_oauth_provider.oauth2.bodies import read_members, say
 from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
-from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date, parse_lifetime
+from airflow_oauth_provider.oauth2.lifetimes import parse_date, parse_lifetime
 from airflow_oauth_provider.oauth2.redaction import scrub, show_url
 from airflow_oauth_provider.oauth2.response_size import fitting
+from airflow_oauth_provider.oauth2.retry_after import read_wait
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.oauth2.transport import HttpResponse, server_time
 
@@ -86,7 +85,7 @@ def _check_served(answer: HttpResponse) -> None:
         raise errors.ServerFailure(
             say(answer, "the server cannot serve the request for now"),
             status=answer.status,
-            retry_after=parse_retry_after(answer.headers.get("retry-after")),
+            retry_after=read_wait(answer.status, answer.headers),
         )
 
 
@@ -98,21 +97,6 @@ def _check_not_redirected(answer: HttpResponse) -> None:
             say(answer, f"the server redirects{where}, and credentials do not follow: enter the address itself"),
             status=answer.status,
         )
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Return the seconds that a ``Retry-After`` field asks for (RFC 9110 section 10.2.3), or None."""
-    if not value:
-        return None
-    if value.strip().isascii() and value.strip().isdigit():
-        return min(float(value.strip()), MAX_LIFETIME)
-    try:
-        date = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
 def _is_marked(members: dict[str, Any], dialect: Dialect) -> bool:
@@ -271,7 +255,7 @@ def _oauth_error(
     description = scrub(": ".join(part for part in parts if part), secrets)
     message = say(answer, f"{code} ({description})" if description else code)
     if standard in errors.PASSING_CODES:
-        retry_after = parse_retry_after(answer.headers.get("retry-after"))
+        retry_after = read_wait(answer.status, answer.headers)
         return errors.ServerFailure(message, status=answer.status, retry_after=retry_after)
     kind = errors.ERROR_CLASSES.get(standard, errors.ErrorResponse)
     return kind(message, code=code, description=description, status=answer.status)

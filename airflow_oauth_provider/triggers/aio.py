@@ -24,8 +24,9 @@ from airflow_oauth_provider.http.aio_transport import Connections, Cookies, as_r
 from airflow_oauth_provider.http.errors import api_error, failure_text, show_target
 from airflow_oauth_provider.http.pagination import PageRequest
 from airflow_oauth_provider.http.rate_limit import RateLimit
-from airflow_oauth_provider.http.retry import RetryPolicy, told_to_wait, used_up
+from airflow_oauth_provider.http.retry import RetryPolicy
 from airflow_oauth_provider.http.session import OAuth2Session
+from airflow_oauth_provider.oauth2.retry_after import read_exhaustion, read_wait
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class AsyncClient:
                 if pause is None:
                     raise ApiError(text) from None
             else:
-                throttle.hold(told_to_wait(response.status_code, response.headers) or used_up(response.headers))
+                throttle.hold(read_wait(response.status_code, response.headers) or read_exhaustion(response.headers))
                 pause = policy.after_status(prepared.method or "", response.status_code, response.headers, attempt)
                 if pause is None:
                     break

@@ -1,0 +1,145 @@
+"""When a server may be asked again, in all the forms in which servers say it."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from requests.structures import CaseInsensitiveDict
+
+from airflow_oauth_provider.oauth2.retry_after import is_rate_limit, read_exhaustion, read_wait
+
+NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "120"}, 120),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"Retry-After": "-1"}, 0),
+        ({"Retry-After": "Tue, 01 Jan 2030 12:00:30 GMT", "Date": "Tue, 01 Jan 2030 12:00:00 GMT"}, 30),
+        ({"Retry-After": "Tue, 01 Jan 2030 11:00:00 GMT", "Date": "Tue, 01 Jan 2030 12:00:00 GMT"}, 0),
+        ({"Retry-After": "soon"}, None),
+    ],
+)
+def test_retry_after(headers, seconds):
+    assert read_wait(503, CaseInsensitiveDict(headers)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0),
+        ({"X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "9"}, 0),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9"}, 9),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(NOW.timestamp()) + 20)}, 20),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str((int(NOW.timestamp()) + 20) * 1000)}, 20),
+        ({"X-Rate-Limit-Remaining": "0", "X-Rate-Limit-Reset": "7"}, 7),
+        ({"RateLimit-Remaining": "0, 0;w=60", "RateLimit-Reset": "4"}, 4),
+        ({"RateLimit": "limit=10, remaining=0, reset=5"}, 5),
+        ({"RateLimit": '"default";r=0;t=6'}, 6),
+        ({"RateLimit": '"default";r=3;t=6'}, 0),
+        ({"X-RateLimit-Remaining": "0"}, 0),
+    ],
+)
+def test_rate_limit_headers(headers, seconds):
+    assert read_exhaustion(CaseInsensitiveDict(headers), NOW.timestamp()) == pytest.approx(seconds)
+
+
+def test_a_429_without_retry_after_goes_by_the_rate_limit():
+    headers = CaseInsensitiveDict({"X-RateLimit-Reset": "8"})
+    assert read_wait(429, headers) == 8
+    assert read_wait(503, headers) is None
+    assert read_wait(200, CaseInsensitiveDict({"Retry-After": "5"})) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("2030-01-01T12:00:40Z", 40),
+        ("2030-01-01T14:00:40+02:00", 40),
+        ("2030-01-01 12:00:40", 40),
+        ("Tue, 01 Jan 2030 12:00:40 GMT", 40),
+        ("Tuesday, 01-Jan-30 12:00:40 GMT", 40),
+        ("40", 40),
+        (" 40.5 ", 40.5),
+        (f"{int(NOW.timestamp()) + 40}", 40),
+        (f"{int(NOW.timestamp()) + 40}000", 40),
+        ("2030-01-01T11:00:00Z", 0),
+        ("2026, next year", None),
+        ("2030 hours", None),
+        ("30s", None),
+        ("1e3", None),
+        ("1_000", None),
+        ("inf", None),
+        ("NaN", None),
+        ("٣", None),
+        ("0x10", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["Retry-After", "X-RateLimit-Reset"])
+def test_a_time_is_read_whole_or_not_at_all(name, value, seconds):
+    assert read_wait(429, CaseInsensitiveDict({name: value}), NOW.timestamp()) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ('"a";r=5;t=10, "b";r=0;t=60', 60),
+        ('"a";r=0;t=10, "b";r=0;t=60, "c";r=1;t=90', 60),
+        ('"a";t=10;r=0', 10),
+        ('"a";r=0', 0),
+        ('"a";r=0 or so;t=10', 0),
+        ("limit=10, remaining=1, reset=5", 0),
+    ],
+)
+def test_several_windows(value, seconds):
+    assert read_exhaustion({"ratelimit": value}, NOW.timestamp()) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "limited"),
+    [
+        (429, {}, True),
+        (403, {}, False),
+        (403, {"Retry-After": "5"}, True),
+        (403, {"Retry-After": "never"}, False),
+        (403, {"X-RateLimit-Remaining": "0"}, True),
+        (403, {"X-RateLimit-Remaining": "12", "X-RateLimit-Reset": "9"}, False),
+        (401, {"Retry-After": "5"}, False),
+    ],
+)
+def test_what_is_a_rate_limit(status, headers, limited):
+    assert is_rate_limit(status, CaseInsensitiveDict(headers)) is limited
+
+
+SECONDS = st.integers(0, 10**6)
+
+
+@given(seconds=SECONDS, skew=st.integers(-(10**6), 10**6))
+def test_dates_count_by_the_servers_clock(seconds, skew):
+    served = NOW + timedelta(seconds=skew)
+    for date in (served + timedelta(seconds=seconds),):
+        for text in (format_datetime(date, usegmt=True), date.isoformat(), date.isoformat().replace("+00:00", "Z")):
+            headers = {"retry-after": text, "date": format_datetime(served, usegmt=True)}
+            assert read_wait(503, headers) == seconds
+
+
+@given(st.dictionaries(st.sampled_from(["retry-after", "ratelimit", "x-ratelimit-reset", "date"]), st.text()))
+def test_any_text_is_a_time_or_none(headers):
+    for status in (403, 429, 503):
+        wait = read_wait(status, headers, NOW.timestamp())
+        assert wait is None or (math.isfinite(wait) and wait >= 0)
+    assert read_exhaustion(headers) >= 0
+
+
+@given(number=SECONDS, unit=st.sampled_from(["s", " s", "x", " requests", "%", "-", "/60", " or more", "ms"]))
+def test_a_number_with_something_behind_it_is_none(number, unit):
+    assert read_wait(503, {"retry-after": f"{number}{unit}"}) is None
