@@ -88,7 +88,7 @@ def _on_another_device(account: GrantConfiguration, endpoints: Endpoints) -> tup
     say(f"Open {authorization.verification_uri} on any device, and enter the code {authorization.user_code}")
     if authorization.verification_uri_complete:
         say(f"or open {authorization.verification_uri_complete}")
-    say(f"Waiting, for {min(authorization.expires_in, device.LONGEST) / 60:.0f} minutes at the most ...")
+    say(f"Waiting, for {min(authorization.expires_in, device.MAX_WAIT) / 60:.0f} minutes at the most ...")
     answer = device.wait(account.client, authorization)
     return answer, time.time()
 

@@ -169,7 +169,7 @@ def dpop_key(extra: Extra, kept: Mapping[str, Any]) -> SigningKey | None:
             )
     key = SigningKey(material)
     try:
-        dpop.prover(key)
+        dpop.get_prover(key)
     except BadKeyError as error:
         raise extra.error(
             "dpop_private_key",

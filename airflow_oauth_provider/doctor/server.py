@@ -75,7 +75,7 @@ def _check_binding(report: Report, account: GrantConfiguration, members: dict[st
     key = account.client.dpop_key
     if key is None:
         return
-    prover = dpop.prover(key)
+    prover = dpop.get_prover(key)
     report.ok(BINDING, f"tokens are bound to a key for {prover.algorithm}, known by its thumbprint {prover.thumbprint}")
     name = "dpop_signing_alg_values_supported"
     if members and name not in members:

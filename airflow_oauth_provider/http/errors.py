@@ -11,7 +11,7 @@ from requests.exceptions import ConnectTimeout, ProxyError
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_oauth_provider.exceptions import ApiError
-from airflow_oauth_provider.oauth2.redaction import MASK, scrub, show_url
+from airflow_oauth_provider.oauth2.redaction import MASK, redact, show_url
 
 #: Characters of an answer's body that are shown; four times as many bytes are looked at.
 SHOWN = 500
@@ -90,7 +90,7 @@ def failure_text(method: str | None, url: str | None, error: BaseException, conn
     reason = next((str(c) for c in reversed(causes) if str(c) and not isinstance(c, requests.RequestException)), "")
     reason = re.sub(r"<[^>]*object at 0x[0-9a-f]+>:?\s*|^\w+\([^)]*\):\s*", "", reason)
     kind = type(error).__name__
-    shown = f"{kind}: {scrub(_without_members(reason))}" if reason else kind
+    shown = f"{kind}: {redact(_without_members(reason))}" if reason else kind
     return f"Connection {conn_id!r}: {method} {show_target(url or '')} got no answer ({shown})"
 
 
@@ -100,7 +100,9 @@ def show_target(url: str) -> str:
         query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
     except ValueError:
         return show_url(url)
-    shown = "&".join(f"{name}={MASK if _SECRET_NAME.search(name) else scrub(value, limit=60)}" for name, value in query)
+    shown = "&".join(
+        f"{name}={MASK if _SECRET_NAME.search(name) else redact(value, limit=60)}" for name, value in query
+    )
     return f"{show_url(url)}?{shown}" if shown else show_url(url)
 
 
@@ -121,7 +123,7 @@ def _body(response: requests.Response) -> str:
         text = _first_bytes(response, 4 * SHOWN).decode(encoding, errors="replace")
     except LookupError:
         text = _first_bytes(response, 4 * SHOWN).decode("utf-8", errors="replace")
-    return scrub(_without_members(text), _sent_secrets(response), limit=SHOWN).strip()
+    return redact(_without_members(text), _sent_secrets(response), limit=SHOWN).strip()
 
 
 def _first_bytes(response: requests.Response, size: int) -> bytes:

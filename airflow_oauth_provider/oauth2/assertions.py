@@ -38,10 +38,10 @@ class SigningKey:
 
     def check(self) -> None:
         """Raise :class:`BadKeyError` unless it can sign."""
-        _usable(self)
+        _load(self)
 
 
-def claims(issuer: str, subject: str, audience: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def make_claims(issuer: str, subject: str, audience: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the claims of RFC 7523 section 3. New ones for each attempt: a server may take a ``jti`` once only.
 
     :param issuer: who says so.
@@ -61,20 +61,20 @@ def sign(payload: Mapping[str, Any], key: SigningKey) -> str:
     """
     import jwt
 
-    usable, algorithm, headers = _usable(key)
+    usable, algorithm, headers = _load(key)
     return jwt.encode(dict(payload), usable, algorithm=algorithm, headers=headers)
 
 
-def private_key(key: SigningKey) -> tuple[Any, str]:
+def load_private_key(key: SigningKey) -> tuple[Any, str]:
     """Return the private key, as ``cryptography`` has it, and its JWS algorithm.
 
     :raises BadKeyError: when the key cannot sign.
     """
-    usable, algorithm, _ = _usable(key)
+    usable, algorithm, _ = _load(key)
     return usable, algorithm
 
 
-def sign_by_secret(payload: Mapping[str, Any], secret: str) -> str:
+def sign_with_secret(payload: Mapping[str, Any], secret: str) -> str:
     """Return ``payload`` as a JWT with a MAC by the client's secret (``client_secret_jwt``)."""
     import jwt
 
@@ -82,7 +82,7 @@ def sign_by_secret(payload: Mapping[str, Any], secret: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def _usable(key: SigningKey) -> tuple[Any, str, dict[str, Any]]:
+def _load(key: SigningKey) -> tuple[Any, str, dict[str, Any]]:
     """Return the key, its algorithm and the JOSE header. Remembered: reading an RSA key takes milliseconds."""
     import jwt
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -93,7 +93,7 @@ def _usable(key: SigningKey) -> tuple[Any, str, dict[str, Any]]:
             loaded, named, headers = _from_jwk(text)
         else:
             loaded, named, headers = _from_pem(text)
-        algorithm = key.algorithm or named or _fitting(loaded)
+        algorithm = key.algorithm or named or _choose_algorithm(loaded)
         if key.key_id:
             headers["kid"] = key.key_id
         jwt.encode({}, loaded, algorithm=algorithm)
@@ -144,7 +144,7 @@ def _thumbprints(certificate: str) -> dict[str, Any]:
     }
 
 
-def _fitting(key: Any) -> str:
+def _choose_algorithm(key: Any) -> str:
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
     if isinstance(key, rsa.RSAPrivateKey):

@@ -12,12 +12,13 @@ import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from airflow_oauth_provider.oauth2 import dpop, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
-from airflow_oauth_provider.oauth2.redaction import scrub, show_url
+from airflow_oauth_provider.oauth2.redaction import redact, show_url
+from airflow_oauth_provider.oauth2.transport import encode_form
 
 _OURS = frozenset(
     {
@@ -38,7 +39,7 @@ class NotOurs(errors.OAuth2ProtocolError):
 
 
 class WrongIssuer(errors.OAuth2ProtocolError):
-    """The answer comes from another authorization server than was asked (RFC 9207 section 2.4)."""
+    """The response comes from another authorization server than was asked (RFC 9207 section 2.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Pending:
 
     :param url: the address to open in a browser.
     :param redirect_uri: where the browser is sent back to.
-    :param state: what the answer has to carry (RFC 6749 section 4.1.1).
+    :param state: what the response has to carry (RFC 6749 section 4.1.1).
     :param verifier: what proves to the token endpoint that the code is redeemed by whoever asked for it (RFC 7636).
     :param issuer: the authorization server, where it is known.
     :param issuer_required: whether the server says that its answers name it (RFC 9207 section 3).
@@ -74,7 +75,7 @@ def begin(
 
     Where tokens are to be bound to a key, it names the key (RFC 9449 section 10).
 
-    :param client: who asks. Its issuer, where set, is what the answer's ``iss`` is held against.
+    :param client: who asks. Its issuer, where set, is what the response's ``iss`` is held against.
     :param authorize_url: the authorization endpoint.
     :param redirect_uri: where the browser is to come back to, as registered.
     :param options: scope, audience and resources.
@@ -92,11 +93,11 @@ def begin(
         ("code_challenge", challenge),
         ("code_challenge_method", "S256"),
         # RFC 9449 section 10: then the code is good only for whoever has the key.
-        ("dpop_jkt", dpop.prover(client.dpop_key).thumbprint if client.dpop_key else ""),
+        ("dpop_jkt", dpop.get_prover(client.dpop_key).thumbprint if client.dpop_key else ""),
         *options.parameters(),
         *((name, value) for name, value in (parameters or {}).items() if name not in _OURS),
     ]
-    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in fields if value)
+    query = encode_form([(name, value) for name, value in fields if value])
     separator = "&" if urlsplit(authorize_url).query else "?"
     url = f"{authorize_url}{separator}{query}"
     return Pending(url, redirect_uri, state, verifier, client.issuer, issuer_required)
@@ -107,28 +108,28 @@ def accept(pending: Pending, url: str) -> str:
 
     :param pending: the sign-in.
     :param url: that address, or its query alone.
-    :raises NotOurs: the answer belongs to another sign-in.
+    :raises NotOurs: the response belongs to another sign-in.
     :raises WrongIssuer: it comes from another server.
     :raises ErrorResponse: the server, or the person, refused.
-    :raises MalformedResponse: it is no answer at all.
+    :raises UnexpectedResponse: it is no response at all.
     """
     query = urlsplit(url).query if "?" in url else url
     pairs = parse_qsl(query, keep_blank_values=True)
-    answer = dict(pairs)
-    # First of all: nothing of an answer that is not ours means anything.
-    if not hmac.compare_digest(answer.get("state", "").encode(), pending.state.encode()):
-        raise NotOurs("The answer does not belong to this sign-in: its state is another.")
-    if len(answer) != len(pairs):
-        raise errors.MalformedResponse("The answer has a parameter twice (RFC 6749 section 3.1).", status=0)
-    issuer = answer.get("iss")
+    response = dict(pairs)
+    # First of all: nothing of a response that is not ours means anything.
+    if not hmac.compare_digest(response.get("state", "").encode(), pending.state.encode()):
+        raise NotOurs("The response does not belong to this sign-in: its state is another.")
+    if len(response) != len(pairs):
+        raise errors.UnexpectedResponse("The response has a parameter twice (RFC 6749 section 3.1).", status=0)
+    issuer = response.get("iss")
     if pending.issuer and issuer != pending.issuer and (issuer is not None or pending.issuer_required):
         named = f"names the issuer {show_url(issuer)}" if issuer else "names no issuer"
-        raise WrongIssuer(f"The answer {named}, where {show_url(pending.issuer)} was asked (RFC 9207).")
-    if "error" in answer:
-        raise _refusal(answer)
-    if not answer.get("code"):
-        raise errors.MalformedResponse("The answer has neither a code nor an error.", status=0)
-    return answer["code"]
+        raise WrongIssuer(f"The response {named}, where {show_url(pending.issuer)} was asked (RFC 9207).")
+    if "error" in response:
+        raise _refusal(response)
+    if not response.get("code"):
+        raise errors.UnexpectedResponse("The response has neither a code nor an error.", status=0)
+    return response["code"]
 
 
 def redeem(pending: Pending, code: str, resources: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -147,8 +148,8 @@ def redeem(pending: Pending, code: str, resources: Sequence[str] = ()) -> list[t
     ]
 
 
-def _refusal(answer: Mapping[str, str]) -> errors.OAuth2ProtocolError:
-    code = scrub(answer["error"], limit=60)
-    description = scrub(answer.get("error_description", ""))
+def _refusal(response: Mapping[str, str]) -> errors.OAuth2ProtocolError:
+    code = redact(response["error"], limit=60)
+    description = redact(response.get("error_description", ""))
     said = f"{code} ({description})" if description else code
     return errors.ErrorResponse(f"The sign-in was refused: {said}", code=code, description=description, status=0)

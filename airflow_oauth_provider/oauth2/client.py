@@ -15,7 +15,7 @@ from airflow_oauth_provider.oauth2.dialect import Dialect
 class Transport:
     """How requests travel.
 
-    :param timeout: seconds for a connection to come about, and between two pieces of an answer.
+    :param timeout: seconds for a connection to come about, and between two pieces of a response.
     :param verify: False: certificates are not checked; a path: the CA bundle to check against.
     :param cert: path of a client certificate (with its key), or certificate and key.
     :param proxies: proxy URL for each scheme.

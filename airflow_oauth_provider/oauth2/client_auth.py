@@ -1,21 +1,27 @@
-"""How the client proves who it is to the token endpoint: exactly one method a request (RFC 6749 section 2.3)."""
+"""Client authentication: exactly one method a request (RFC 6749 section 2.3), and the forms that it goes with."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote, quote_plus
 
 from airflow_oauth_provider.oauth2 import assertions, errors
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.endpoints import audience
+from airflow_oauth_provider.oauth2.discovery import assertion_audience
+from airflow_oauth_provider.oauth2.transport import HttpResponse, encode_form, exchange
+
+Parameters = Sequence[tuple[str, str]]
 
 #: RFC 7523 section 2.2.
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 #: Changes the parameters and the headers of a token request that is about to be sent.
 ClientAuthentication = Callable[[Client, list[tuple[str, str]], dict[str, str]], None]
-
+#: Parameters that are no secrets (RFC 6749, RFC 7009, RFC 7523, RFC 8707).
+_PUBLIC_PARAMETERS = frozenset(
+    {"grant_type", "scope", "client_id", "audience", "resource", "token_type_hint", "client_assertion_type"}
+)
 
 _ENCODINGS: dict[str, Callable[[str], str]] = {
     "percent": lambda text: quote(text, safe=""),
@@ -60,11 +66,11 @@ def private_key_jwt(client: Client, parameters: list[tuple[str, str]], _: dict[s
 
 def client_secret_jwt(client: Client, parameters: list[tuple[str, str]], _: dict[str, str]) -> None:
     """Send a JWT with a MAC by the client's secret (OpenID Connect Core section 9), made anew for each attempt."""
-    _assert(client, parameters, assertions.sign_by_secret(_claims(client), client.client_secret or ""))
+    _assert(client, parameters, assertions.sign_with_secret(_claims(client), client.client_secret or ""))
 
 
 def _claims(client: Client) -> dict[str, object]:
-    return assertions.claims(client.client_id, client.client_id, audience(client))
+    return assertions.make_claims(client.client_id, client.client_id, assertion_audience(client))
 
 
 def _assert(client: Client, parameters: list[tuple[str, str]], assertion: str) -> None:
@@ -85,3 +91,50 @@ METHODS: dict[str, ClientAuthentication] = {
     "self_signed_tls_client_auth": public_client,
     "none": public_client,
 }
+
+
+def authenticate(client: Client, fields: list[tuple[str, str]], headers: dict[str, str]) -> None:
+    """Add the client's authentication to a request that is about to be sent.
+
+    :param client: who asks.
+    :param fields: the parameters of the request; changed in place.
+    :param headers: its header fields; changed in place.
+    :raises NotConnected: the client has no key for its method, or no endpoint to name as audience.
+    """
+    METHODS[client.auth_method](client, fields, headers)
+
+
+def ask(client: Client, url: str, fields: list[tuple[str, str]]) -> HttpResponse:
+    """POST ``fields`` and the client's authentication to one of the endpoints beside the token endpoint.
+
+    :param client: who asks.
+    :param url: the endpoint.
+    :param fields: the parameters of the request; the client's authentication is added in place.
+    :raises NotConnected: the server has seen nothing of the request.
+    :raises LostResponse: it may have.
+    """
+    headers = {"Accept": "application/json"}
+    authenticate(client, fields, headers)
+    return post_form(client, url, fields, headers)
+
+
+def post_form(client: Client, url: str, fields: Parameters, headers: Mapping[str, str]) -> HttpResponse:
+    """POST ``fields`` as a form in UTF-8 (RFC 6749 appendix B).
+
+    :param client: whose transport is used.
+    :param url: an endpoint of the authorization server.
+    :param fields: the form.
+    :param headers: header fields beside ``Content-Type``.
+    :raises NotConnected: the server has seen nothing of the request.
+    :raises LostResponse: it may have.
+    """
+    form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+    return exchange(client.transport, "POST", url, form, encode_form(fields).encode("ascii"))
+
+
+def request_secrets(client: Client, fields: Iterable[tuple[str, str]]) -> list[str]:
+    """Return what a request holds that must not come back in an error text."""
+    values = [value for name, value in fields if name not in _PUBLIC_PARAMETERS]
+    sent = [*client.dialect.parameters.values(), *client.dialect.headers.values()]
+    secret = [client.client_secret] if client.client_secret else []
+    return [*values, *(value for value in sent if len(value) >= 8), *secret]

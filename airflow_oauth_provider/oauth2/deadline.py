@@ -1,8 +1,8 @@
 """Connections that carry a request in time or not at all, and that end in time.
 
-``requests`` knows a timeout for each address of a host and for each piece of an answer. Several dead addresses, or an
-answer that drips, take many times as long: longer than a lease lasts. What then went out would be spent beside another
-worker.
+``requests`` knows a timeout for each address of a host and for each piece of a response. Several dead addresses, or a
+response that drips, take many times as long: longer than a lease lasts. A request that goes out after that is spent
+beside another worker.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Bound:
         self._timer: threading.Timer | None = None
         #: Whether a connection stood in time, so that the request may have gone out.
         self.is_connected = False
-        #: Whether time was up before the answer had ended.
+        #: Whether time was up before the response had ended.
         self.is_over = False
 
     @property

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from airflow_oauth_provider.oauth2 import client_auth, errors
-from airflow_oauth_provider.oauth2.bodies import read_members
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.form_encoding import post_form
 from airflow_oauth_provider.oauth2.grants import GrantOptions
-from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
+from airflow_oauth_provider.oauth2.response_body import read_members, say
+from airflow_oauth_provider.oauth2.response_parser import parse_token_response
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.oauth2.transport import HttpResponse
@@ -22,7 +21,7 @@ DEFAULT_INTERVAL = 5.0
 #: Seconds by which the interval grows with each ``slow_down`` (RFC 8628 section 3.5).
 SLOWER_BY = 5.0
 #: The longest that is waited for the person, in seconds, whatever lifetime the server gives the code.
-LONGEST = 1800.0
+MAX_WAIT = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +53,17 @@ def begin(client: Client, url: str, options: GrantOptions) -> DeviceAuthorizatio
     :raises OAuth2ProtocolError: for everything but a pair of codes.
     """
     fields = [(name, value) for name, value in options.parameters() if value]
-    headers = {"Accept": "application/json"}
-    client_auth.METHODS[client.auth_method](client, fields, headers)
-    if ("client_id", client.client_id) not in fields:
+    if client.auth_method == "client_secret_basic":
         fields.append(("client_id", client.client_id))  # section 3.1 wants it; with Basic some servers do, too
-    answer = post_form(client, url, fields, headers)
-    if not 200 <= answer.status < 300:
-        raise _refusal(answer, client)
-    members = read_members(answer)
+    response = client_auth.ask(client, url, fields)
+    if not 200 <= response.status < 300:
+        raise _refusal(response, client)
+    members = read_members(response)
     uri = members.get("verification_uri") or members.get("verification_url")  # Google's spelling
     device_code, user_code = members.get("device_code"), members.get("user_code")
     if not (isinstance(device_code, str) and isinstance(user_code, str) and isinstance(uri, str)):
-        raise errors.MalformedResponse(
-            f"{answer.endpoint} answered {answer.status}: a device_code, a user_code or a verification_uri is missing",
-            status=answer.status,
-        )
+        what = "a device_code, a user_code or a verification_uri is missing"
+        raise errors.UnexpectedResponse(say(response, what), status=response.status)
     complete = members.get("verification_uri_complete")
     return DeviceAuthorization(
         device_code,
@@ -97,7 +92,7 @@ def wait(
     :raises OAuth2ProtocolError: the token endpoint failed for good.
     """
     interval = authorization.interval
-    ends = clock() + min(authorization.expires_in, LONGEST)
+    ends = clock() + min(authorization.expires_in, MAX_WAIT)
     parameters = [("grant_type", GRANT_TYPE), ("device_code", authorization.device_code)]
     while clock() + interval <= ends:
         sleep(interval)
@@ -107,7 +102,7 @@ def wait(
             if failure.lasting:
                 raise
             interval *= 2  # section 3.5: back off when the connection times out
-        except (errors.LostResponse, errors.NonceWanted):
+        except (errors.LostResponse, errors.NonceRequired):
             interval *= 2
         except errors.ServerFailure as failure:
             interval = max(interval + SLOWER_BY, failure.retry_after or 0.0)  # slow_down among them
@@ -117,12 +112,12 @@ def wait(
     raise errors.ErrorResponse("Nobody signed in before the code ran out", code="expired_token")
 
 
-def _refusal(answer: HttpResponse, client: Client) -> errors.OAuth2ProtocolError:
+def _refusal(response: HttpResponse, client: Client) -> errors.OAuth2ProtocolError:
     try:
-        parse_token_answer(answer, [client.client_secret])
+        parse_token_response(response, [client.client_secret])
     except errors.OAuth2ProtocolError as refusal:
         return refusal
-    return errors.MalformedResponse(f"{answer.endpoint} answered {answer.status}", status=answer.status)
+    return errors.UnexpectedResponse(f"{response.endpoint} answered {response.status}", status=response.status)
 
 
 def _seconds(value: object, default: float) -> float:

@@ -60,7 +60,7 @@ class Dialect:
     :param headers: added to each token request.
     :param paths: JSONPaths by the names in :data:`PLACEABLE`.
     :param milliseconds: whether lifetimes are in milliseconds.
-    :param default_expires_in: seconds that an access token lives where the answer does not say.
+    :param default_expires_in: seconds that an access token lives where the response does not say.
     :param accepted_types: values of ``token_type`` with which a token is used; empty: any, for a connection that says
         itself how the token is to be sent.
     :param error_codes: codes of RFC 6749 by the vendor's own.
@@ -80,7 +80,7 @@ class Dialect:
     error_mark: ErrorMark | None = None
     scope_separator: str = " "
 
-    def spoken(self, fields: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    def translate(self, fields: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return ``fields`` as the server wants them; what is empty is left out (RFC 6749 section 3.2).
 
         :param fields: parameters by their standard names, client authentication included.
@@ -97,7 +97,7 @@ class Dialect:
         """Tell whether a token of this type may be used (RFC 6749 section 7.1); case does not matter."""
         return not self.accepted_types or token_type.lower() in {kind.lower() for kind in self.accepted_types}
 
-    def scope_read(self, scope: str) -> str:
+    def read_scope(self, scope: str) -> str:
         """Return a scope as answered, space-delimited."""
         return scope if self.scope_separator == " " else " ".join(scope.replace(self.scope_separator, " ").split())
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_oauth_provider.oauth2 import errors
-from airflow_oauth_provider.oauth2.client import Transport, is_secure
+from airflow_oauth_provider.oauth2.client import Client, Transport, is_secure
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.oauth2.transport import HttpResponse, exchange
 
@@ -64,6 +64,45 @@ def well_known_urls(issuer: str) -> list[str]:
     return list(dict.fromkeys(urlunsplit((parts.scheme, parts.netloc, found, "", "")) for found in paths))
 
 
+def token_endpoint(client: Client, *, refreshing: bool = False) -> str:
+    """Return the token endpoint.
+
+    :param client: the client.
+    :param refreshing: whether a refresh is to go there.
+    :raises NotConnected: there is none to be found.
+    """
+    entered = (client.refresh_url if refreshing else "") or client.token_url
+    return entered or find_endpoint(client, "token_endpoint")
+
+
+def find_endpoint(client: Client, name: str) -> str:
+    """Return an endpoint by its name in the metadata (RFC 8414 section 2).
+
+    With a client certificate, the one of ``mtls_endpoint_aliases`` comes first, for each endpoint by itself
+    (RFC 8705 section 5).
+
+    :raises NotConnected: the server does not publish it.
+    """
+    if client.issuer:
+        members = discover(client.issuer, client.transport).members
+        aliases = members.get("mtls_endpoint_aliases")
+        if client.transport.cert and isinstance(aliases, dict) and _is_usable(aliases.get(name)):
+            return str(aliases[name])
+        if _is_usable(members.get(name)):
+            return str(members[name])
+        raise errors.NotConnected(f"{show_url(client.issuer)} publishes no {name}", lasting=True)
+    raise errors.NotConnected(
+        f"the connection names neither the {name} nor an issuer by which to find it", lasting=True
+    )
+
+
+def assertion_audience(client: Client) -> str:
+    """Return whom an assertion is for (RFC 7523 section 3): the token endpoint, the issuer, or what was entered."""
+    if client.assertion_audience == "issuer":
+        return client.issuer
+    return client.assertion_audience or client.token_url or discover(client.issuer, client.transport).token_endpoint
+
+
 def _fetch(issuer: str, transport: Transport) -> Metadata:
     last: HttpResponse | None = None
     for url in well_known_urls(issuer):
@@ -78,27 +117,31 @@ def _fetch(issuer: str, transport: Transport) -> Metadata:
             raise errors.NotConnected(f"{last.endpoint} answered {last.status}: no metadata for now")
     status = last.status if last else 0
     raise errors.NotConnected(
-        f"{show_url(issuer)} publishes no metadata (answer {status}): check the issuer, or enter the token endpoint",
+        f"{show_url(issuer)} publishes no metadata (response {status}): check the issuer, or enter the token endpoint",
         lasting=True,
     )
 
 
-def _checked(issuer: str, answer: HttpResponse) -> Metadata:
+def _checked(issuer: str, response: HttpResponse) -> Metadata:
     try:
-        members = json.loads(answer.body)
+        members = json.loads(response.body)
     except (ValueError, RecursionError):
         members = None
     if not isinstance(members, dict):
-        raise errors.NotConnected(f"{answer.endpoint} answered 200, but with no metadata", lasting=True)
+        raise errors.NotConnected(f"{response.endpoint} answered 200, but with no metadata", lasting=True)
     # RFC 8414 section 3.3: a document that names another issuer must not be used. Not normalised: exactly the same.
     if members.get("issuer") != issuer:
         named = show_url(str(members.get("issuer", "")))
         raise errors.NotConnected(
-            f"{answer.endpoint} names another issuer ({named}) than the connection ({show_url(issuer)}); enter it "
+            f"{response.endpoint} names another issuer ({named}) than the connection ({show_url(issuer)}); enter it "
             "exactly as the server does, a slash at its end included",
             lasting=True,
         )
     endpoint = members.get("token_endpoint")
     if not isinstance(endpoint, str) or not is_secure(endpoint):
-        raise errors.NotConnected(f"{answer.endpoint} names no https token endpoint", lasting=True)
+        raise errors.NotConnected(f"{response.endpoint} names no https token endpoint", lasting=True)
     return Metadata(issuer, endpoint, members)
+
+
+def _is_usable(url: object) -> bool:
+    return isinstance(url, str) and is_secure(url)

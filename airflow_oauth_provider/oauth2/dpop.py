@@ -24,18 +24,18 @@ HEADER = "DPoP"
 #: The header field by which servers give their nonce.
 NONCE_HEADER = "DPoP-Nonce"
 #: The error that asks for another proof, with the server's nonce in it (sections 7.1 and 8).
-WANTS_NONCE = "use_dpop_nonce"
+USE_NONCE = "use_dpop_nonce"
 
 # Section 8.1.
 _NONCE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,4096}")
-_CHALLENGE = re.compile(rf'\berror\s*=\s*"?{WANTS_NONCE}\b', re.IGNORECASE)
+_CHALLENGE = re.compile(rf'\berror\s*=\s*"?{USE_NONCE}\b', re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: The public members of a JWK by its type, in the order of RFC 7638 section 3.2.
 _PUBLIC_MEMBERS = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
 
 
 class Prover:
-    """Makes proofs with one key, and remembers the newest nonce of each server. Take it from :func:`prover`.
+    """Makes proofs with one key, and remembers the newest nonce of each server. Take it from :func:`get_prover`.
 
     The nonces of authorization servers and of APIs are kept apart, even where both are at one origin: each is good
     with its issuer only (section 9).
@@ -47,7 +47,7 @@ class Prover:
     """
 
     def __init__(self, key: SigningKey) -> None:
-        self._key, self.algorithm = assertions.private_key(key)
+        self._key, self.algorithm = assertions.load_private_key(key)
         self._jwk = _public_jwk(self._key)
         #: The hash of the public key by which servers know it (RFC 7638), and the value of ``dpop_jkt`` (section 10).
         self.thumbprint = _base64url(sha256(json.dumps(self._jwk, separators=(",", ":")).encode()).digest())
@@ -65,7 +65,7 @@ class Prover:
         """
         import jwt
 
-        claims = {"jti": str(uuid.uuid4()), "htm": method, "htu": target(url), "iat": int(time.time())}
+        claims = {"jti": str(uuid.uuid4()), "htm": method, "htu": normalize_url(url), "iat": int(time.time())}
         nonce = self._nonces.get(_server(url, api=token is not None))
         if nonce is not None:
             claims["nonce"] = nonce
@@ -75,10 +75,10 @@ class Prover:
         return jwt.encode(claims, self._key, algorithm=self.algorithm, headers=header)
 
     def take_nonce(self, url: str, headers: Mapping[str, str], *, api: bool) -> bool:
-        """Remember the nonce of an answer, whatever its status (section 8.2), and tell whether it brought one.
+        """Remember the nonce of a response, whatever its status (section 8.2), and tell whether it brought one.
 
         :param url: where the request went.
-        :param headers: of the answer, with names in any case.
+        :param headers: of the response, with names in any case.
         :param api: whether it was an API that answered, and not an authorization server.
         """
         nonce = headers.get(NONCE_HEADER) or headers.get(NONCE_HEADER.lower()) or ""
@@ -89,7 +89,7 @@ class Prover:
 
 
 @lru_cache(maxsize=32)
-def prover(key: SigningKey) -> Prover:
+def get_prover(key: SigningKey) -> Prover:
     """Return what proves possession of ``key``: the same for the same key, so that its nonces serve the whole process.
 
     :raises BadKeyError: when the key cannot sign.
@@ -97,7 +97,7 @@ def prover(key: SigningKey) -> Prover:
     return Prover(key)
 
 
-def target(url: str) -> str:
+def normalize_url(url: str) -> str:
     """Return ``url`` as it stands in a proof: without query, fragment and credentials, and in normal form.
 
     The normal form (RFC 3986 sections 6.2.2 and 6.2.3) is what servers compare (section 4.3), and what is sent.
@@ -120,7 +120,7 @@ def asks_for_nonce(status: int, challenge: str | None) -> bool:
 
 
 def _server(url: str, *, api: bool) -> tuple[bool, str]:
-    return api, target(url).partition("://")[2].partition("/")[0]
+    return api, normalize_url(url).partition("://")[2].partition("/")[0]
 
 
 def _public_jwk(key: object) -> dict[str, str]:

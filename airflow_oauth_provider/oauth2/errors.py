@@ -4,14 +4,14 @@
 
     OAuth2ProtocolError
     ├── NotConnected          the request never reached the server: nothing was spent
-    ├── LostResponse            the request may have been carried out, its answer never came
+    ├── LostResponse            the request may have been carried out, its response never came
     ├── ServerFailure         429 or 5xx, or an error that the RFC calls passing
-    ├── NonceWanted           the proof of a key lacked the server's nonce: nothing was spent
-    ├── MalformedResponse       an answer that is neither a token nor an OAuth error
+    ├── NonceRequired           the proof of a key lacked the server's nonce: nothing was spent
+    ├── UnexpectedResponse       a response that is neither a token nor an OAuth error
     │   └── WrongTokenType    a token, but of a type that is not to be used
-    └── ErrorResponse           an OAuth error answer (RFC 6749 section 5.2), one class a code
-        ├── InvalidRequest, InvalidClient, InvalidGrant, UnauthorizedClient,
-        └── UnsupportedGrantType, InvalidScope, InvalidTarget
+    └── ErrorResponse           an OAuth error response (RFC 6749 section 5.2), one class a code
+        ├── InvalidRequestResponse, InvalidClientResponse, InvalidGrantResponse, UnauthorizedClientResponse,
+        └── UnsupportedGrantTypeResponse, InvalidScopeResponse, InvalidTargetResponse
 
 The messages are fit to be shown: they name the endpoint and the status, and hold no secret.
 """
@@ -37,7 +37,7 @@ class NotConnected(OAuth2ProtocolError):
 
 
 class LostResponse(OAuth2ProtocolError):
-    """The request went out, at least in part, and no complete answer came back."""
+    """The request went out, at least in part, and no complete response came back."""
 
 
 class ServerFailure(OAuth2ProtocolError):
@@ -53,13 +53,13 @@ class ServerFailure(OAuth2ProtocolError):
         self.retry_after = retry_after
 
 
-class MalformedResponse(OAuth2ProtocolError):
-    """An answer that the specification does not know.
+class UnexpectedResponse(OAuth2ProtocolError):
+    """A response that the specification does not know.
 
     :param status: HTTP status.
-    :param refresh_token: a refresh token that the answer did carry. It may be the only one that lives, so it is
-        kept even though the rest of the answer is of no use.
-    :param is_whole: whether the answer came to its end and is the server's own, so that another one would say the same.
+    :param refresh_token: a refresh token that the response did carry. It may be the only one that lives, so it is
+        kept even though the rest of the response is of no use.
+    :param is_whole: whether the response came to its end and is the server's own: another one would say the same.
     """
 
     def __init__(self, message: str, *, status: int, refresh_token: str | None = None, is_whole: bool = False) -> None:
@@ -69,11 +69,11 @@ class MalformedResponse(OAuth2ProtocolError):
         self.is_whole = is_whole or refresh_token is not None
 
 
-class WrongTokenType(MalformedResponse):
+class WrongTokenType(UnexpectedResponse):
     """A token that is bound to a key where none was given, or to none where one was (RFC 9449 section 5)."""
 
 
-class NonceWanted(OAuth2ProtocolError):
+class NonceRequired(OAuth2ProtocolError):
     """The server wants a nonce in the proof that it has not had yet (RFC 9449 section 8); it is known by now.
 
     The server refuses such a request before it looks at the grant, so the next one may bring the same.
@@ -81,7 +81,7 @@ class NonceWanted(OAuth2ProtocolError):
 
 
 class ErrorResponse(OAuth2ProtocolError):
-    """An OAuth error answer whose code has no class of its own (RFC 6749 section 5.2).
+    """An OAuth error response whose code has no class of its own (RFC 6749 section 5.2).
 
     :param code: the ``error`` member, fit to be shown.
     :param description: the ``error_description`` member and vendor's codes, scrubbed and cut; may be empty.
@@ -89,7 +89,7 @@ class ErrorResponse(OAuth2ProtocolError):
     """
 
     #: The code that the class stands for; empty on the base class.
-    code_of_class: ClassVar[str] = ""
+    error_code: ClassVar[str] = ""
 
     def __init__(self, message: str, *, code: str, description: str = "", status: int = 400) -> None:
         super().__init__(message)
@@ -98,61 +98,63 @@ class ErrorResponse(OAuth2ProtocolError):
         self.status = status
 
 
-class InvalidRequest(ErrorResponse):
+class InvalidRequestResponse(ErrorResponse):
     """The request lacks a parameter, repeats one or is otherwise malformed."""
 
-    code_of_class = "invalid_request"
+    error_code = "invalid_request"
 
 
-class InvalidClient(ErrorResponse):
+class InvalidClientResponse(ErrorResponse):
     """Client authentication failed."""
 
-    code_of_class = "invalid_client"
+    error_code = "invalid_client"
 
 
-class InvalidGrant(ErrorResponse):
+class InvalidGrantResponse(ErrorResponse):
     """The refresh token is invalid, expired, revoked, or was issued to another client."""
 
-    code_of_class = "invalid_grant"
+    error_code = "invalid_grant"
 
 
-class UnauthorizedClient(ErrorResponse):
+class UnauthorizedClientResponse(ErrorResponse):
     """The client may not use this grant type."""
 
-    code_of_class = "unauthorized_client"
+    error_code = "unauthorized_client"
 
 
-class UnsupportedGrantType(ErrorResponse):
+class UnsupportedGrantTypeResponse(ErrorResponse):
     """The authorization server does not support the grant type."""
 
-    code_of_class = "unsupported_grant_type"
+    error_code = "unsupported_grant_type"
 
 
-class InvalidScope(ErrorResponse):
+class InvalidScopeResponse(ErrorResponse):
     """The scope is invalid, unknown, malformed, or exceeds what was granted."""
 
-    code_of_class = "invalid_scope"
+    error_code = "invalid_scope"
 
 
-class InvalidTarget(ErrorResponse):
+class InvalidTargetResponse(ErrorResponse):
     """The resource is invalid, missing, unknown or malformed (RFC 8707 section 2)."""
 
-    code_of_class = "invalid_target"
+    error_code = "invalid_target"
 
 
 ERROR_CLASSES: dict[str, type[ErrorResponse]] = {
-    kind.code_of_class: kind
+    kind.error_code: kind
     for kind in (
-        InvalidRequest,
-        InvalidClient,
-        InvalidGrant,
-        UnauthorizedClient,
-        UnsupportedGrantType,
-        InvalidScope,
-        InvalidTarget,
+        InvalidRequestResponse,
+        InvalidClientResponse,
+        InvalidGrantResponse,
+        UnauthorizedClientResponse,
+        UnsupportedGrantTypeResponse,
+        InvalidScopeResponse,
+        InvalidTargetResponse,
     )
 }
 #: Codes that OpenID Connect (section 3.1.2.6) and Microsoft use where only a person's sign-in helps.
-ERROR_CLASSES.update(dict.fromkeys(("interaction_required", "login_required", "consent_required"), InvalidGrant))
+ERROR_CLASSES.update(
+    dict.fromkeys(("interaction_required", "login_required", "consent_required"), InvalidGrantResponse)
+)
 #: Codes that say "later" (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5).
 PASSING_CODES = frozenset({"server_error", "temporarily_unavailable", "slow_down"})

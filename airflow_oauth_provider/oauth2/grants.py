@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_oauth_provider.oauth2 import assertions, errors
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.endpoints import audience
+from airflow_oauth_provider.oauth2.discovery import assertion_audience
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - the name of a grant
@@ -94,7 +94,7 @@ def jwt_bearer(client: Client, inputs: GrantInputs, options: GrantOptions) -> li
     if client.signing_key is None:
         raise errors.NotConnected("grant_type 'jwt_bearer' has no private key", lasting=True)
     issuer = inputs.issuer or client.client_id
-    payload = assertions.claims(issuer, inputs.subject or issuer, audience(client), inputs.claims)
+    payload = assertions.make_claims(issuer, inputs.subject or issuer, assertion_audience(client), inputs.claims)
     try:
         assertion = assertions.sign(payload, client.signing_key)
     except assertions.BadKeyError as error:

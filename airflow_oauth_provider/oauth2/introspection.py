@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.oauth2 import client_auth, errors
-from airflow_oauth_provider.oauth2.bodies import read_members, say
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.endpoints import found
-from airflow_oauth_provider.oauth2.form_encoding import post_form, secrets_of
+from airflow_oauth_provider.oauth2.discovery import find_endpoint
 from airflow_oauth_provider.oauth2.lifetimes import parse_date
-from airflow_oauth_provider.oauth2.response_parser import parse_error_answer
+from airflow_oauth_provider.oauth2.response_body import read_members, say
+from airflow_oauth_provider.oauth2.response_parser import parse_error_response
 from airflow_oauth_provider.oauth2.transport import server_time
 
 
@@ -20,10 +19,10 @@ from airflow_oauth_provider.oauth2.transport import server_time
 class Introspection:
     """What the server says of a token (RFC 7662 section 2.2).
 
-    :param active: whether it works. False says nothing more, and is an answer, not an error.
+    :param active: whether it works. False says nothing more, and is a response, not an error.
     :param expires_in: seconds that it still lives; None where the server does not say.
     :param scope: space-delimited; None where the server does not say.
-    :param members: the whole answer.
+    :param members: the whole response.
     """
 
     active: bool
@@ -38,25 +37,25 @@ def introspect(client: Client, token: str, kind: str = "access_token") -> Intros
     :param client: who asks.
     :param token: the token.
     :param kind: ``access_token`` or ``refresh_token``, sent as ``token_type_hint``.
-    :raises OAuth2ProtocolError: when there is no answer to the question.
+    :raises OAuth2ProtocolError: when there is no response to the question.
     """
     fields = [("token", token), ("token_type_hint", kind)]
-    headers = {"Accept": "application/json"}
-    client_auth.METHODS[client.auth_method](client, fields, headers)
-    url = client.introspection_url or found(client, "introspection_endpoint")
-    answer = post_form(client, url, fields, headers)
-    if answer.status != 200:
-        raise parse_error_answer(answer, secrets_of(client, fields))
-    members = read_members(answer)
+    url = client.introspection_url or find_endpoint(client, "introspection_endpoint")
+    response = client_auth.ask(client, url, fields)
+    if response.status != 200:
+        raise parse_error_response(response, client_auth.request_secrets(client, fields))
+    members = read_members(response)
     active = members.get("active")
     if not isinstance(active, bool):
-        raise errors.MalformedResponse(say(answer, "the answer does not say whether the token is active"), status=200)
+        raise errors.UnexpectedResponse(
+            say(response, "the response does not say whether the token is active"), status=200
+        )
     if not active:
         return Introspection(False)
     scope = members.get("scope")
     return Introspection(
         active,
-        parse_date(members.get("exp"), server_now=server_time(answer)),
+        parse_date(members.get("exp"), server_now=server_time(response)),
         scope if isinstance(scope, str) and scope else None,
         members,
     )

@@ -1,4 +1,4 @@
-"""How long a token lives, in all the forms in which servers say it."""
+"""Dates and lifetimes, in all the forms in which servers write them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parse_lifetime(value: object, *, milliseconds: bool = False) -> float | None
         "unknown" as well: a token that is dead on arrival cannot have been meant.
     :param milliseconds: whether that is its unit.
     """
-    number = _number(value)
+    number = _parse_number(value)
     if number is None or number <= 0:
         return None
     return min(number / 1000 if milliseconds else number, MAX_LIFETIME)
@@ -32,9 +32,9 @@ def parse_date(value: object, *, server_now: float) -> float | None:
     :param value: ISO 8601 (UTC where it names no zone), an HTTP date, or seconds or milliseconds since 1970.
     :param server_now: the server's clock, in seconds since 1970: the date was made by that clock.
     """
-    at = _number(value)
+    at = _parse_number(value)
     if at is None and isinstance(value, str):
-        at = _iso(value.strip())
+        at = _parse_iso_date(value.strip())
     elif at is not None and at >= _MILLISECONDS_FROM:
         at /= 1000
     if at is None or at <= server_now:
@@ -42,7 +42,7 @@ def parse_date(value: object, *, server_now: float) -> float | None:
     return min(at - server_now, MAX_LIFETIME)
 
 
-def http_date(text: str | None) -> float | None:
+def parse_http_date(text: str | None) -> float | None:
     """Return a ``Date`` header field as seconds since 1970; None where it is missing or malformed."""
     try:
         return parsedate_to_datetime(text).timestamp() if text else None
@@ -50,7 +50,7 @@ def http_date(text: str | None) -> float | None:
         return None
 
 
-def _number(value: object) -> float | None:
+def _parse_number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -60,11 +60,11 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _iso(text: str) -> float | None:
+def _parse_iso_date(text: str) -> float | None:
     try:
         date = datetime.fromisoformat(text)
     except ValueError:
-        return http_date(text)
+        return parse_http_date(text)
     try:
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (OverflowError, ValueError):

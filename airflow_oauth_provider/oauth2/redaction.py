@@ -25,7 +25,7 @@ _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))")
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
-def scrub(text: str, secrets: Iterable[str | None] = (), *, limit: int = 200) -> str:
+def redact(text: str, secrets: Iterable[str | None] = (), *, limit: int = 200) -> str:
     """Return ``text`` without secrets, control characters and excess length.
 
     :param text: an error text of a server, for instance, which may echo what it was sent.

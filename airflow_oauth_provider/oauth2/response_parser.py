@@ -1,4 +1,4 @@
-"""Tell what a token endpoint's answer is: a token, an OAuth error, or something else (RFC 6749 section 5)."""
+"""Tell what a token endpoint's response is: a token, an OAuth error, or something else (RFC 6749 section 5)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from airflow_oauth_provider.oauth2 import errors, json_paths
-from airflow_oauth_provider.oauth2.bodies import read_members, say
 from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
 from airflow_oauth_provider.oauth2.lifetimes import parse_date, parse_lifetime
-from airflow_oauth_provider.oauth2.redaction import scrub, show_url
-from airflow_oauth_provider.oauth2.response_size import fitting
+from airflow_oauth_provider.oauth2.redaction import redact, show_url
+from airflow_oauth_provider.oauth2.response_body import read_members, say
 from airflow_oauth_provider.oauth2.retry_after import read_wait
-from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.token_response import TokenResponse, trim_members
 from airflow_oauth_provider.oauth2.transport import HttpResponse, server_time
 
 #: Members under which vendors say how long a refresh token lives.
@@ -28,79 +27,79 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 _STANDARD = Dialect()
 
 
-def parse_token_answer(
-    answer: HttpResponse, secrets: Iterable[str | None] = (), dialect: Dialect = _STANDARD
+def parse_token_response(
+    response: HttpResponse, secrets: Iterable[str | None] = (), dialect: Dialect = _STANDARD
 ) -> TokenResponse:
-    """Return the token in ``answer``, or raise what it is instead.
+    """Return the token in ``response``, or raise what it is instead.
 
-    :param answer: what the token endpoint sent.
+    :param response: what the token endpoint sent.
     :param secrets: what was sent to it and must not come back in an error text.
-    :param dialect: the server's way to answer.
+    :param dialect: the server's way to response.
     :raises ServerFailure: for 429 and 5xx.
     :raises ErrorResponse: for an OAuth error, whatever the status, 200 included.
-    :raises MalformedResponse: for anything else.
+    :raises UnexpectedResponse: for anything else.
     """
     known = [secret for secret in secrets if secret]
-    _check_served(answer)
-    _check_not_redirected(answer)
+    _check_served(response)
+    _check_not_redirected(response)
     mark = dialect.error_mark
     if mark is not None and mark.path == "$":
-        found = re.search(mark.pattern, answer.body.decode(errors="replace"))
+        found = re.search(mark.pattern, response.body.decode(errors="replace"))
         if found:
-            raise _oauth_error(answer, {"error": found[0]}, known, dialect)
-    members = read_members(answer)
+            raise _oauth_error(response, {"error": found[0]}, known, dialect)
+    members = read_members(response)
     values = {**members, **_placed(members, dialect)}
     token = values.get("access_token")
-    is_error = not 200 <= answer.status < 300 or _is_marked(members, dialect)
+    is_error = not 200 <= response.status < 300 or _is_marked(members, dialect)
     if not is_error and isinstance(token, str) and token:
-        return _token(answer, token, members, values, dialect)
+        return _token(response, token, members, values, dialect)
     if _code(values):
-        raise _oauth_error(answer, values, known, dialect)
+        raise _oauth_error(response, values, known, dialect)
     place, elsewhere = _token_elsewhere(members)
-    what = _what_is_missing(answer, values) or _no_token(members, known, dialect, place)
-    raise errors.MalformedResponse(
-        say(answer, what),
-        status=answer.status,
+    what = _what_is_missing(response, values) or _no_token(members, known, dialect, place)
+    raise errors.UnexpectedResponse(
+        say(response, what),
+        status=response.status,
         refresh_token=_text(values.get("refresh_token")) or _text(elsewhere.get("refresh_token")),
         is_whole=True,
     )
 
 
-def parse_error_answer(answer: HttpResponse, secrets: Iterable[str | None] = ()) -> errors.OAuth2ProtocolError:
-    """Return what an answer means that is no success; for endpoints beside the token endpoint."""
+def parse_error_response(response: HttpResponse, secrets: Iterable[str | None] = ()) -> errors.OAuth2ProtocolError:
+    """Return what a response means that is no success; for endpoints beside the token endpoint."""
     try:
-        _check_served(answer)
-        _check_not_redirected(answer)
-        values = read_members(answer)
-    except (errors.ServerFailure, errors.MalformedResponse) as failure:
+        _check_served(response)
+        _check_not_redirected(response)
+        values = read_members(response)
+    except (errors.ServerFailure, errors.UnexpectedResponse) as failure:
         return failure
     if _code(values):
-        return _oauth_error(answer, values, [secret for secret in secrets if secret], _STANDARD)
-    what = _what_is_missing(answer, values) or "the answer says neither what was done nor what is wrong"
-    return errors.MalformedResponse(say(answer, what), status=answer.status)
+        return _oauth_error(response, values, [secret for secret in secrets if secret], _STANDARD)
+    what = _what_is_missing(response, values) or "the response says neither what was done nor what is wrong"
+    return errors.UnexpectedResponse(say(response, what), status=response.status)
 
 
-def _check_served(answer: HttpResponse) -> None:
-    if answer.status == 429 or answer.status >= 500:
+def _check_served(response: HttpResponse) -> None:
+    if response.status == 429 or response.status >= 500:
         raise errors.ServerFailure(
-            say(answer, "the server cannot serve the request for now"),
-            status=answer.status,
-            retry_after=read_wait(answer.status, answer.headers),
+            say(response, "the server cannot serve the request for now"),
+            status=response.status,
+            retry_after=read_wait(response.status, response.headers),
         )
 
 
-def _check_not_redirected(answer: HttpResponse) -> None:
-    if 300 <= answer.status < 400:
-        target = answer.headers.get("location", "")
+def _check_not_redirected(response: HttpResponse) -> None:
+    if 300 <= response.status < 400:
+        target = response.headers.get("location", "")
         where = f" to {show_url(target)}" if "://" in target else ""
-        raise errors.MalformedResponse(
-            say(answer, f"the server redirects{where}, and credentials do not follow: enter the address itself"),
-            status=answer.status,
+        raise errors.UnexpectedResponse(
+            say(response, f"the server redirects{where}, and credentials do not follow: enter the address itself"),
+            status=response.status,
         )
 
 
 def _is_marked(members: dict[str, Any], dialect: Dialect) -> bool:
-    """Tell whether the answer bears the mark of an error inside a success."""
+    """Tell whether the response bears the mark of an error inside a success."""
     mark = dialect.error_mark
     if mark is None or mark.path == "$":
         return False
@@ -114,13 +113,13 @@ def _placed(members: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None or name not in _ERROR_MEMBERS}
 
 
-def _what_is_missing(answer: HttpResponse, values: dict[str, Any]) -> str:
-    """Return what is wrong with an answer; empty for a success that is only not the one that was expected."""
+def _what_is_missing(response: HttpResponse, values: dict[str, Any]) -> str:
+    """Return what is wrong with a response; empty for a success that is only not the one that was expected."""
     if "access_token" in values and not isinstance(values["access_token"], str | None):
         return "the member access_token is not a string"
-    if 200 <= answer.status < 300:
+    if 200 <= response.status < 300:
         return ""
-    return "the answer is no OAuth error: it has no member error"
+    return "the response is no OAuth error: it has no member error"
 
 
 def _token_elsewhere(value: Any, path: str = "$") -> tuple[str, dict[str, Any]]:
@@ -146,44 +145,46 @@ def _token_elsewhere(value: Any, path: str = "$") -> tuple[str, dict[str, Any]]:
 def _no_token(members: dict[str, Any], secrets: list[str], dialect: Dialect, elsewhere: str) -> str:
     """Name what came instead of a token, by its names only: any of the values may be a secret."""
     place = dialect.paths.get("access_token")
-    names = scrub(", ".join(list(members)[:10]), secrets, limit=150) or "nothing"
+    names = redact(", ".join(list(members)[:10]), secrets, limit=150) or "nothing"
     if elsewhere:
-        hint = f"A token stands at {scrub(elsewhere, secrets, limit=150)}: say so under 'response_map'"
+        hint = f"A token stands at {redact(elsewhere, secrets, limit=150)}: say so under 'response_map'"
     else:
         hint = "If the token stands elsewhere, say where under 'response_map'"
-    return f"the answer has no access_token{f' at {place}' if place else ''}. It has: {names}. {hint}"
+    return f"the response has no access_token{f' at {place}' if place else ''}. It has: {names}. {hint}"
 
 
 def _token(
-    answer: HttpResponse, token: str, members: dict[str, Any], values: dict[str, Any], dialect: Dialect
+    response: HttpResponse, token: str, members: dict[str, Any], values: dict[str, Any], dialect: Dialect
 ) -> TokenResponse:
     refresh_token = _text(values.get("refresh_token"))
     token_type = _text(values.get("token_type")) or "Bearer"
     problem = ""
-    kind = errors.MalformedResponse
+    kind = errors.UnexpectedResponse
     if not _HEADER_SAFE.fullmatch(token):
         problem = "the access token has characters that cannot stand in a header"
     elif bound_wrongly := _bound_wrongly(token_type, dialect):
         problem, kind = bound_wrongly, errors.WrongTokenType
     elif not dialect.accepts(token_type):
         problem = (
-            f"the access token is of the type {scrub(token_type, limit=40)!r}, which is not to be used without "
+            f"the access token is of the type {redact(token_type, limit=40)!r}, which is not to be used without "
             "knowing how (RFC 6749 section 7.1): enter the type under 'accepted_types' if the API takes it as bearer "
             "token, or say by 'header_prefix' how it is sent"
         )
     if problem:
-        raise kind(say(answer, problem), status=answer.status, refresh_token=refresh_token, is_whole=True)
+        raise kind(say(response, problem), status=response.status, refresh_token=refresh_token, is_whole=True)
     scope = values.get("scope")
     if isinstance(scope, list):
         scope = " ".join(str(part) for part in scope)
     return TokenResponse(
         access_token=token,
         token_type=token_type,
-        expires_in=_lifetime(answer, values, dialect),
+        expires_in=_lifetime(response, values, dialect),
         refresh_token=refresh_token,
-        scope=dialect.scope_read(scope) if isinstance(scope, str) and scope else None,
+        scope=dialect.read_scope(scope) if isinstance(scope, str) and scope else None,
         refresh_expires_in=_refresh_lifetime(values, dialect),
-        others=fitting(_others(members, dialect, {token, refresh_token}), answer.endpoint, (token, refresh_token)),
+        others=trim_members(
+            _others(members, dialect, {token, refresh_token}), response.endpoint, (token, refresh_token)
+        ),
     )
 
 
@@ -192,7 +193,7 @@ def _bound_wrongly(token_type: str, dialect: Dialect) -> str:
     wanted, got = dialect.accepted_types == (TOKEN_TYPE,), token_type.lower() == TOKEN_TYPE.lower()
     if wanted and not got:
         return (
-            f"the access token is of the type {scrub(token_type, limit=40)!r} and not bound to the key of the "
+            f"the access token is of the type {redact(token_type, limit=40)!r} and not bound to the key of the "
             "connection, so it is not used: allow this client DPoP at the server, or take 'dpop_private_key' away"
         )
     if got and not wanted:
@@ -203,8 +204,8 @@ def _bound_wrongly(token_type: str, dialect: Dialect) -> str:
     return ""
 
 
-def _lifetime(answer: HttpResponse, values: dict[str, Any], dialect: Dialect) -> float | None:
-    now = server_time(answer)
+def _lifetime(response: HttpResponse, values: dict[str, Any], dialect: Dialect) -> float | None:
+    now = server_time(response)
     named = parse_lifetime(values.get("expires_in"), milliseconds=dialect.milliseconds)
     if named is None and isinstance(values.get("expires_in"), str):
         named = parse_date(values["expires_in"], server_now=now)
@@ -246,19 +247,19 @@ def _code(values: dict[str, Any]) -> str | None:
 
 
 def _oauth_error(
-    answer: HttpResponse, values: dict[str, Any], secrets: list[str], dialect: Dialect
+    response: HttpResponse, values: dict[str, Any], secrets: list[str], dialect: Dialect
 ) -> errors.OAuth2ProtocolError:
     said = _code(values) or ""
     standard = dialect.error_codes.get(said, said)
-    code = scrub(said, secrets, limit=60)
+    code = redact(said, secrets, limit=60)
     parts = [_text(values.get(name)) for name in ("error_subtype", "suberror", "error_description")]
-    description = scrub(": ".join(part for part in parts if part), secrets)
-    message = say(answer, f"{code} ({description})" if description else code)
+    description = redact(": ".join(part for part in parts if part), secrets)
+    message = say(response, f"{code} ({description})" if description else code)
     if standard in errors.PASSING_CODES:
-        retry_after = read_wait(answer.status, answer.headers)
-        return errors.ServerFailure(message, status=answer.status, retry_after=retry_after)
+        retry_after = read_wait(response.status, response.headers)
+        return errors.ServerFailure(message, status=response.status, retry_after=retry_after)
     kind = errors.ERROR_CLASSES.get(standard, errors.ErrorResponse)
-    return kind(message, code=code, description=description, status=answer.status)
+    return kind(message, code=code, description=description, status=response.status)
 
 
 def _text(value: object) -> str | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from airflow_oauth_provider.oauth2 import client_auth, errors
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.endpoints import found
-from airflow_oauth_provider.oauth2.form_encoding import post_form, secrets_of
-from airflow_oauth_provider.oauth2.response_parser import parse_error_answer
+from airflow_oauth_provider.oauth2.discovery import find_endpoint
+from airflow_oauth_provider.oauth2.response_parser import parse_error_response
 
 
 def revoke(client: Client, token: str, kind: str) -> None:
@@ -19,11 +18,10 @@ def revoke(client: Client, token: str, kind: str) -> None:
     :raises OAuth2ProtocolError: for everything else but success.
     """
     fields = [("token", token), ("token_type_hint", kind)]
-    headers = {"Accept": "application/json"}
-    client_auth.METHODS[client.auth_method](client, fields, headers)
-    answer = post_form(client, client.revocation_url or found(client, "revocation_endpoint"), fields, headers)
-    if not 200 <= answer.status < 300:
-        failure = parse_error_answer(answer, secrets_of(client, fields))
+    url = client.revocation_url or find_endpoint(client, "revocation_endpoint")
+    response = client_auth.ask(client, url, fields)
+    if not 200 <= response.status < 300:
+        failure = parse_error_response(response, client_auth.request_secrets(client, fields))
         if isinstance(failure, errors.ErrorResponse) and failure.code == "unsupported_token_type":
             raise errors.ErrorResponse(
                 f"{failure}: the server does not revoke a token of this kind", code=failure.code, status=failure.status

@@ -1,6 +1,6 @@
 """A request to the token endpoint and what came of it (RFC 6749 section 3.2).
 
-Retries are not made here, but for one: an answer that only says what nonce a proof needs is the first half of an
+Retries are not made here, but for one: a response that only says what nonce a proof needs is the first half of an
 exchange whose second half follows at once (RFC 9449 section 8).
 """
 
@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from airflow_oauth_provider.oauth2 import client_auth, deadline, dpop, errors
 from airflow_oauth_provider.oauth2.assertions import BadKeyError
-from airflow_oauth_provider.oauth2.bodies import read_members
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.endpoints import token_endpoint
-from airflow_oauth_provider.oauth2.form_encoding import Parameters, encoded, post_form, secrets_of
+from airflow_oauth_provider.oauth2.client_auth import Parameters, post_form, request_secrets
+from airflow_oauth_provider.oauth2.discovery import token_endpoint
 from airflow_oauth_provider.oauth2.introspection import introspect
-from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
+from airflow_oauth_provider.oauth2.response_body import read_members
+from airflow_oauth_provider.oauth2.response_parser import parse_token_response
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.oauth2.transport import HttpResponse, exchange
+from airflow_oauth_provider.oauth2.transport import HttpResponse, encode_form, exchange
 
 log = logging.getLogger(__name__)
 
@@ -50,59 +50,59 @@ def _token(client: Client, parameters: Parameters) -> TokenResponse:
     prover = _prover(client)
     dialect = client.dialect if prover is None else replace(client.dialect, accepted_types=(dpop.TOKEN_TYPE,))
     began = time.monotonic()
-    answer, secrets, again = _ask(client, parameters, prover)
+    response, secrets, again = _ask(client, parameters, prover)
     if again:
-        _check_repeatable(answer, parameters)
+        _check_repeatable(response, parameters)
         # The time of a lease is meant for one request, so the second half of this one gets what the first has left.
         timeout = client.transport.timeout
         left = max(timeout - (time.monotonic() - began), timeout / 2)
         hurried = replace(client, transport=replace(client.transport, timeout=left))
-        answer, secrets, again = _ask(hurried, parameters, prover)
+        response, secrets, again = _ask(hurried, parameters, prover)
         if again:
-            raise errors.NonceWanted(f"{answer.endpoint} wants another nonce in each proof that it is sent")
-    return parse_token_answer(answer, secrets, dialect)
+            raise errors.NonceRequired(f"{response.endpoint} wants another nonce in each proof that it is sent")
+    return parse_token_response(response, secrets, dialect)
 
 
 def _ask(client: Client, parameters: Parameters, prover: dpop.Prover | None) -> tuple[HttpResponse, list[str], bool]:
     """Send one request, with an assertion and a proof of its own.
 
-    :return: the answer, what must not show, and whether the answer only says what nonce the proof needs.
+    :return: the response, what must not show, and whether the response only says what nonce the proof needs.
     """
     dialect = client.dialect
     fields = list(parameters)
     headers = {"Accept": "application/json", **dialect.headers}
-    client_auth.METHODS[client.auth_method](client, fields, headers)
+    client_auth.authenticate(client, fields, headers)
     url = token_endpoint(client, refreshing=("grant_type", "refresh_token") in fields)
     if prover is not None:
         headers[dpop.HEADER] = prover.proof("POST", url)
-    answer = _send(client, url, dialect.spoken(fields), headers)
-    has_nonce = prover is not None and prover.take_nonce(url, answer.headers, api=False)
-    return answer, secrets_of(client, fields), has_nonce and _wants_nonce(answer)
+    response = _send(client, url, dialect.translate(fields), headers)
+    has_nonce = prover is not None and prover.take_nonce(url, response.headers, api=False)
+    return response, request_secrets(client, fields), has_nonce and _wants_nonce(response)
 
 
 def _prover(client: Client) -> dpop.Prover | None:
     try:
-        return None if client.dpop_key is None else dpop.prover(client.dpop_key)
+        return None if client.dpop_key is None else dpop.get_prover(client.dpop_key)
     except BadKeyError as error:
         raise errors.NotConnected(f"the key of the proofs {error}", lasting=True) from None
 
 
-def _wants_nonce(answer: HttpResponse) -> bool:
+def _wants_nonce(response: HttpResponse) -> bool:
     """Tell whether the server refuses the proof for want of its nonce (RFC 9449 section 8)."""
     try:
-        return 400 <= answer.status < 500 and read_members(answer).get("error") == dpop.WANTS_NONCE
-    except errors.MalformedResponse:
+        return 400 <= response.status < 500 and read_members(response).get("error") == dpop.USE_NONCE
+    except errors.UnexpectedResponse:
         return False
 
 
-def _check_repeatable(answer: HttpResponse, parameters: Parameters) -> None:
+def _check_repeatable(response: HttpResponse, parameters: Parameters) -> None:
     """Leave it to the caller to make an assertion anew: a server may take one only once (RFC 7523 section 3)."""
     if any(name == "assertion" for name, _ in parameters):
-        raise errors.NonceWanted(f"{answer.endpoint} wants its nonce in the proof")
+        raise errors.NonceRequired(f"{response.endpoint} wants its nonce in the proof")
 
 
 def _with_lifetime(client: Client, token: TokenResponse) -> TokenResponse:
-    """Ask for the lifetime that the answer left out. A token is in hand: no failure here may lose it."""
+    """Ask for the lifetime that the response left out. A token is in hand: no failure here may lose it."""
     # The time of a lease is meant for the request, so not much of it is spent on this.
     transport = replace(client.transport, timeout=min(client.transport.timeout, LONGEST_INTROSPECTION))
     try:
@@ -122,7 +122,7 @@ def _send(client: Client, url: str, fields: Parameters, headers: Mapping[str, st
             return exchange(client.transport, "POST", url, {**headers, "Content-Type": "application/json"}, body)
         case "query":
             separator = "&" if urlsplit(url).query else "?"
-            return exchange(client.transport, "POST", f"{url}{separator}{encoded(fields)}", headers, b"")
+            return exchange(client.transport, "POST", f"{url}{separator}{encode_form(fields)}", headers, b"")
         case _:
             return post_form(client, url, fields, headers)
 

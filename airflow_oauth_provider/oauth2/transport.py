@@ -6,20 +6,21 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import requests
 import urllib3.exceptions
 
 from airflow_oauth_provider.oauth2 import deadline, errors
 from airflow_oauth_provider.oauth2.client import Transport, is_secure
-from airflow_oauth_provider.oauth2.lifetimes import http_date
+from airflow_oauth_provider.oauth2.lifetimes import parse_http_date
 from airflow_oauth_provider.oauth2.redaction import show_url
 
-#: The largest answer that is read, in bytes; no specification sets a bound, and no vendor comes near.
-MAX_ANSWER_BYTES = 1024 * 1024
+#: The largest response that is read, in bytes; no specification sets a bound, and no vendor comes near.
+MAX_RESPONSE_BYTES = 1024 * 1024
 
 _current = threading.local()
 
@@ -36,7 +37,7 @@ logging.getLogger("urllib3.connectionpool").addFilter(_QuietWhereUrlsAreSecret()
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An HTTP answer of an authorization server, read to its end.
+    """An HTTP response of an authorization server, read to its end.
 
     :param endpoint: the URL asked, fit to be shown.
     :param status: HTTP status.
@@ -50,15 +51,20 @@ class HttpResponse:
     body: bytes = field(repr=False)
 
 
-def server_time(answer: HttpResponse) -> float:
+def server_time(response: HttpResponse) -> float:
     """Return the server's clock when it answered, in seconds since 1970; this machine's where it does not say."""
-    return http_date(answer.headers.get("date")) or time.time()
+    return parse_http_date(response.headers.get("date")) or time.time()
+
+
+def encode_form(fields: Sequence[tuple[str, str]]) -> str:
+    """Return ``fields`` as a form (RFC 6749 appendix B); only letters, digits and ``_.-~`` stand unescaped."""
+    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in fields)
 
 
 def exchange(
     transport: Transport, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
 ) -> HttpResponse:
-    """Send one request, without following redirects, and read the answer to its end.
+    """Send one request, without following redirects, and read the response to its end.
 
     :param transport: timeout, TLS and proxies.
     :param method: HTTP method.
@@ -68,8 +74,8 @@ def exchange(
     :raises NotConnected: the server has seen nothing of the request.
     :raises LostResponse: it may have.
 
-    All of it, from looking up the name to the last byte of the answer, ends within ``transport.timeout``; once that has
-    passed nothing is sent any more.
+    All of it, from looking up the name to the last byte of the response, ends within ``transport.timeout``. Nothing is
+    sent after that.
     """
     endpoint = show_url(url)
     if not is_secure(url):
@@ -97,7 +103,7 @@ def exchange(
         with response:
             content = _read(response, endpoint)
             if bound.is_over:
-                raise errors.LostResponse(f"{endpoint} did not finish its answer within {transport.timeout:g} s")
+                raise errors.LostResponse(f"{endpoint} did not finish its response within {transport.timeout:g} s")
             fields = {name.lower(): value for name, value in response.headers.items()}
             return HttpResponse(endpoint, response.status_code, fields, content)
 
@@ -111,9 +117,9 @@ def _read(response: requests.Response, endpoint: str) -> bytes:
     content = bytearray()
     for piece in response.iter_content(16384):
         content += piece
-        if len(content) > MAX_ANSWER_BYTES:
-            raise errors.MalformedResponse(
-                f"{endpoint} answered {response.status_code}: the body is longer than {MAX_ANSWER_BYTES} bytes",
+        if len(content) > MAX_RESPONSE_BYTES:
+            raise errors.UnexpectedResponse(
+                f"{endpoint} answered {response.status_code}: the body is longer than {MAX_RESPONSE_BYTES} bytes",
                 status=response.status_code,
             )
     return bytes(content)
@@ -121,7 +127,7 @@ def _read(response: requests.Response, endpoint: str) -> bytes:
 
 @contextmanager
 def _classified(endpoint: str, timeout: float, bound: deadline.Bound) -> Iterator[None]:
-    """Turn what ``requests`` raises into an answer to the question that counts: may the server have seen it.
+    """Turn what ``requests`` raises into a response to the question that counts: may the server have seen it.
 
     The messages are made here: those of ``requests`` quote the URL, and chained causes would show it, too.
     """
@@ -130,7 +136,7 @@ def _classified(endpoint: str, timeout: float, bound: deadline.Bound) -> Iterato
     except requests.exceptions.ConnectTimeout:
         raise errors.NotConnected(f"{endpoint}: no connection within {timeout:g} s") from None
     except requests.exceptions.ReadTimeout:
-        raise errors.LostResponse(f"{endpoint} did not answer within {timeout:g} s") from None
+        raise errors.LostResponse(f"{endpoint} did not response within {timeout:g} s") from None
     except requests.exceptions.SSLError as error:
         raise _tls_failure(endpoint, error, bound) from None
     except requests.exceptions.ProxyError:
@@ -147,7 +153,7 @@ def _classified(endpoint: str, timeout: float, bound: deadline.Bound) -> Iterato
         raise errors.NotConnected(f"{endpoint} is no valid URL", lasting=True) from None
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         # A ValueError comes of a redirect whose address is not UTF-8; requests reads it though it does not follow.
-        reason = f"the answer could not be read ({type(error).__name__})"
+        reason = f"the response could not be read ({type(error).__name__})"
         raise _broken(endpoint, timeout, bound, reason) from None
     except OSError as error:
         # requests checks the paths of CA bundle and client certificate before it connects.
@@ -176,17 +182,17 @@ def _reason(error: requests.exceptions.ConnectionError) -> str:
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
-    return "the name or address does not answer"
+    return "the name or address does not response"
 
 
 def _broken(
     endpoint: str,
     timeout: float,
     bound: deadline.Bound,
-    reason: str = "the connection broke before the answer was complete",
+    reason: str = "the connection broke before the response was complete",
 ) -> errors.LostResponse:
     if bound.is_over:
-        return errors.LostResponse(f"{endpoint} did not finish its answer within {timeout:g} s")
+        return errors.LostResponse(f"{endpoint} did not finish its response within {timeout:g} s")
     return errors.LostResponse(f"{endpoint}: {reason}")
 
 
@@ -208,5 +214,5 @@ def _tls_failure(
             text = f"{endpoint}: its certificate does not verify ({cause.verify_message}); {hint}"
             return errors.NotConnected(text, lasting=not passes)
     if bound.is_connected:
-        return errors.LostResponse(f"{endpoint}: the TLS connection broke before the answer was complete")
+        return errors.LostResponse(f"{endpoint}: the TLS connection broke before the response was complete")
     return errors.NotConnected(f"{endpoint}: the TLS handshake failed")

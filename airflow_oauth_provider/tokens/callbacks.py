@@ -15,7 +15,7 @@ from typing import Any
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
+from airflow_oauth_provider.oauth2.response_parser import parse_token_response
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
@@ -67,7 +67,7 @@ def request_token(path: str, client: Client, values: Mapping[str, Any]) -> Token
     except Exception as error:  # noqa: BLE001 - anything can come out of foreign code; its text may hold secrets
         raise errors.LostResponse(f"the callback {path} raised {type(error).__name__}{_where(error)}") from None
     secrets = [value for name, value in values.items() if isinstance(value, str) and name in _SECRET_VALUES]
-    return parse_token_answer(_as_answer(path, returned), secrets, client.dialect)
+    return parse_token_response(_as_answer(path, returned), secrets, client.dialect)
 
 
 _SECRET_VALUES = frozenset({"client_secret", "access_token", "refresh_token"})
@@ -97,7 +97,7 @@ def _as_answer(path: str, returned: object) -> HttpResponse:
     try:
         body = json.dumps(returned).encode()
     except (TypeError, ValueError):
-        raise errors.MalformedResponse(f"the callback {path} returned what is no JSON", status=200) from None
+        raise errors.UnexpectedResponse(f"the callback {path} returned what is no JSON", status=200) from None
     return HttpResponse(f"the callback {path}", status, {"content-type": "application/json"}, body)
 
 

@@ -23,7 +23,7 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.oauth2.dpop import Prover, prover
+from airflow_oauth_provider.oauth2.dpop import Prover, get_prover
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.tokens import expiry, messages, precedence
 from airflow_oauth_provider.tokens.backoff import Backoff
@@ -184,7 +184,7 @@ class TokenManager:
             snapshot = self._retried(self._source.load)
             account = snapshot.account
             self._conn_id = account.conn_id
-            self._prover = prover(account.client.dpop_key) if account.client.dpop_key else None
+            self._prover = get_prover(account.client.dpop_key) if account.client.dpop_key else None
             record = precedence.current(account, snapshot.record)
             if first_generation is None:
                 first_generation = record.generation

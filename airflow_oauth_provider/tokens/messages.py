@@ -129,10 +129,10 @@ _OTHER_METHOD = {"client_secret_basic": "client_secret_post", "client_secret_pos
 def configuration_error(account: GrantConfiguration, refusal: errors.ErrorResponse) -> exceptions.OAuth2Error:
     """Return the error for a refusal that a change of the configuration mends, with a hint for its code."""
     kinds: dict[type[errors.ErrorResponse], type[exceptions.ConfigurationError]] = {
-        errors.InvalidClient: exceptions.InvalidClient,
-        errors.UnauthorizedClient: exceptions.UnauthorizedClient,
-        errors.UnsupportedGrantType: exceptions.UnsupportedGrantType,
-        errors.InvalidScope: exceptions.InvalidScope,
+        errors.InvalidClientResponse: exceptions.InvalidClient,
+        errors.UnauthorizedClientResponse: exceptions.UnauthorizedClient,
+        errors.UnsupportedGrantTypeResponse: exceptions.UnsupportedGrantType,
+        errors.InvalidScopeResponse: exceptions.InvalidScope,
     }
     kind = kinds.get(type(refusal), exceptions.ConfigurationError)
     about_proof = refusal.code in ("use_dpop_nonce", "invalid_dpop_proof")
@@ -142,7 +142,7 @@ def configuration_error(account: GrantConfiguration, refusal: errors.ErrorRespon
 
 def _hint(account: GrantConfiguration, refusal: errors.ErrorResponse) -> str:
     method = account.client.auth_method
-    if isinstance(refusal, errors.InvalidClient):
+    if isinstance(refusal, errors.InvalidClientResponse):
         other = _OTHER_METHOD.get(method)
         if method == "private_key_jwt":
             return (
@@ -158,23 +158,23 @@ def _hint(account: GrantConfiguration, refusal: errors.ErrorResponse) -> str:
             )
         try_other = f", then try auth_method {other!r}" if other else ""
         return f"The client authenticated with {method!r}. Check the client id and secret{try_other}."
-    if isinstance(refusal, errors.UnauthorizedClient):
+    if isinstance(refusal, errors.UnauthorizedClientResponse):
         return f"Allow the grant {account.grant_type!r} for this client at the authorization server."
-    if isinstance(refusal, errors.UnsupportedGrantType):
+    if isinstance(refusal, errors.UnsupportedGrantTypeResponse):
         return f"The server does not offer the grant {account.grant_type!r}: check grant_type and oauth_url."
-    if isinstance(refusal, errors.InvalidScope):
+    if isinstance(refusal, errors.InvalidScopeResponse):
         return (
             f"The connection asks for the scope {account.options.scope!r}: leave 'scope' empty to keep what was "
             "granted, or ask for a part of it."
         )
-    if isinstance(refusal, errors.InvalidGrant):
+    if isinstance(refusal, errors.InvalidGrantResponse):
         return {
             "jwt_bearer": "The assertion was refused: check assertion_issuer, assertion_subject, assertion_audience, "
             "the key, whether that subject has consented, and the clock of this machine.",
             "token_exchange": "The token to exchange was refused: enter a valid one in the field 'subject_token'.",
             "password": "Name or password was refused: check username and user_password.",
         }.get(account.grant_type, "Check the connection against the vendor's documentation.")
-    if isinstance(refusal, errors.InvalidTarget):
+    if isinstance(refusal, errors.InvalidTargetResponse):
         return _target_hint(account)
     return "Check the connection against the vendor's documentation."
 

@@ -100,7 +100,7 @@ class Refresher:
         account = held.snapshot.account
         try:
             answer, sent_at = self._spend(held)
-        except errors.InvalidGrant as refusal:
+        except errors.InvalidGrantResponse as refusal:
             raise self._refused(held, refusal) from None
         except errors.ErrorResponse as refusal:
             self._release(held)
@@ -157,10 +157,10 @@ class Refresher:
                 return self._ask(account, held.record), sent_at
             except (
                 errors.NotConnected,
-                errors.NonceWanted,
+                errors.NonceRequired,
                 errors.ServerFailure,
                 errors.LostResponse,
-                errors.MalformedResponse,
+                errors.UnexpectedResponse,
             ) as failure:
                 again = attempts.allow_another(failure)
                 if attempts.lost:
@@ -192,7 +192,7 @@ class Refresher:
         if elapsed > latest or by_wall_clock > held.budget.total:
             raise RestartRefresh
 
-    def _refused(self, held: HeldLease, refusal: errors.InvalidGrant) -> Exception:
+    def _refused(self, held: HeldLease, refusal: errors.InvalidGrantResponse) -> Exception:
         """``invalid_grant``: unless somebody rotated or re-authorized meanwhile, write down that the grant is dead."""
         account = held.snapshot.account
         if not account.rotates:
@@ -228,7 +228,7 @@ class Refresher:
     def _failed(self, held: HeldLease, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
         """Give the lease back and return what the caller is to see."""
         message = f"Connection {held.conn_id!r}: {failure}"
-        if isinstance(failure, errors.MalformedResponse):
+        if isinstance(failure, errors.UnexpectedResponse):
             left = failure.refresh_token
             # Only a success brings a new one: error pages hold field names with messages, or echo the request.
             is_new = 200 <= failure.status < 300 and left != held.record.refresh_token
@@ -309,7 +309,7 @@ class _Attempts:
         self._made += 1
         if isinstance(failure, errors.NotConnected) and failure.lasting:
             return False
-        if isinstance(failure, errors.MalformedResponse) and (failure.is_whole or not 200 <= failure.status < 300):
+        if isinstance(failure, errors.UnexpectedResponse) and (failure.is_whole or not 200 <= failure.status < 300):
             return False
         self.lost += _may_have_been_served(failure)
         if self.lost > 1 or (self.lost == 1 and not self._resend_lost_answer):
@@ -326,7 +326,7 @@ def _may_have_been_served(failure: errors.OAuth2ProtocolError) -> bool:
     if isinstance(failure, errors.ServerFailure):
         # A 503 that names no time may be a gateway's, whose connection to the server broke after the request.
         return failure.status != 429 and not (failure.status == 503 and failure.retry_after is not None)
-    return isinstance(failure, errors.LostResponse | errors.MalformedResponse)
+    return isinstance(failure, errors.LostResponse | errors.UnexpectedResponse)
 
 
 def _grown(account: GrantConfiguration, old: Record, answer: TokenResponse, sent_at: float) -> Record:

@@ -89,7 +89,7 @@ def _failed(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
     message = f"Connection {conn_id!r}: {failure}"
     if isinstance(failure, errors.NotConnected) and failure.lasting:
         return ConfigurationError(f"{message}. Enter the server's revocation endpoint under 'revocation_url'.")
-    if isinstance(failure, errors.MalformedResponse):
+    if isinstance(failure, errors.UnexpectedResponse):
         return MalformedResponse(message)
     wait = failure.retry_after if isinstance(failure, errors.ServerFailure) else None
     asked = "" if wait is None else f" after {wait:.0f} s, as the server asks"

@@ -177,7 +177,7 @@ def test_the_key_that_tokens_are_bound_to(case, monkeypatch):
     encryption = serialization.NoEncryption()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption).decode()
     case.extra["dpop_private_key"] = pem
-    lines = case.found("ok DPoP", "ES256", dpop.prover(SigningKey(pem)).thumbprint)
+    lines = case.found("ok DPoP", "ES256", dpop.get_prover(SigningKey(pem)).thumbprint)
     assert not any(line.startswith("warn") for line in lines), "without metadata nobody knows"
     assert not any(part in line for part in pem.splitlines()[1:-1] for line in lines)
 

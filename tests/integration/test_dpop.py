@@ -60,7 +60,7 @@ def server(strict_server):
 @pytest.fixture(autouse=True)
 def no_nonce_is_known():
     """As in a process that has just started."""
-    dpop.prover.cache_clear()
+    dpop.get_prover.cache_clear()
 
 
 def connect(monkeypatch, server, name="basic", *, store=None, host=None, **extra):

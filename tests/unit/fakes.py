@@ -287,8 +287,8 @@ class StrictServer:
         return f"{kind}-{self._number}"
 
 
-def _invalid_grant() -> errors.InvalidGrant:
-    return errors.InvalidGrant("http://127.0.0.1/token answered 400: invalid_grant", code="invalid_grant")
+def _invalid_grant() -> errors.InvalidGrantResponse:
+    return errors.InvalidGrantResponse("http://127.0.0.1/token answered 400: invalid_grant", code="invalid_grant")
 
 
 class World:

@@ -255,7 +255,7 @@ def test_every_answer_is_a_token_or_a_typed_error(adapter, caplog):
     check_silent(caplog.text, "the log")
     # That the generator reaches everything is part of the test.
     assert set(ends) >= {
-        "TokenResponse", "InvalidGrant", "InvalidClient", "ErrorResponse", "ServerFailure", "MalformedResponse",
+        "TokenResponse", "InvalidGrantResponse", "InvalidClientResponse", "ErrorResponse", "ServerFailure",
         "LostResponse", "NotConnected",
     }  # fmt: skip
 

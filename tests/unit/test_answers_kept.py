@@ -7,9 +7,8 @@ import logging
 
 import pytest
 
-from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
-from airflow_oauth_provider.oauth2.response_size import MAX_OTHERS
-from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.response_parser import parse_token_response
+from airflow_oauth_provider.oauth2.token_response import MAX_OTHERS, TokenResponse
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 from airflow_oauth_provider.tokens.record import Record
 
@@ -22,7 +21,7 @@ def parsed(**members: object) -> TokenResponse:
 
 def of_body(body: str) -> TokenResponse:
     headers = {"content-type": "application/json"}
-    return parse_token_answer(HttpResponse("https://login.example/token", 200, headers, body.encode()))
+    return parse_token_response(HttpResponse("https://login.example/token", 200, headers, body.encode()))
 
 
 def test_what_fits_is_kept_as_it_came(caplog):

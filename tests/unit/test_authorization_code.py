@@ -111,7 +111,7 @@ def test_without_a_known_issuer_none_is_compared():
 
 def test_a_parameter_twice():
     pending = begin()
-    with pytest.raises(errors.MalformedResponse):
+    with pytest.raises(errors.UnexpectedResponse):
         authorization_code.accept(pending, answer(pending) + "&code=another")
 
 
@@ -126,7 +126,7 @@ def test_a_refusal_shows_what_the_server_says_without_anything_that_looks_like_a
 
 def test_neither_code_nor_error():
     pending = begin()
-    with pytest.raises(errors.MalformedResponse):
+    with pytest.raises(errors.UnexpectedResponse):
         authorization_code.accept(pending, answer(pending, code=None))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_oauth_provider.oauth2 import device, errors
+from airflow_oauth_provider.oauth2 import client_auth, device, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
@@ -26,7 +26,7 @@ def authorize(monkeypatch, body, status=200):
         sent.append((url, fields, headers))
         return HttpResponse(url, status, {"content-type": "application/json"}, body)
 
-    monkeypatch.setattr(device, "post_form", post)
+    monkeypatch.setattr(client_auth, "post_form", post)
     return device.begin(CLIENT, URL, GrantOptions("read")), sent
 
 
@@ -70,10 +70,10 @@ def test_googles_spelling_and_missing_times(monkeypatch, name):
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (400, b'{"error": "unauthorized_client"}', errors.UnauthorizedClient),
+        (400, b'{"error": "unauthorized_client"}', errors.UnauthorizedClientResponse),
         (503, b"", errors.ServerFailure),
-        (404, b"<html>", errors.MalformedResponse),
-        (200, b'{"user_code": "b"}', errors.MalformedResponse),
+        (404, b"<html>", errors.UnexpectedResponse),
+        (200, b'{"user_code": "b"}', errors.UnexpectedResponse),
     ],
 )
 def test_no_codes(monkeypatch, status, body, kind):
@@ -93,7 +93,7 @@ def test_polling_waits_first_slows_down_when_told_and_backs_off(monkeypatch):
     [
         errors.ErrorResponse("no", code="access_denied"),
         errors.ErrorResponse("late", code="expired_token"),
-        errors.InvalidClient("no", code="invalid_client"),
+        errors.InvalidClientResponse("no", code="invalid_client"),
         errors.NotConnected("certificate", lasting=True),
     ],
 )

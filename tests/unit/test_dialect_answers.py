@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_oauth_provider.oauth2 import errors, json_paths
 from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
 from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date
-from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
+from airflow_oauth_provider.oauth2.response_parser import parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 NAMES = st.sampled_from([*PLACEABLE, "ok", "data", "errors", "code"])
@@ -46,7 +46,7 @@ def test_a_token_or_a_typed_error(members, status, date, dialect):
     headers = {"content-type": "application/json", **({"date": date} if date else {})}
     answer = HttpResponse("https://login.example.com/token", status, headers, json.dumps(members).encode())
     try:
-        token = parse_token_answer(answer, ["a secret that is long"], dialect)
+        token = parse_token_response(answer, ["a secret that is long"], dialect)
     except errors.OAuth2ProtocolError as error:
         assert str(error).startswith("https://login.example.com/token answered")  # noqa: PT017
     else:
@@ -148,8 +148,8 @@ class TestTokensElsewhere:
 
     def parsed(self, body):
         answer = HttpResponse("https://login.example.com/token", 200, {}, json.dumps(body).encode())
-        with pytest.raises(errors.MalformedResponse) as caught:
-            parse_token_answer(answer)
+        with pytest.raises(errors.UnexpectedResponse) as caught:
+            parse_token_response(answer)
         return caught.value
 
     @pytest.mark.parametrize(
@@ -178,6 +178,6 @@ class TestTokensElsewhere:
         answer = HttpResponse(
             "https://login.example.com/token", 302, {"location": "https://new.example.com/t?secret=1"}, b""
         )
-        with pytest.raises(errors.MalformedResponse, match=r"redirects to https://new\.example\.com/t, and") as caught:
-            parse_token_answer(answer)
+        with pytest.raises(errors.UnexpectedResponse, match=r"redirects to https://new\.example\.com/t, and") as caught:
+            parse_token_response(answer)
         assert "secret" not in str(caught.value)

@@ -26,15 +26,7 @@ from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.http.retry import RetryPolicy
 from airflow_oauth_provider.http.sender import Sender
 from airflow_oauth_provider.http.session import OAuth2Session
-from airflow_oauth_provider.oauth2 import (
-    authorization_code,
-    device,
-    dpop,
-    errors,
-    form_encoding,
-    grants,
-    token_endpoint,
-)
+from airflow_oauth_provider.oauth2 import authorization_code, client_auth, device, dpop, errors, grants, token_endpoint
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.dialect import Dialect
@@ -63,7 +55,7 @@ RSA_PEM = pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
 @pytest.fixture(autouse=True)
 def no_nonce_is_known():
-    dpop.prover.cache_clear()
+    dpop.get_prover.cache_clear()
 
 
 def read(proof):
@@ -77,7 +69,7 @@ def read(proof):
 
 
 def test_a_proof_for_a_token_request():
-    header, claims = read(dpop.prover(KEY).proof("POST", URL))
+    header, claims = read(dpop.get_prover(KEY).proof("POST", URL))
     assert header["typ"] == "dpop+jwt"
     assert header["alg"] == "ES256"
     assert set(header["jwk"]) == {"kty", "crv", "x", "y"}
@@ -86,14 +78,16 @@ def test_a_proof_for_a_token_request():
 
 
 def test_no_two_proofs_are_alike():
-    prover = dpop.prover(KEY)
+    prover = dpop.get_prover(KEY)
     assert len({read(prover.proof("GET", API, "t"))[1]["jti"] for _ in range(50)}) == 50
 
 
 def test_the_hash_of_the_token_as_in_the_rfc():
     """RFC 9449 section 7.1 has this token and this hash."""
     token = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"
-    assert read(dpop.prover(KEY).proof("GET", API, token))[1]["ath"] == "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo"
+    assert (
+        read(dpop.get_prover(KEY).proof("GET", API, token))[1]["ath"] == "fUHyO2r2Z3DZ53EsNrWBb0xWXoaNy59IiKCAqksmQEo"
+    )
 
 
 def test_the_thumbprint_as_in_the_rfc():
@@ -105,7 +99,7 @@ def test_the_thumbprint_as_in_the_rfc():
         "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
         "kid": "some-name",
     }
-    prover = dpop.prover(SigningKey(json.dumps(members)))
+    prover = dpop.get_prover(SigningKey(json.dumps(members)))
     assert prover.thumbprint == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
     assert set(read(prover.proof("GET", API, "t"))[0]["jwk"]) == {"kty", "crv", "x"}
 
@@ -126,13 +120,13 @@ def test_the_thumbprint_as_in_the_rfc():
     ],
 )
 def test_the_address_in_a_proof(url, normal):
-    assert dpop.target(url) == normal
+    assert dpop.normalize_url(url) == normal
 
 
 @pytest.mark.parametrize("url", ["https://api.example.com/ü b?q", "HTTPS://API.example.com:443/%7euser?q#f"])
 def test_the_address_in_a_proof_is_the_one_that_is_sent(url):
     sent = requests.Request("GET", url).prepare()
-    assert dpop.target(sent.url).endswith(urlsplit(sent.path_url).path)
+    assert dpop.normalize_url(sent.url).endswith(urlsplit(sent.path_url).path)
 
 
 @pytest.mark.parametrize(
@@ -145,14 +139,14 @@ def test_the_address_in_a_proof_is_the_one_that_is_sent(url):
     ],
 )
 def test_kinds_of_keys(key, algorithm, kind):
-    header, _ = read(dpop.prover(SigningKey(pem(key))).proof("GET", API, "t"))
+    header, _ = read(dpop.get_prover(SigningKey(pem(key))).proof("GET", API, "t"))
     assert (header["alg"], header["jwk"]["kty"]) == (algorithm, kind)
     assert not set(header["jwk"]) & {"d", "p", "q", "dp", "dq", "qi"}
 
 
 def test_a_jwk_may_name_another_algorithm():
     members = {**jwt.algorithms.RSAAlgorithm.to_jwk(rsa_key(), as_dict=True), "alg": "PS256"}
-    assert read(dpop.prover(SigningKey(json.dumps(members))).proof("GET", API))[0]["alg"] == "PS256"
+    assert read(dpop.get_prover(SigningKey(json.dumps(members))).proof("GET", API))[0]["alg"] == "PS256"
 
 
 def rsa_key():
@@ -176,7 +170,7 @@ BAD_KEYS = {
 @pytest.mark.parametrize("material", BAD_KEYS.values(), ids=BAD_KEYS)
 def test_keys_that_prove_nothing(material):
     with pytest.raises(BadKeyError) as caught:
-        dpop.prover(SigningKey(material))
+        dpop.get_prover(SigningKey(material))
     assert "aGlk" not in str(caught.value)
     assert "hidden" not in str(caught.value)
 
@@ -189,7 +183,7 @@ def nonce_in(prover, url, token=None):
 
 
 def test_the_newest_nonce_of_each_server_and_of_no_other():
-    prover = dpop.prover(KEY)
+    prover = dpop.get_prover(KEY)
     assert prover.take_nonce(f"{API}/a?b", {"DPoP-Nonce": "first"}, api=True)
     prover.take_nonce(f"{API}/b", {"dpop-nonce": "second"}, api=True)
     prover.take_nonce(f"{API}/token", {"DPoP-Nonce": "of-the-authorization-server"}, api=False)
@@ -200,7 +194,7 @@ def test_the_newest_nonce_of_each_server_and_of_no_other():
 
 
 def test_an_answer_without_a_nonce_leaves_the_known_one():
-    prover = dpop.prover(KEY)
+    prover = dpop.get_prover(KEY)
     prover.take_nonce(API, {"DPoP-Nonce": "known"}, api=True)
     assert not prover.take_nonce(API, {}, api=True)
     assert nonce_in(prover, API, "t") == "known"
@@ -209,13 +203,13 @@ def test_an_answer_without_a_nonce_leaves_the_known_one():
 @pytest.mark.parametrize("nonce", ["", "two, at once", 'a"b', "a\\b", "ü", "x" * 5000, "a\x7f"])
 def test_what_is_no_nonce_is_not_taken(nonce):
     """RFC 9449 section 8.1."""
-    assert not dpop.prover(KEY).take_nonce(API, {"DPoP-Nonce": nonce}, api=True)
+    assert not dpop.get_prover(KEY).take_nonce(API, {"DPoP-Nonce": nonce}, api=True)
 
 
 def test_nonces_serve_the_whole_process_and_keys_do_not_mix():
-    dpop.prover(KEY).take_nonce(API, {"DPoP-Nonce": "known"}, api=True)
-    assert nonce_in(dpop.prover(replace(KEY)), API, "t") == "known"
-    assert nonce_in(dpop.prover(SigningKey(RSA_PEM)), API, "t") is None
+    dpop.get_prover(KEY).take_nonce(API, {"DPoP-Nonce": "known"}, api=True)
+    assert nonce_in(dpop.get_prover(replace(KEY)), API, "t") == "known"
+    assert nonce_in(dpop.get_prover(SigningKey(RSA_PEM)), API, "t") is None
 
 
 @pytest.mark.parametrize(
@@ -274,7 +268,7 @@ class Wire:
 @pytest.fixture
 def wire(monkeypatch):
     wire = Wire()
-    for module in (form_encoding, token_endpoint):
+    for module in (client_auth, token_endpoint):
         monkeypatch.setattr(module, "exchange", wire)
     return wire
 
@@ -311,7 +305,7 @@ def test_a_nonce_comes_with_any_answer(wire):
     refusal = answer({"error": "invalid_scope"}, 400, "three")
     wire.answers = [answer(GOOD, nonce="one"), answer({"error": "x"}, 503, "two"), refusal]
     refresh()
-    for kind in (errors.ServerFailure, errors.InvalidScope):
+    for kind in (errors.ServerFailure, errors.InvalidScopeResponse):
         with pytest.raises(kind):
             refresh()
     refresh()
@@ -320,10 +314,10 @@ def test_a_nonce_comes_with_any_answer(wire):
 
 def test_a_server_that_never_has_enough_is_asked_twice_and_no_more(wire):
     wire.answers = [wants(f"n{number}") for number in range(10)]
-    with pytest.raises(errors.NonceWanted, match="another nonce"):
+    with pytest.raises(errors.NonceRequired, match="another nonce"):
         refresh()
     assert len(wire.sent) == 2
-    with pytest.raises(errors.NonceWanted):
+    with pytest.raises(errors.NonceRequired):
         refresh()
     assert [claims.get("nonce") for claims in wire.proofs] == [None, "n0", "n1", "n2"], "the newest, all the same"
 
@@ -337,7 +331,7 @@ def test_a_server_that_gives_no_nonce_is_not_asked_again(wire):
 
 def test_other_refusals_with_a_nonce_are_not_asked_again(wire):
     wire.answers = [answer({"error": "invalid_grant"}, 400, "one")]
-    with pytest.raises(errors.InvalidGrant):
+    with pytest.raises(errors.InvalidGrantResponse):
         refresh()
     assert len(wire.sent) == 1
 
@@ -368,7 +362,7 @@ def test_a_client_assertion_is_made_anew_for_the_second_request(wire):
 def test_an_assertion_that_is_the_grant_is_left_to_the_caller_to_make_anew(wire):
     wire.answers = [wants("one")]
     parameters = [("grant_type", grants.JWT_BEARER), ("assertion", "a.b.c")]
-    with pytest.raises(errors.NonceWanted):
+    with pytest.raises(errors.NonceRequired):
         token_endpoint.request_token(CLIENT, parameters)
     assert token_endpoint.request_token(CLIENT, parameters).access_token == "abc"
     assert [claims.get("nonce") for claims in wire.proofs] == [None, "one"]
@@ -410,7 +404,7 @@ def test_the_sign_in_names_the_key():
         return parse_qsl(urlsplit(pending.url).query)
 
     given = query(CLIENT)
-    assert [value for name, value in given if name == "dpop_jkt"] == [dpop.prover(KEY).thumbprint]
+    assert [value for name, value in given if name == "dpop_jkt"] == [dpop.get_prover(KEY).thumbprint]
     assert ("prompt", "login") in given
     assert "dpop_jkt" not in dict(query(replace(CLIENT, dpop_key=None)))
 
@@ -455,12 +449,12 @@ def test_a_wrong_type_without_a_refresh_token_is_not_asked_for_again():
 
 def test_a_nonce_that_changes_all_the_time_spends_nothing_and_ends():
     world = World()
-    worker, _ = world.worker(Faults(token=[errors.NonceWanted("n")] * 3))
+    worker, _ = world.worker(Faults(token=[errors.NonceRequired("n")] * 3))
     assert worker.obtain(TokenRequirements(force=True)).rotated
     assert world.record.interrupted is None
 
     world = World()
-    worker, faults = world.worker(Faults(token=[errors.NonceWanted("n")] * 50))
+    worker, faults = world.worker(Faults(token=[errors.NonceRequired("n")] * 50))
     with pytest.raises(exceptions.TokenRequestError, match="refresh token is kept"):
         worker.obtain(TokenRequirements(force=True))
     assert faults.counts["token"] == 4
@@ -496,7 +490,7 @@ class Tokens:
     """Stands for the manager: a new token for each one rejected."""
 
     def __init__(self, key=KEY):
-        self.prover = dpop.prover(key) if key else None
+        self.prover = dpop.get_prover(key) if key else None
         self.generation = 1
         self.rejections = []
 
@@ -728,14 +722,14 @@ JWK = jwt.algorithms.ECAlgorithm.to_jwk(EC_KEY, as_dict=True)
 @pytest.mark.parametrize("key", [KEY.material, KEY.material.replace("\n", "\\n"), JWK, json.dumps(JWK)])
 def test_the_key_as_people_enter_it(key):
     client = settings(dpop_private_key=key).account().client
-    assert dpop.prover(client.dpop_key).thumbprint == dpop.prover(KEY).thumbprint
+    assert dpop.get_prover(client.dpop_key).thumbprint == dpop.get_prover(KEY).thumbprint
 
 
 @pytest.mark.parametrize("key", [KEY.material, JWK])
 def test_the_key_may_stand_beside_the_tokens(key):
     kept = {"dpop_private_key": key}
     client = settings(dpop_private_key=None).account(kept).client
-    assert dpop.prover(client.dpop_key).thumbprint == dpop.prover(KEY).thumbprint
+    assert dpop.get_prover(client.dpop_key).thumbprint == dpop.get_prover(KEY).thumbprint
     other = settings(dpop_private_key=RSA_PEM).account(kept).client
     assert other.dpop_key.material == RSA_PEM.strip(), "what the connection says comes first"
     document = TokenDocument(Layout.parse({"dpop_private_key": "$.app.key"}), "the file")

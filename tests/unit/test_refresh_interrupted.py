@@ -90,7 +90,7 @@ class TestDoubtfulLease:
 
     def test_a_lease_that_was_not_given_back_does_not_bind_its_own_writer(self):
         world = World(timeout=10.0)
-        refusal = errors.InvalidClient("answered 401: invalid_client", code="invalid_client")
+        refusal = errors.InvalidClientResponse("answered 401: invalid_client", code="invalid_client")
         manager, _ = world.worker(Faults(token=[refusal], store_write=[None, "fail"]))
         with pytest.raises(OAuth2Error):
             manager.access_token()

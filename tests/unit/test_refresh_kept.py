@@ -635,7 +635,7 @@ class TestConnectionChanges:
         world = World()
         account = world.connection.account
         world.connection.account = replace(account, client=replace(account.client, client_id="wrong"))
-        refusal = errors.InvalidGrant("answered 400: invalid_grant", code="invalid_grant")
+        refusal = errors.InvalidGrantResponse("answered 400: invalid_grant", code="invalid_grant")
         with pytest.raises(ReauthorizationRequired):
             world.worker(Faults(token=[refusal]))[0].access_token()
         with pytest.raises(ReauthorizationRequired):
@@ -663,7 +663,7 @@ class TestConnectionChanges:
 class TestAnswersThatCameWhole:
     def test_nothing_is_sent_again_where_another_answer_would_say_the_same(self):
         world = World(grace=0.0)
-        useless = errors.MalformedResponse("answered 200: no access_token", status=200, is_whole=True)
+        useless = errors.UnexpectedResponse("answered 200: no access_token", status=200, is_whole=True)
         manager, seam = world.worker(Faults(token=[useless]))
         with pytest.raises(MalformedResponse):
             manager.access_token()

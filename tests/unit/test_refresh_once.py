@@ -244,7 +244,7 @@ class TestDeadGrant:
                 issued_at=world.time.now, lease=None,
             )  # fmt: skip
             world.cell.record, world.cell.number = new, world.cell.number + 1
-            raise errors.InvalidGrant("invalid_grant", code="invalid_grant")
+            raise errors.InvalidGrantResponse("invalid_grant", code="invalid_grant")
 
         manager, _ = world.worker(Faults(token=[sibling_rotates]))
         assert manager.access_token() == "at-sibling"
@@ -290,7 +290,7 @@ class TestDeadGrant:
 
     def test_the_client_credentials_grant_has_nothing_to_die(self):
         world = World(grant_type="client_credentials")
-        refusal = errors.InvalidGrant("invalid_grant", code="invalid_grant")
+        refusal = errors.InvalidGrantResponse("invalid_grant", code="invalid_grant")
         with pytest.raises(ConfigurationError):
             world.worker(Faults(token=[refusal]))[0].access_token()
         world.worker()[0].access_token()
@@ -406,7 +406,7 @@ class TestLostAnswer:
 
         def hidden(call):
             call()
-            raise errors.MalformedResponse("a web page", status=200)
+            raise errors.UnexpectedResponse("a web page", status=200)
 
         manager, seam = world.worker(Faults(token=[hidden]))
         assert world.server.is_good(manager.access_token())
@@ -469,7 +469,7 @@ class TestAnswers:
 
         def useless(call):
             answer = call()
-            raise errors.MalformedResponse("no access token", status=200, refresh_token=answer.refresh_token)
+            raise errors.UnexpectedResponse("no access token", status=200, refresh_token=answer.refresh_token)
 
         with pytest.raises(TokenRequestError):
             world.worker(Faults(token=[useless]))[0].access_token()
@@ -485,7 +485,7 @@ class TestAnswers:
         before = world.record
         sent = before.refresh_token
         world.pass_time(570.0)
-        page = errors.MalformedResponse("no OAuth error", status=400, refresh_token=echo or sent)
+        page = errors.UnexpectedResponse("no OAuth error", status=400, refresh_token=echo or sent)
         assert world.worker(Faults(token=[page]))[0].obtain(TokenRequirements()).warning
         assert (world.record.access_token, world.record.refresh_token) == (before.access_token, sent)
 

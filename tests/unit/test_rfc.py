@@ -18,9 +18,7 @@ from airflow_oauth_provider.oauth2 import (
     client_auth,
     discovery,
     dpop,
-    endpoints,
     errors,
-    form_encoding,
     grants,
     revocation,
     token_endpoint,
@@ -30,7 +28,7 @@ from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.introspection import introspect
 from airflow_oauth_provider.oauth2.lifetimes import parse_lifetime
-from airflow_oauth_provider.oauth2.response_parser import parse_token_answer
+from airflow_oauth_provider.oauth2.response_parser import parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 from tests.unit.test_dpop import ath, make, ok
 
@@ -59,7 +57,7 @@ def wire(monkeypatch):
             return self.answers.pop(0) if self.answers else answer(GOOD)
 
     wire = Wire()
-    for module in (form_encoding, token_endpoint, discovery):
+    for module in (client_auth, token_endpoint, discovery):
         monkeypatch.setattr(module, "exchange", wire)
     discovery._known.clear()
     yield wire
@@ -130,21 +128,21 @@ def test_rfc6749_3_3_scope_is_sent_as_entered_case_and_order(wire):
 
 
 def test_rfc6749_3_3_a_differing_scope_in_the_answer_counts():
-    assert parse_token_answer(answer({**GOOD, "scope": "read"})).scope == "read"
+    assert parse_token_response(answer({**GOOD, "scope": "read"})).scope == "read"
 
 
 def test_rfc6749_5_1_missing_scope_means_the_requested_one():
-    assert parse_token_answer(answer(GOOD)).scope is None  # refresh.py then takes the old or the requested one
+    assert parse_token_response(answer(GOOD)).scope is None  # refresh.py then takes the old or the requested one
 
 
 def test_rfc6749_5_1_unknown_members_are_ignored_and_kept():
-    read = parse_token_answer(answer({**GOOD, "instance_url": "https://x", "n": [1]}))
+    read = parse_token_response(answer({**GOOD, "instance_url": "https://x", "n": [1]}))
     assert read.others == {"instance_url": "https://x", "n": [1]}
 
 
 def test_rfc6749_5_1_tokens_may_be_of_any_size():
     long = "x" * 200_000
-    assert parse_token_answer(answer({**GOOD, "access_token": long})).access_token == long
+    assert parse_token_response(answer({**GOOD, "access_token": long})).access_token == long
 
 
 @pytest.mark.parametrize(
@@ -174,22 +172,22 @@ def test_rfc6749_5_1_expires_in_is_optional_and_read_with_care(value, seconds):
 
 @pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER"])
 def test_rfc6749_5_1_token_type_is_case_insensitive(kind):
-    assert parse_token_answer(answer({**GOOD, "token_type": kind})).access_token == "abc"
+    assert parse_token_response(answer({**GOOD, "token_type": kind})).access_token == "abc"
 
 
 def test_rfc6749_7_1_a_token_of_unknown_type_is_not_used():
-    with pytest.raises(errors.MalformedResponse) as caught:
-        parse_token_answer(answer({**GOOD, "token_type": "mac", "refresh_token": "next"}))
+    with pytest.raises(errors.UnexpectedResponse) as caught:
+        parse_token_response(answer({**GOOD, "token_type": "mac", "refresh_token": "next"}))
     assert caught.value.refresh_token == "next", "it may be the only one that lives"
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403])
 @pytest.mark.parametrize(
-    ("code", "kind"), [("invalid_grant", errors.InvalidGrant), ("invalid_client", errors.InvalidClient)]
+    ("code", "kind"), [("invalid_grant", errors.InvalidGrantResponse), ("invalid_client", errors.InvalidClientResponse)]
 )
 def test_rfc6749_5_2_codes_count_whatever_the_status(status, code, kind):
     with pytest.raises(kind):
-        parse_token_answer(answer({"error": code}, status))
+        parse_token_response(answer({"error": code}, status))
 
 
 def test_rfc6749_6_form_body_in_utf8(wire):
@@ -200,8 +198,8 @@ def test_rfc6749_6_form_body_in_utf8(wire):
 
 
 def test_rfc6749_6_a_new_refresh_token_replaces_and_an_omitted_one_stays():
-    assert parse_token_answer(answer({**GOOD, "refresh_token": "new"})).refresh_token == "new"
-    assert parse_token_answer(answer(GOOD)).refresh_token is None  # test_refresh_once holds what follows
+    assert parse_token_response(answer({**GOOD, "refresh_token": "new"})).refresh_token == "new"
+    assert parse_token_response(answer(GOOD)).refresh_token is None  # test_refresh_once holds what follows
 
 
 @pytest.mark.parametrize("url", ["http://login.example.com/token", "ftp://x/", "https:///x", "//x", ""])
@@ -269,7 +267,7 @@ def test_rfc7662_2_2_inactive_is_an_answer(wire):
 @pytest.mark.parametrize("body", [{}, {"active": "true"}, {"active": None}])
 def test_rfc7662_2_2_active_is_required(wire, body):
     wire.answers = [answer(body)]
-    with pytest.raises(errors.MalformedResponse):
+    with pytest.raises(errors.UnexpectedResponse):
         introspect(replace(CLIENT, introspection_url="https://login.example.com/introspect"), "x")
 
 
@@ -331,7 +329,7 @@ def test_rfc7523_3_claims_and_a_fresh_jti_and_iat_for_each_attempt(wire):
 
 
 def test_rfc7523_3_the_audience_may_be_the_issuer():
-    assert endpoints.audience(replace(CLIENT, assertion_audience="issuer", issuer=ISSUER)) == ISSUER
+    assert discovery.assertion_audience(replace(CLIENT, assertion_audience="issuer", issuer=ISSUER)) == ISSUER
 
 
 def test_rfc7523_2_2_a_key_that_cannot_sign_sends_nothing(wire):
@@ -352,9 +350,9 @@ def test_rfc8705_5_aliases_come_first_each_endpoint_by_itself(wire):
         )
     ]
     client = Client("id", "", None, "tls_client_auth", Transport(cert="/c.pem"), ISSUER)
-    assert endpoints.token_endpoint(client) == "https://mtls.example.com/token"
-    assert endpoints.found(client, "revocation_endpoint") == "https://login.example.com/revoke"
-    assert endpoints.token_endpoint(replace(client, transport=Transport())) == URL
+    assert discovery.token_endpoint(client) == "https://mtls.example.com/token"
+    assert discovery.find_endpoint(client, "revocation_endpoint") == "https://login.example.com/revoke"
+    assert discovery.token_endpoint(replace(client, transport=Transport())) == URL
 
 
 # RFC 8707
@@ -416,7 +414,7 @@ def test_rfc9449_8_the_request_again_with_the_servers_nonce_once(wire):
     wire.answers = [wants_nonce("one"), answer({**GOOD, "token_type": "DPoP"}), wants_nonce("two"), wants_nonce("3")]
     client = bound()
     refresh(client)
-    with pytest.raises(errors.NonceWanted):
+    with pytest.raises(errors.NonceRequired):
         refresh(client)
     assert [proof_of(sent).get("nonce") for sent in wire.sent] == [None, "one", "one", "two"]
 
@@ -426,7 +424,7 @@ def test_rfc9449_8_2_a_new_nonce_from_any_answer(wire):
     client = bound()
     refresh(client)
     wire.answers = [answer({"error": "invalid_grant"}, 400, **{"dpop-nonce": "two"}), *wire.answers]
-    with pytest.raises(errors.InvalidGrant):
+    with pytest.raises(errors.InvalidGrantResponse):
         refresh(client)
     wire.answers = [answer({**GOOD, "token_type": "DPoP"})]
     refresh(client)
@@ -436,7 +434,7 @@ def test_rfc9449_8_2_a_new_nonce_from_any_answer(wire):
 def test_rfc9449_10_the_authorization_request_names_the_key():
     client = bound()
     url = authorization_code.begin(client, "https://login.example.com/authorize", "http://127.0.0.1/", PLAIN).url
-    assert dict(parse_qsl(url.partition("?")[2]))["dpop_jkt"] == dpop.prover(client.dpop_key).thumbprint
+    assert dict(parse_qsl(url.partition("?")[2]))["dpop_jkt"] == dpop.get_prover(client.dpop_key).thumbprint
 
 
 # Nothing secret
@@ -446,7 +444,7 @@ def test_no_secret_in_errors_even_where_the_server_echoes_the_request(wire, capl
     caplog.set_level(logging.DEBUG)
     echo = "client s3c:ret+ü sent rt-very-secret"
     wire.answers = [answer({"error": "invalid_grant", "error_description": echo}, 400)]
-    with pytest.raises(errors.InvalidGrant) as caught:
+    with pytest.raises(errors.InvalidGrantResponse) as caught:
         refresh(token="rt-very-secret")
     assert "s3c:ret" not in str(caught.value) + caplog.text
     assert "very-secret" not in str(caught.value) + caplog.text

@@ -1,4 +1,4 @@
-"""Read the body of an answer: JSON, or the form that some servers send instead (RFC 6749 section 5.1)."""
+"""Read the body of a response: JSON, or the form that some servers send instead (RFC 6749 section 5.1)."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 
-def say(answer: HttpResponse, what: str) -> str:
+def say(response: HttpResponse, what: str) -> str:
     """Return an error's text: who answered, with which status, and what is wrong."""
-    return f"{answer.endpoint} answered {answer.status}: {what}"
+    return f"{response.endpoint} answered {response.status}: {what}"
 
 
-def read_members(answer: HttpResponse) -> dict[str, Any]:
-    """Return the members of the object that ``answer`` holds.
+def read_members(response: HttpResponse) -> dict[str, Any]:
+    """Return the members of the object that ``response`` holds.
 
-    :raises MalformedResponse: when it holds none.
+    :raises UnexpectedResponse: when it holds none.
     """
     try:
-        text = answer.body.decode("utf-8-sig")
+        text = response.body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise errors.MalformedResponse(say(answer, "the body is not UTF-8 text"), status=answer.status) from None
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        raise errors.UnexpectedResponse(say(response, "the body is not UTF-8 text"), status=response.status) from None
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded" or _looks_like_form(text):
         return dict(parse_qsl(text))
     try:
         members = json.loads(text)
     except (ValueError, RecursionError):
-        raise errors.MalformedResponse(say(answer, _what_it_is_instead(text, kind)), status=answer.status) from None
+        raise errors.UnexpectedResponse(
+            say(response, _what_it_is_instead(text, kind)), status=response.status
+        ) from None
     if not isinstance(members, dict):
-        raise errors.MalformedResponse(
-            say(answer, f"the body is a JSON {_JSON_NAMES.get(type(members), 'value')}, not an object"),
-            status=answer.status,
+        raise errors.UnexpectedResponse(
+            say(response, f"the body is a JSON {_JSON_NAMES.get(type(members), 'value')}, not an object"),
+            status=response.status,
             is_whole=True,
         )
     return _whole(members) if _HALF.search(text) else members
