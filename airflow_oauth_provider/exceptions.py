@@ -27,7 +27,7 @@ Airflow fails a task without using its retries. No error ever holds a token, a s
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow_oauth_provider.compat.sdk import AirflowException, AirflowFailException
 
 
 class OAuth2Error(AirflowException):

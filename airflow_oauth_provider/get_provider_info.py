@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_oauth_provider import __version__
+from airflow_oauth_provider.compat.deployment import OPTIONS, SECTION
 from airflow_oauth_provider.connection.fields import CONN_TYPE, FIELDS, HOOK_NAME, STANDARD_FIELDS, Field
 
 INTEGRATION = "OAuth 2.0"
@@ -56,40 +57,25 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "cli": [f"{package}.cli.definition.get_cli_commands"],
         # The plugin is an entry point: Airflow passes by what stands under "plugins" here, unless told otherwise.
-        "config": {"oauth2": _CONFIG},
+        "config": {SECTION: _config()},
     }
 
 
-_CONFIG: dict[str, Any] = {
-    "description": "Settings of the OAuth 2.0 provider (airflow-oauth-provider).",
-    "options": {
-        "fallback_path": {
-            "description": "Directory in which rotated tokens are kept while the store of a connection cannot be "
-            "written, encrypted with a key that is made from the refresh token that was spent for them. Empty: a "
-            "directory below AIRFLOW_HOME. All workers of a deployment should see the same one.",
-            "version_added": "0.1.0",
-            "type": "string",
-            "example": "/opt/airflow/oauth2-fallback",
-            "default": "",
+def _config() -> dict[str, Any]:
+    """Describe the settings of the deployment, which ``airflow config list`` then shows."""
+    return {
+        "description": "Settings of the OAuth 2.0 provider (airflow-oauth-provider).",
+        "options": {
+            option.name: {
+                "description": option.description,
+                "version_added": option.version_added,
+                "type": option.kind,
+                "example": option.example,
+                "default": option.default,
+            }
+            for option in OPTIONS
         },
-        "callback_prefixes": {
-            "description": "Python packages, with commas between them, from which a connection may name a "
-            "callback that fetches its tokens. Empty: none.",
-            "version_added": "0.1.0",
-            "type": "string",
-            "example": "my_company.oauth_callbacks",
-            "default": "",
-        },
-        "token_store_route": {
-            "description": "Whether the API server has the route by which tasks keep tokens in the connection itself. "
-            "Without it they are kept elsewhere: see the connection's key 'store'.",
-            "version_added": "0.1.0",
-            "type": "boolean",
-            "example": None,
-            "default": "True",
-        },
-    },
-}
+    }
 
 
 def _modules(*names: str) -> dict[str, Any]:

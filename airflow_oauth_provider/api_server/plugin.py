@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowPlugin
-
-from airflow_oauth_provider.compat import AIRFLOW_V_3_0_PLUS
+from airflow_oauth_provider.compat import deployment
+from airflow_oauth_provider.compat.sdk import AirflowPlugin
+from airflow_oauth_provider.compat.versions import AIRFLOW_V_3_0_PLUS
 from airflow_oauth_provider.stores.api_client import URL_PREFIX
 
 
@@ -30,9 +30,7 @@ class _OfServers:
 def _apps() -> list[dict[str, Any]]:
     if not AIRFLOW_V_3_0_PLUS:
         return []  # the webserver of Airflow 2 has no such applications, and its tasks write the database
-    from airflow.providers.common.compat.sdk import conf
-
-    if not conf.getboolean("oauth2", "token_store_route", fallback=True):
+    if not deployment.token_store_route():
         return []
     from airflow_oauth_provider.api_server.routes import create_app
 

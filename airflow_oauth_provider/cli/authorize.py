@@ -10,10 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_oauth_provider import compat
 from airflow_oauth_provider.cli.loopback import Loopback
 from airflow_oauth_provider.cli.run import say
 from airflow_oauth_provider.cli.sign_in import Endpoints, check_grant, find_endpoints, keep
+from airflow_oauth_provider.compat import connections, masking
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.settings import SignIn, read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
@@ -27,7 +27,7 @@ from airflow_oauth_provider.tokens.record import Record, fingerprint
 def authorize(arguments: Any) -> int:
     """Sign in and keep the tokens; see :mod:`airflow_oauth_provider.cli.arguments` for what ``arguments`` has."""
     conn_id: str = arguments.conn_id
-    connection = compat.get_connection(conn_id)
+    connection = connections.get_connection(conn_id)
     source = ConnectionLoader(conn_id, first=connection)
     account = source.load().account  # also proves, before anybody signs in, that the store can be read
     check_grant(account)
@@ -40,7 +40,7 @@ def authorize(arguments: Any) -> int:
     else:
         answer, sent_at = _in_the_browser(account, endpoints, sign_in, arguments)
     for secret in (answer.access_token, answer.refresh_token):
-        compat.mask_secret(secret)
+        masking.mask_secret(secret)
     record, store = keep(source, answer, sent_at)
     _report(conn_id, account, record, store)
     return 0
@@ -76,7 +76,7 @@ def _in_the_browser(
                 say("A browser has been opened there.")
             say(f"Waiting for the browser to come back to {loopback.redirect_uri} ...")
             code = loopback.wait(lambda url: authorization_code.accept(pending, url), arguments.timeout)
-    compat.mask_secret(code)
+    masking.mask_secret(code)
     sent_at = time.time()
     return request_token(account.client, authorization_code.redeem(pending, code, account.options.resources)), sent_at
 

@@ -37,7 +37,7 @@ def run_command(path: str, arguments: Any) -> int:
     :param path: ``module:function``.
     :param arguments: the parsed arguments.
     """
-    from airflow_oauth_provider.compat import AirflowNotFoundException
+    from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
     from airflow_oauth_provider.exceptions import OAuth2Error
     from airflow_oauth_provider.oauth2.errors import OAuth2ProtocolError
 

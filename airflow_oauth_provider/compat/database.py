@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_oauth_provider import compat
 from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_member, set_member
+from airflow_oauth_provider.compat.fernet import get_fernet
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection as Transaction
+    from sqlalchemy.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Cell:
             return self.raw
         from cryptography.fernet import InvalidToken
 
-        fernet = compat.get_fernet()
+        fernet = get_fernet()
         try:
             # Where no key is set, Airflow's stand-in hands the cipher text back.
             plain: str | None = fernet.decrypt(self.raw.encode()).decode() if fernet.is_encrypted else None
@@ -296,8 +297,21 @@ def _variable_table() -> Any:
 # --------------------------------------------------------------------------------------------------- common
 
 
+def metadata_engine() -> Engine:
+    """Return the SQLAlchemy engine of the metadata database.
+
+    :raises StoreUnavailable: this process has none.
+    """
+    from airflow import settings
+
+    if getattr(settings, "engine", None) is None:
+        raise StoreUnavailable("This process has no access to Airflow's metadata database.")
+    engine: Engine = settings.engine  # type: ignore[assignment]
+    return engine
+
+
 def _encrypt(text: str) -> tuple[str, bool]:
-    fernet = compat.get_fernet()
+    fernet = get_fernet()
     return fernet.encrypt(text.encode()).decode(), bool(fernet.is_encrypted)
 
 
@@ -313,7 +327,7 @@ def _transaction() -> Iterator[Transaction]:
     from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 
     try:
-        with compat.metadata_engine().begin() as transaction:
+        with metadata_engine().begin() as transaction:
             yield transaction
     except PendingRollbackError:
         raise  # a bug of this module, not of the database

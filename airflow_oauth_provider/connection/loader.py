@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, masking
 from airflow_oauth_provider.connection import credentials
 from airflow_oauth_provider.connection.settings import Settings, read_settings
 from airflow_oauth_provider.exceptions import OAuth2Error
@@ -39,17 +39,17 @@ class ConnectionLoader:
     def _load(self) -> Snapshot:
         connection, self._first = self._first, None
         if connection is None:
-            connection = compat.get_connection(self._conn_id)
+            connection = connections.get_connection(self._conn_id)
         settings = read_settings(self._conn_id, connection)
         for secret in settings.secrets:
-            compat.mask_secret(secret)
+            masking.mask_secret(secret)
         store = self._open(settings, connection)
         stored = store.read()
         kept = store.secrets() if hasattr(store, "secrets") else {}
         for name, value in kept.items():
             if name != "client_id":
                 for secret in credentials.key_secrets(value):
-                    compat.mask_secret(secret)
+                    masking.mask_secret(secret)
         return Snapshot(settings.account(kept, _place(store, kept)), store, stored.record, stored.version)
 
     def _open(self, settings: Settings, connection: Any) -> TokenStore:

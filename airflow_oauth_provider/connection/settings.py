@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.connection import credentials
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.connection.dialect import read_bearer_usage, read_dialect
@@ -188,7 +188,7 @@ class Settings:
     def _callback(self) -> str:
         path: str = self._extra.get("callback") or ""
         if path:
-            callbacks.check_allowed(self.conn_id, path, compat.callback_prefixes())
+            callbacks.check_allowed(self.conn_id, path, deployment.callback_prefixes())
         return path
 
     def _client(self, client_id: str, secret: str | None, method: str, kept: Mapping[str, Any]) -> Client:

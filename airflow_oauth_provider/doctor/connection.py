@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, sdk
 from airflow_oauth_provider.connection.extra import Extra, nearest_key
 from airflow_oauth_provider.connection.fields import CONN_TYPE, FIELDS
 from airflow_oauth_provider.connection.settings import Settings, read_settings
@@ -19,9 +19,9 @@ def look_up(report: Report) -> Any | None:
     """Find the connection and say where it comes from; None where it cannot be had."""
     conn_id = report.conn_id
     try:
-        connection = compat.get_connection(conn_id)
-        place = compat.shadow_of_connection(conn_id)
-    except compat.AirflowNotFoundException:
+        connection = connections.get_connection(conn_id)
+        place = connections.shadow_of_connection(conn_id)
+    except sdk.AirflowNotFoundException:
         report.fail(
             CHECK,
             f"{conn_id!r} is not defined here",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import versions
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import connection
@@ -36,7 +36,7 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
     name = snapshot.store.name
     chosen = " (that is what 'auto' stands for here)" if settings.store.kind == "auto" else ""
     report.ok(CHECK, f"the store {name!r}{chosen} can be read")
-    if name == "variable" and compat.AIRFLOW_V_3_0_PLUS:
+    if name == "variable" and versions.AIRFLOW_V_3_0_PLUS:
         report.warn(
             CHECK,
             "tasks of Airflow 3 cannot replace a variable only if it is unchanged",
@@ -80,7 +80,7 @@ def warn_of_one_key(report: Report, store: TokenStore) -> None:
 
 def check_writable(report: Report, settings: Settings, snapshot: Snapshot) -> None:
     """Write the record back as it is, or try a write that has to be refused; nothing changes."""
-    if snapshot.store.name == "connection" and compat.AIRFLOW_V_3_0_PLUS:
+    if snapshot.store.name == "connection" and versions.AIRFLOW_V_3_0_PLUS:
         _check_route(report, settings)
     if snapshot.record is None or snapshot.version is None:
         report.ok(CHECK, "it holds nothing yet, so writing was not tried")

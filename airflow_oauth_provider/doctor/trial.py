@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.doctor import connection, host, server, store
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import OAuth2Error
@@ -79,7 +79,7 @@ def _look_for_refresh_token(report: Report, snapshot: Snapshot) -> None:
 def _ask_for_token(report: Report, account: GrantConfiguration) -> None:
     """Ask for a token as a task would, and let go of it."""
     try:
-        status = TokenManager(_Nowhere(account), mask=compat.mask_secret).obtain(TokenRequirements(force=True)).status
+        status = TokenManager(_Nowhere(account), mask=masking.mask_secret).obtain(TokenRequirements(force=True)).status
     except OAuth2Error as error:
         report.fail(TOKEN, str(error))
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, masking
 from airflow_oauth_provider.connection import credentials, host_template
 from airflow_oauth_provider.connection.fields import CONN_TYPE, HOOK_NAME
 from airflow_oauth_provider.connection.loader import ConnectionLoader
@@ -296,7 +296,7 @@ class OAuth2Hook(HttpHook):
         :raises ConfigurationError: when it is wrong.
         """
         if self._settings is None:
-            connection = compat.get_connection(self.oauth2_conn_id)
+            connection = connections.get_connection(self.oauth2_conn_id)
             self._settings = read_settings(self.oauth2_conn_id, connection)
             self._first_connection = connection
         return self._settings
@@ -307,7 +307,7 @@ class OAuth2Hook(HttpHook):
         if self._manager is None:
             _ = self.settings
             source = ConnectionLoader(self.oauth2_conn_id, first=self._first_connection)
-            self._manager = TokenManager(source, open_fallback(self.oauth2_conn_id), mask=compat.mask_secret)
+            self._manager = TokenManager(source, open_fallback(self.oauth2_conn_id), mask=masking.mask_secret)
         return self._manager
 
     @property

@@ -45,7 +45,7 @@ class OutputFile:
     """
 
     def __init__(self, spec: OutputSpec) -> None:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
+        from airflow_oauth_provider.compat.sdk import ObjectStoragePath
 
         self.path = ObjectStoragePath(spec.path, conn_id=spec.conn_id)
         mark = hashlib.sha256(spec.owner.encode()).hexdigest()[:12]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.http.operators.http import HttpOperator
+
+from airflow_oauth_provider.compat.sdk import AirflowException
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow.sdk import Context
     from requests import Response
 
+    from airflow_oauth_provider.compat.sdk import Context
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
     from airflow_oauth_provider.http.output import OutputSpec
     from airflow_oauth_provider.http.pagination import Page, PageRequest, Paginator
@@ -218,7 +219,7 @@ class OAuth2HttpOperator(HttpOperator):
 
     @staticmethod
     def _call(function: Callable[..., Any], context: Context, response: Response | list[Response]) -> Any:
-        from airflow.providers.common.compat.sdk import determine_kwargs
+        from airflow_oauth_provider.compat.sdk import determine_kwargs
 
         return function(response, **determine_kwargs(function, [response], context))
 

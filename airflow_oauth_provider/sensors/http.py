@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.http.sensors.http import HttpSensor
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import PokeReturnValue
-    from airflow.sdk import Context
     from requests import Response
 
+    from airflow_oauth_provider.compat.sdk import Context, PokeReturnValue
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 
 
@@ -92,7 +91,7 @@ class OAuth2HttpSensor(HttpSensor):
     def _check(self, context: Context, response: Response) -> bool | PokeReturnValue:
         if not self.response_check:
             return True
-        from airflow.providers.common.compat.sdk import determine_kwargs
+        from airflow_oauth_provider.compat.sdk import determine_kwargs
 
         kwargs = determine_kwargs(self.response_check, [response], context)
         return self.response_check(response, **kwargs)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, masking, sdk
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 
 if TYPE_CHECKING:
     import requests
-    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_oauth_provider.compat.sdk import Connection
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +84,8 @@ class ApiClient:
 
     def _connection(self) -> Connection:
         try:
-            return compat.get_connection(self._api_conn_id)
-        except compat.AirflowNotFoundException:
+            return connections.get_connection(self._api_conn_id)
+        except sdk.AirflowNotFoundException:
             raise StoreNotWritable(
                 f"Writing tokens into a connection needs the Airflow connection {self._api_conn_id!r} with address "
                 "and credentials of Airflow's API server, and it is not defined. Define it, or set 'store' to "
@@ -153,7 +154,7 @@ class _Access:
 
     @classmethod
     def from_connection(cls, connection: Connection, api_conn_id: str) -> _Access:
-        compat.mask_secret(connection.password)
+        masking.mask_secret(connection.password)
         if not connection.host or not connection.password:
             missing = "host" if not connection.host else "password"
             raise StoreNotWritable(
@@ -192,7 +193,7 @@ class _Access:
         response = self.request("POST", self.base_url + "/auth/token", body)
         token = _json(response).get("access_token")
         if response.ok and isinstance(token, str) and token:
-            compat.mask_secret(token)
+            masking.mask_secret(token)
             return token
         if response.status_code in (404, 405):
             raise StoreNotWritable(

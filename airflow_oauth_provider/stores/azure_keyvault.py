@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import timed_claim
@@ -154,7 +154,7 @@ class KeyVaultStore:
             return None
         value = (value or "").strip()  # tools leave a line's end behind a value that comes from a file
         if name != "client_id":
-            compat.mask_secret(value)
+            masking.mask_secret(value)
         return value or None
 
     def _set(self, name: str, value: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections
 from airflow_oauth_provider.compat.database import record_in_extra, version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable
 from airflow_oauth_provider.stores.api_client import ApiClient
@@ -15,7 +15,7 @@ from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.store import StoredRecord
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow_oauth_provider.compat.sdk import Connection
 
 _SERVER_SIDE = "an environment variable or a secrets backend of Airflow's API server"
 
@@ -52,18 +52,18 @@ class ApiConnectionStore:
         """Return the newest record; see :meth:`TokenStore.read`."""
         connection, self._first = self._first, None
         if connection is None:
-            connection = compat.get_connection(self._conn_id)
+            connection = connections.get_connection(self._conn_id)
         text = record_in_extra(connection.extra, self._conn_id)
         return stored(text, f"The connection {self._conn_id!r}")
 
     def write(self, record: Record, *, if_version: str | None) -> str:
         """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
         mask_record(record)
-        if record.lease is not None and (place := compat.shadow_of_connection(self._conn_id)):
+        if record.lease is not None and (place := connections.shadow_of_connection(self._conn_id)):
             raise shadowed(self._conn_id, place)
         answer = ApiClient(self._api_conn_id).put_record(self._conn_id, record.to_json(), if_version)
         if answer.missing:
-            raise shadowed(self._conn_id, compat.shadow_of_connection(self._conn_id) or _SERVER_SIDE)
+            raise shadowed(self._conn_id, connections.shadow_of_connection(self._conn_id) or _SERVER_SIDE)
         if answer.stale:
             if self._watch.refused(if_version, answer.version):
                 raise shadowed(self._conn_id, _SERVER_SIDE)
@@ -80,7 +80,7 @@ class ApiConnectionStore:
 
         Where something stands before the row, both begin without a record, so the comparison passes.
         """
-        seen = version_of(record_in_extra(compat.get_connection(self._conn_id).extra, self._conn_id))
+        seen = version_of(record_in_extra(connections.get_connection(self._conn_id).extra, self._conn_id))
         if seen is None:
             raise shadowed(self._conn_id, _SERVER_SIDE)
         if seen != version:

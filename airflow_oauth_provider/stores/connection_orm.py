@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_oauth_provider import compat
-from airflow_oauth_provider.compat import database
+from airflow_oauth_provider.compat import connections, database
 from airflow_oauth_provider.exceptions import StoreNotWritable
 from airflow_oauth_provider.stores.parsing import mask_record, stored
 from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.store import StoredRecord
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow_oauth_provider.compat.sdk import Connection
 
 
 class OrmConnectionStore:
@@ -45,7 +44,7 @@ class OrmConnectionStore:
     def write(self, record: Record, *, if_version: str | None) -> str:
         """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
         mask_record(record)
-        if record.lease is not None and (shadow := compat.shadow_of_connection(self._conn_id)):
+        if record.lease is not None and (shadow := connections.shadow_of_connection(self._conn_id)):
             raise shadowed(self._conn_id, shadow)
         try:
             return database.swap_record(self._conn_id, record.to_json(), if_version)
@@ -54,7 +53,7 @@ class OrmConnectionStore:
 
 
 def _no_row(conn_id: str) -> StoreNotWritable:
-    return shadowed(conn_id, compat.shadow_of_connection(conn_id) or "something else")
+    return shadowed(conn_id, connections.shadow_of_connection(conn_id) or "something else")
 
 
 def shadowed(conn_id: str, place: str) -> StoreNotWritable:

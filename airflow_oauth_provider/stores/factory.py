@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, deployment, fernet, sdk, supervisor, versions
 from airflow_oauth_provider.compat.database import record_in_extra
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreUnavailable
-from airflow_oauth_provider.stores import timed_claim
 from airflow_oauth_provider.stores.adopting import AdoptingStore
 from airflow_oauth_provider.stores.beginning import BeginningStore, check_home
 from airflow_oauth_provider.stores.parsing import stored
@@ -22,7 +21,7 @@ from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.store import FallbackStore, TokenStore
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
+    from airflow_oauth_provider.compat.sdk import Connection
 
 #: The values of ``store`` that this module knows.
 KINDS = (
@@ -58,7 +57,7 @@ def open_store(
 
     :param conn_id: the connection.
     :param kind: its ``store``, one of :data:`KINDS`.
-    :param connection: the connection as just read (by :func:`compat.get_connection`), so that it need not be
+    :param connection: the connection as just read (by :func:`connections.get_connection`), so that it need not be
         read again; None where it has not been read.
     :param api_conn_id: the Airflow connection with the credentials for the API server.
     :param vault_conn_id: the Airflow connection of type ``vault``.
@@ -110,7 +109,7 @@ def _beginning_store(conn_id: str, keys: ConnectionKeys | None, api_conn_id: str
         return variable  # anyone can ask for such a token again
 
     def check(record: Record) -> None:
-        connection = compat.get_connection(conn_id)
+        connection = connections.get_connection(conn_id)
         if chosen == "auto":
             _api_defined.pop(api_conn_id, None)
             if _choose(conn_id, connection, api_conn_id) != "variable":
@@ -122,24 +121,21 @@ def _beginning_store(conn_id: str, keys: ConnectionKeys | None, api_conn_id: str
 
 
 def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> VariableStore:
-    from airflow.providers.common.compat.sdk import conf
-
-    delay = conf.getfloat("oauth2", "claim_delay", fallback=timed_claim.DEFAULT_DELAY)
     all_keys = keys or ConnectionKeys()
-    airflows = compat.fernet_keys()
-    if all_keys.secrets or compat.on_task_sdk():
+    airflows = fernet.fernet_keys()
+    if all_keys.secrets or supervisor.on_task_sdk():
         # Airflow's own key too, where this process has it: it outlives any change of the connection.
         all_keys = all_keys.with_more("fernet_key", airflows)
     else:
         # Not as the only one: the command line has it, and tasks may not. What it writes appears in no log.
         all_keys = replace(all_keys, opening=tuple(("fernet_key", key) for key in airflows))
-    return VariableStore(conn_id, all_keys, claim_delay=delay)
+    return VariableStore(conn_id, all_keys, claim_delay=deployment.claim_delay())
 
 
 def _connection_store(
     conn_id: str, connection: Connection | None, api_conn_id: str, watch: RowWatch | None
 ) -> TokenStore:
-    if compat.on_task_sdk():
+    if supervisor.on_task_sdk():
         from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
 
         return ApiConnectionStore(conn_id, api_conn_id, first=connection, watch=watch)
@@ -150,16 +146,16 @@ def _connection_store(
 
 def _choose(conn_id: str, connection: Connection | None, api_conn_id: str) -> str:
     """Return the store that ``auto`` stands for: the same one in every worker, or an error."""
-    if compat.AIRFLOW_V_3_0_PLUS:
+    if versions.AIRFLOW_V_3_0_PLUS:
         # The command line and the API server have the database, but have to choose what the tasks choose.
-        if compat.shadow_of_connection(conn_id) is not None:
+        if connections.shadow_of_connection(conn_id) is not None:
             return "variable"
         return "connection" if _is_api_defined(api_conn_id, conn_id) else "variable"
     if getattr(connection, "id", None) is not None:
         return "connection"  # it was read from its row, and Airflow looks there last: nothing hides the row
     from airflow_oauth_provider.compat import database
 
-    if compat.shadow_of_connection(conn_id) is None and database.row_exists(conn_id):
+    if connections.shadow_of_connection(conn_id) is None and database.row_exists(conn_id):
         return "connection"
     return "variable"
 
@@ -187,7 +183,7 @@ def _is_api_defined(api_conn_id: str, conn_id: str) -> bool:
 
 def _is_defined(conn_id: str) -> bool:
     try:
-        compat.get_connection(conn_id)
-    except compat.AirflowNotFoundException:
+        connections.get_connection(conn_id)
+    except sdk.AirflowNotFoundException:
         return False
     return True

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import deployment, variables
 from airflow_oauth_provider.exceptions import OAuth2Error, StoreUnavailable
 from airflow_oauth_provider.tokens.store import FallbackStore
 
@@ -22,17 +22,17 @@ class VariableFallback:
 
     def save(self, key: str, ciphertext: str) -> None:
         """Keep ``ciphertext`` under ``key``; see :class:`FallbackStore`."""
-        compat.write_variable(
+        variables.write_variable(
             key, ciphertext, "OAuth 2.0 tokens that their store did not take. Removed when they are recovered."
         )
 
     def load(self, key: str) -> str | None:
         """Return what is kept under ``key``; see :class:`FallbackStore`."""
-        return compat.read_variable(key)
+        return variables.read_variable(key)
 
     def remove(self, key: str) -> None:
         """Forget ``key``; see :class:`FallbackStore`."""
-        compat.delete_variable(key)
+        variables.delete_variable(key)
 
 
 class PathFallback:
@@ -76,9 +76,9 @@ class PathFallback:
             raise _failed("remove from", error) from None
 
     def _path(self, key: str) -> Any:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath, conf
+        from airflow_oauth_provider.compat.sdk import ObjectStoragePath
 
-        folder = self._folder or conf.get("oauth2", "fallback_path", fallback="")
+        folder = self._folder or deployment.fallback_path()
         if not folder:
             home = os.environ.get("AIRFLOW_HOME", "~/airflow")
             return Path(home).expanduser() / "oauth2_fallback" / key

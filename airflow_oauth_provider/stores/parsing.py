@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StoreNotWritable
 from airflow_oauth_provider.tokens.record import Record
@@ -38,8 +38,8 @@ def not_a_record(where: str, error: ValueError) -> StoreNotWritable:
 
 def mask_record(record: Record) -> None:
     """Hide the tokens of ``record`` in logs."""
-    compat.mask_secret(record.access_token)
-    compat.mask_secret(record.refresh_token)
+    masking.mask_secret(record.access_token)
+    masking.mask_secret(record.refresh_token)
 
 
 def stored(text: str | None, where: str) -> StoredRecord:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from airflow_oauth_provider import compat
-from airflow_oauth_provider.compat import database
+from airflow_oauth_provider.compat import database, supervisor, variables
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StoreUnavailable
 from airflow_oauth_provider.stores import timed_claim
@@ -106,7 +105,7 @@ class VariableStore:
         """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
         mask_record(record)
         if record.lease is not None:
-            compat.refuse_shadowed_variable(self._key)
+            variables.refuse_shadowed_variable(self._key)
         return self._swap(self._text_of(record), if_version, claim=record.lease is not None)
 
     def left_behind(self) -> LeftBehind:
@@ -135,16 +134,16 @@ class VariableStore:
 
         Were the variable deleted, a worker that missed the move would take it for the first use.
         """
-        compat.write_variable(self._key, _tombstone(home), self._description)
+        variables.write_variable(self._key, _tombstone(home), self._description)
 
     def _swap(self, text: str, if_version: str | None, *, claim: bool) -> str:
-        if not compat.on_task_sdk():
+        if not supervisor.on_task_sdk():
             return database.swap_variable(self._key, text, if_version, self._description)
         new_version = version_of(text)
         assert new_version is not None  # noqa: S101 - a text always has a version
         return timed_claim.swap(
             read_version=lambda: version_of(self._read_text()),
-            write=lambda: compat.write_variable(self._key, text, self._description),
+            write=lambda: variables.write_variable(self._key, text, self._description),
             new_version=new_version,
             if_version=if_version,
             leased=claim,
@@ -174,7 +173,7 @@ class VariableStore:
         return text
 
     def _read_text(self) -> str | None:
-        return compat.read_variable(self._key)
+        return variables.read_variable(self._key)
 
 
 def _moved_to(text: str) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, masking, sdk
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2.redaction import show_url
@@ -195,7 +195,7 @@ class VaultStore:
                     raise self._wrong_engine(2) from None
         for name, value in secret.data.items():
             if isinstance(value, str) and name not in (RECORD_KEY, "client_id"):
-                compat.mask_secret(value)
+                masking.mask_secret(value)
         self._known = secret
         return secret
 
@@ -347,13 +347,13 @@ def _log_in(conn_id: str, vault_conn_id: str) -> _Session:
 
         @classmethod
         def get_connection(cls, vault_conn_id: str) -> Any:
-            connection = compat.get_connection(vault_conn_id)
+            connection = connections.get_connection(vault_conn_id)
             _check_is_vault(conn_id, vault_conn_id, connection)
             return connection
 
     try:
         hook = StrictVaultHook(vault_conn_id)
-    except compat.AirflowNotFoundException:
+    except sdk.AirflowNotFoundException:
         raise StoreNotWritable(
             f"The connection {conn_id!r} keeps its tokens in Vault, but its vault_conn_id {vault_conn_id!r} is not "
             "defined in Airflow."

@@ -16,7 +16,8 @@ from requests import Response
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 
-from airflow_oauth_provider import compat, exceptions
+from airflow_oauth_provider import exceptions
+from airflow_oauth_provider.compat import sdk
 
 #: Bytes of a body from which on compressing is worth the while.
 _WORTH_COMPRESSING = 1024
@@ -68,7 +69,7 @@ def _unpack(page: Mapping[str, Any]) -> Response:
 
 def is_safe(error: BaseException) -> bool:
     """Tell whether the error's text may be shown: it is one of this package's, or says what connection there is not."""
-    return isinstance(error, exceptions.OAuth2Error | compat.AirflowNotFoundException)
+    return isinstance(error, exceptions.OAuth2Error | sdk.AirflowNotFoundException)
 
 
 def trail_of(error: BaseException) -> str:
@@ -100,8 +101,8 @@ def raise_error_of(event: Mapping[str, Any]) -> None:
     """Raise what went wrong in the trigger, in the class that it had there; return if nothing did."""
     if event["status"] == "success":
         return
-    if event.get("kind") == compat.AirflowNotFoundException.__name__:
-        raise compat.AirflowNotFoundException(event["message"])
+    if event.get("kind") == sdk.AirflowNotFoundException.__name__:
+        raise sdk.AirflowNotFoundException(event["message"])
     kind = getattr(exceptions, event.get("kind", ""), exceptions.OAuth2Error)
     if kind is exceptions.ApiError:
         raise exceptions.ApiError(event["message"], status_code=event.get("http_status"))

@@ -16,7 +16,6 @@ from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, event, text, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from airflow_oauth_provider import compat
 from airflow_oauth_provider.compat import database
 from airflow_oauth_provider.connection.edits import keep_records
 from airflow_oauth_provider.exceptions import OAuth2Error
@@ -55,13 +54,13 @@ class Case:
         """Have the row encrypted with a key that nobody here has."""
         raw = Fernet(Fernet.generate_key()).encrypt(b"{}").decode()
         table = Connection.__table__
-        with compat.metadata_engine().begin() as transaction:
+        with database.metadata_engine().begin() as transaction:
             transaction.execute(update(table).where(table.c.conn_id == self.conn_id).values(extra=raw))
         self.spoiled = raw
 
     def raw(self) -> str:
         query = text("SELECT extra FROM connection WHERE conn_id = :conn_id")
-        with compat.metadata_engine().begin() as transaction:
+        with database.metadata_engine().begin() as transaction:
             found: str = transaction.execute(query, {"conn_id": self.conn_id}).scalar_one()
         return found
 
@@ -205,7 +204,7 @@ def another_type_cannot_be_decrypted(case: Case) -> Any:
 
 
 def the_row_is_deleted_meanwhile(case: Case) -> Any:
-    with compat.metadata_engine().begin() as transaction:
+    with database.metadata_engine().begin() as transaction:
         transaction.execute(text("DELETE FROM connection WHERE conn_id = :conn_id"), {"conn_id": case.conn_id})
     case.connection.extra = json.dumps({**case.opened, "scope": "read"})
     return case.failing().partition(":")[0]
@@ -234,7 +233,7 @@ def main() -> None:
     keep_records()
     keep_records()
     found = {case.__name__: case(Case(case.__name__, *given)) for case, given in CASES.items()}
-    with compat.metadata_engine().begin() as transaction:
+    with database.metadata_engine().begin() as transaction:
         transaction.execute(text("DELETE FROM connection"))  # one that cannot be decrypted would be in others' way
     sys.stdout.write("\nFOUND " + json.dumps(found) + "\n")
 

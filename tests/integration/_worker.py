@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import database
 from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.tokens import manager
@@ -53,7 +53,7 @@ def work(report: Path, force: bool, gate: Path | None = None) -> None:
     :param gate: see :class:`WaitingClock`.
     """
     logging.basicConfig(level=logging.DEBUG, filename=report.with_suffix(".log"), force=True)
-    compat.metadata_engine().dispose(close=False)  # a fork must not use its parent's connections
+    database.metadata_engine().dispose(close=False)  # a fork must not use its parent's connections
     clock = WaitingClock(gate)
     manager.SystemClock = lambda: clock  # type: ignore[assignment,misc]
     hook = OAuth2Hook(CONN_ID, method="GET")

@@ -98,9 +98,9 @@ def die_before_commit() -> None:
     """Let the next transaction of the metadata database end before its COMMIT, with its UPDATE done."""
     from sqlalchemy import event
 
-    from airflow_oauth_provider import compat
+    from airflow_oauth_provider.compat import database
 
-    event.listen(compat.metadata_engine(), "commit", die)
+    event.listen(database.metadata_engine(), "commit", die)
 
 
 class Scenario:

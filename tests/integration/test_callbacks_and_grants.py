@@ -9,7 +9,8 @@ from types import ModuleType
 import jwt
 import pytest
 
-from airflow_oauth_provider import compat, exceptions
+from airflow_oauth_provider import exceptions
+from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from tests.http_support import CONN_ID, connect
 from tests.integration.test_client_authentication import connect as connect_registered
@@ -22,7 +23,7 @@ PATH = "deployment_callbacks.oauth:fetch"
 @pytest.fixture
 def callback(scripted_server, monkeypatch):
     """Return a function that installs a callback, and connects to it."""
-    monkeypatch.setattr(compat, "callback_prefixes", lambda: ["deployment_callbacks"])
+    monkeypatch.setattr(deployment, "callback_prefixes", lambda: ["deployment_callbacks"])
 
     def install(function, **extra):
         package, module = ModuleType("deployment_callbacks"), ModuleType("deployment_callbacks.oauth")
@@ -126,7 +127,7 @@ def test_a_callback_that_is_not_there(callback, monkeypatch, scripted_server, pa
 
 
 def test_a_callback_that_is_not_allowed_is_not_imported(monkeypatch, scripted_server):
-    monkeypatch.setattr(compat, "callback_prefixes", list)
+    monkeypatch.setattr(deployment, "callback_prefixes", list)
     connect(monkeypatch, scripted_server, callback="antigravity:fly_through")
     with pytest.raises(exceptions.ConfigurationError, match="callback_prefixes"):
         OAuth2Hook(CONN_ID).refresh()
@@ -135,7 +136,7 @@ def test_a_callback_that_is_not_allowed_is_not_imported(monkeypatch, scripted_se
 
 def test_the_prefixes_come_from_the_configuration(monkeypatch):
     monkeypatch.setenv("AIRFLOW__OAUTH2__CALLBACK_PREFIXES", " a.b , c ")
-    assert compat.callback_prefixes() == ["a.b", "c"]
+    assert deployment.callback_prefixes() == ["a.b", "c"]
 
 
 # Grants

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import variables
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.stores.variable import VariableStore
 from tests.servers.openbao import OpenBao
@@ -35,8 +35,8 @@ def server():
 def tried(monkeypatch, server):
     """Try a connection; nothing may be written into a variable meanwhile."""
     writes = []
-    monkeypatch.setattr(compat, "read_variable", lambda _: None)
-    monkeypatch.setattr(compat, "write_variable", lambda *parts, **_: writes.append(parts))
+    monkeypatch.setattr(variables, "read_variable", lambda _: None)
+    monkeypatch.setattr(variables, "write_variable", lambda *parts, **_: writes.append(parts))
     monkeypatch.setattr(VariableStore, "write", lambda *parts, **_: writes.append(parts))
 
     def try_it(**changed):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_oauth_provider import __main__ as program
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, deployment, sdk
 from airflow_oauth_provider.doctor import store as store_checks
 from airflow_oauth_provider.doctor.examination import examine
 from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
@@ -44,14 +44,14 @@ class Case:
         self.parts |= {"password": server.client_secret, "schema": None, "port": None}
         self.place = None
         self.waiting = None
-        monkeypatch.setattr(compat, "get_connection", lambda _: self.connection())
-        monkeypatch.setattr(compat, "shadow_of_connection", lambda _: self.place)
+        monkeypatch.setattr(connections, "get_connection", lambda _: self.connection())
+        monkeypatch.setattr(connections, "shadow_of_connection", lambda _: self.place)
         monkeypatch.setattr(store_checks, "open_fallback", lambda _: self)
         discovery._known.clear()
 
     def connection(self):
         if self.parts is None:
-            raise compat.AirflowNotFoundException("no")
+            raise sdk.AirflowNotFoundException("no")
         text = self.extra if isinstance(self.extra, str) else json.dumps(self.extra)
         return SimpleNamespace(**self.parts, extra=text)
 
@@ -139,7 +139,7 @@ def test_a_place_that_cannot_be_asked(case, monkeypatch):
     def refuse(_):
         raise StoreUnavailable("the secrets backend is away")
 
-    monkeypatch.setattr(compat, "shadow_of_connection", refuse)
+    monkeypatch.setattr(connections, "shadow_of_connection", refuse)
     assert len(case.found("fail connection", "the secrets backend is away", "Mend that place")) == 1
 
 
@@ -273,7 +273,7 @@ def test_a_host_that_the_token_endpoint_names(case, server):
 
 
 def test_a_callback_needs_no_token_endpoint(case, monkeypatch):
-    monkeypatch.setattr(compat, "callback_prefixes", lambda: ["json"])
+    monkeypatch.setattr(deployment, "callback_prefixes", lambda: ["json"])
     del case.extra["oauth_url"]
     case.extra["callback"] = "json:loads"
     assert not any(line.split()[1].startswith("token") for line in case.found("ok host"))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import api_client
@@ -173,8 +173,8 @@ def read_by_tasks(server, conn_id, monkeypatch):
         return Connection(conn_id=name, conn_type="oauth2", extra=server.extra(name))
 
     api_client._logins.clear()
-    monkeypatch.setattr(compat, "get_connection", get_connection)
-    monkeypatch.setattr(compat, "shadow_of_connection", lambda _conn_id: None)
+    monkeypatch.setattr(connections, "get_connection", get_connection)
+    monkeypatch.setattr(connections, "shadow_of_connection", lambda _conn_id: None)
     return fields["airflow_api"]
 
 

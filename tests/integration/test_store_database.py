@@ -61,12 +61,12 @@ with create_session() as session:
 """
 
 LOOK = """
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections
 from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.stores.variable import VariableStore
 KEYS = ConnectionKeys((("client_secret", "one-that-all-know"),))
-print(compat.get_connection("xero").extra)
+print(connections.get_connection("xero").extra)
 print(OrmConnectionStore("xero").read().version, VariableStore("xero", KEYS).read().version)
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.vault import VaultStore
@@ -162,7 +162,7 @@ def test_a_key_changed_meanwhile_is_not_lost_and_makes_nothing_stale(store, open
 def test_what_is_secret_there_is_masked(store, openbao, path, monkeypatch):
     openbao.write(path, ENTERED)
     masked: list[str | None] = []
-    monkeypatch.setattr(compat, "mask_secret", masked.append)
+    monkeypatch.setattr(masking, "mask_secret", masked.append)
     store.read()
     assert {"client-secret-1", "entered-secret-1"} <= set(masked)
     assert "me" not in masked

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, sdk
 from airflow_oauth_provider.exceptions import (
     ApiError,
     ConfigurationError,
@@ -255,8 +255,8 @@ def test_a_dead_grant_fails_the_task_for_good(server):
 
 
 def test_a_connection_that_is_not_defined(monkeypatch):
-    monkeypatch.setattr(compat, "_secrets_backends", list)
-    with pytest.raises(compat.AirflowNotFoundException, match="nowhere_defined"):
+    monkeypatch.setattr(connections, "secrets_backends", list)
+    with pytest.raises(sdk.AirflowNotFoundException, match="nowhere_defined"):
         run_deferred(operator(oauth2_conn_id="nowhere_defined"))
 
 
@@ -391,7 +391,6 @@ def test_the_event_loop_is_never_held_up(server, monkeypatch, caplog, tmp_path):
 
     Also seen: with the refresh called directly instead of in a thread, this fails.
     """
-    from airflow_oauth_provider import compat
     from airflow_oauth_provider.http.output import OutputFile
 
     main = threading.current_thread()
@@ -406,7 +405,7 @@ def test_the_event_loop_is_never_held_up(server, monkeypatch, caplog, tmp_path):
 
         return call
 
-    monkeypatch.setattr(compat, "get_connection", slowed(compat.get_connection, "connection"))
+    monkeypatch.setattr(connections, "get_connection", slowed(connections.get_connection, "connection"))
     monkeypatch.setattr(TokenManager, "access_token", slowed(TokenManager.access_token, "token"))
     monkeypatch.setattr(OutputFile, "open", slowed(OutputFile.open, "open"))
     monkeypatch.setattr(OutputFile, "commit", slowed(OutputFile.commit, "commit"))

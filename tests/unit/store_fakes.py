@@ -15,7 +15,7 @@ from airflow.sdk.execution_time import comms as messages
 from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, insert, select, update
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import database as metadata
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.tokens.record import Lease, Record
 
@@ -149,9 +149,9 @@ class Database:
 
 @contextmanager
 def database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """Make ``compat`` find a metadata database below ``folder``."""
+    """Make ``compat.database`` find a metadata database below ``folder``."""
     made = Database(folder)
-    monkeypatch.setattr(compat, "metadata_engine", lambda: made.engine)
-    monkeypatch.setattr(compat, "get_fernet", lambda: made.fernet)
+    monkeypatch.setattr(metadata, "metadata_engine", lambda: made.engine)
+    monkeypatch.setattr(metadata, "get_fernet", lambda: made.fernet)
     yield made
     made.engine.dispose()

@@ -10,7 +10,8 @@ import pytest
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms as messages
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, masking, sdk, variables
+from airflow_oauth_provider.compat.supervisor import on_task_sdk
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 from tests.unit.store_fakes import Supervisor, put_in_task, server_error
 
@@ -31,9 +32,9 @@ PASSING = [
 
 
 def test_it_tells_a_task_from_a_process_with_the_database(monkeypatch):
-    assert not compat.on_task_sdk()
+    assert not on_task_sdk()
     put_in_task(monkeypatch)
-    assert compat.on_task_sdk()
+    assert on_task_sdk()
 
 
 # ------------------------------------------------------------------------------------------------- variables
@@ -41,19 +42,19 @@ def test_it_tells_a_task_from_a_process_with_the_database(monkeypatch):
 
 def test_a_variable_is_read_from_the_supervisor(supervisor):
     supervisor.variables["a"] = "value"
-    assert compat.read_variable("a") == "value"
+    assert variables.read_variable("a") == "value"
 
 
 def test_an_absent_variable_is_none(supervisor):
     supervisor.variables["ab"] = "another one with that prefix"
-    assert compat.read_variable("a") is None
+    assert variables.read_variable("a") is None
 
 
 @pytest.mark.parametrize("trouble", PASSING)
 def test_a_failed_read_is_not_taken_for_absence(supervisor, trouble):
     supervisor.fail = lambda message: trouble if isinstance(message, messages.GetVariable) else None
     with pytest.raises(StoreUnavailable):
-        compat.read_variable("a")
+        variables.read_variable("a")
 
 
 def test_a_not_found_of_a_failing_database_is_not_taken_for_absence(supervisor):
@@ -62,13 +63,13 @@ def test_a_not_found_of_a_failing_database_is_not_taken_for_absence(supervisor):
     not_found = messages.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": "a"})
     supervisor.fail = lambda message: not_found if isinstance(message, messages.GetVariable) else None
     with pytest.raises(StoreUnavailable, match="exists but"):
-        compat.read_variable("a")
+        variables.read_variable("a")
 
 
 def test_an_absence_that_cannot_be_confirmed_is_unavailable(supervisor):
     supervisor.fail = lambda message: server_error() if isinstance(message, messages.GetVariableKeys) else None
     with pytest.raises(StoreUnavailable):
-        compat.read_variable("a")
+        variables.read_variable("a")
 
 
 @pytest.fixture
@@ -78,9 +79,9 @@ def without_keys(monkeypatch):
 
 
 def test_before_3_3_an_absence_is_confirmed_by_a_probe(supervisor, without_keys):
-    assert compat.read_variable("a") is None
+    assert variables.read_variable("a") is None
     written = len(supervisor.asked("PutVariable"))
-    assert compat.read_variable("a") is None
+    assert variables.read_variable("a") is None
     assert len(supervisor.asked("PutVariable")) == written == 1, "the probe is written once"
 
 
@@ -94,7 +95,7 @@ def test_before_3_3_a_passing_not_found_is_found_out(supervisor, without_keys):
 
     supervisor.fail = fail_once
     with pytest.raises(StoreUnavailable, match="reliably"):
-        compat.read_variable("a")
+        variables.read_variable("a")
 
 
 def test_before_3_3_a_database_that_stays_away_is_found_out(supervisor, without_keys):
@@ -102,38 +103,38 @@ def test_before_3_3_a_database_that_stays_away_is_found_out(supervisor, without_
     not_found = messages.ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={})
     supervisor.fail = lambda message: not_found if isinstance(message, messages.GetVariable) else None
     with pytest.raises(StoreUnavailable):
-        compat.read_variable("a")
+        variables.read_variable("a")
 
 
 @pytest.mark.parametrize("trouble", PASSING)
 def test_a_failed_write_is_said(supervisor, trouble):
     supervisor.fail = lambda _message: trouble
     with pytest.raises(StoreUnavailable):
-        compat.write_variable("a", "value", "for a test")
+        variables.write_variable("a", "value", "for a test")
     with pytest.raises(StoreUnavailable):
-        compat.delete_variable("a")
+        variables.delete_variable("a")
 
 
 def test_no_error_quotes_what_was_sent(supervisor):
     supervisor.fail = lambda _message: RuntimeError("PutVariable(value='refresh-secret-1')")
     with pytest.raises(StoreUnavailable) as failure:
-        compat.write_variable("a", "refresh-secret-1", "for a test")
+        variables.write_variable("a", "refresh-secret-1", "for a test")
     assert "secret" not in str(failure.value)
     assert failure.value.__cause__ is None
     assert failure.value.__suppress_context__
 
 
 def test_a_variable_of_the_environment_is_noticed(supervisor, monkeypatch):
-    compat.refuse_shadowed_variable("mine")
+    variables.refuse_shadowed_variable("mine")
     monkeypatch.setenv("AIRFLOW_VAR_MINE", "fixed")
     with pytest.raises(StoreNotWritable, match="the environment variable AIRFLOW_VAR_MINE"):
-        compat.refuse_shadowed_variable("mine")
+        variables.refuse_shadowed_variable("mine")
 
 
 def test_a_variable_is_deleted_and_may_be_gone_already(supervisor):
     supervisor.variables["a"] = "value"
-    compat.delete_variable("a")
-    compat.delete_variable("a")
+    variables.delete_variable("a")
+    variables.delete_variable("a")
     assert supervisor.variables == {}
 
 
@@ -142,28 +143,28 @@ def test_a_variable_is_deleted_and_may_be_gone_already(supervisor):
 
 def test_a_connection_comes_from_the_supervisor(supervisor):
     supervisor.connections["xero"] = {"conn_type": "oauth2", "host": "api", "schema": "https", "extra": "{}"}
-    connection = compat.get_connection("xero")
+    connection = connections.get_connection("xero")
     assert (connection.host, connection.schema, connection.extra) == ("api", "https", "{}")
-    assert compat.shadow_of_connection("xero") is None
+    assert connections.shadow_of_connection("xero") is None
 
 
 def test_an_undefined_connection_is_said_to_be(supervisor):
-    with pytest.raises(compat.AirflowNotFoundException, match="xero"):
-        compat.get_connection("xero")
+    with pytest.raises(sdk.AirflowNotFoundException, match="xero"):
+        connections.get_connection("xero")
 
 
 @pytest.mark.parametrize("trouble", PASSING)
 def test_a_failed_look_up_is_not_an_undefined_connection(supervisor, trouble):
     supervisor.fail = lambda message: trouble if isinstance(message, messages.GetConnection) else None
     with pytest.raises(StoreUnavailable):
-        compat.get_connection("xero")
+        connections.get_connection("xero")
 
 
 def test_the_environment_comes_first_and_is_told(supervisor, monkeypatch):
     supervisor.connections["xero"] = {"conn_type": "oauth2", "host": "database"}
     monkeypatch.setenv("AIRFLOW_CONN_XERO", "oauth2://environment")
-    assert compat.get_connection("xero").host == "environment"
-    assert compat.shadow_of_connection("xero") == "the environment variable AIRFLOW_CONN_XERO"
+    assert connections.get_connection("xero").host == "environment"
+    assert connections.shadow_of_connection("xero") == "the environment variable AIRFLOW_CONN_XERO"
 
 
 class CustomBackend:
@@ -188,7 +189,7 @@ def test_a_failing_secrets_backend_does_not_give_way_to_the_next(monkeypatch, ta
     else:
         monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", lambda: backends)
     with pytest.raises(StoreUnavailable, match="CustomBackend") as failure:
-        compat.get_connection("xero")
+        connections.get_connection("xero")
     assert "secret-1" not in str(failure.value)
 
 
@@ -196,7 +197,7 @@ def test_a_backend_without_connections_is_passed_by(supervisor, monkeypatch):
     supervisor.connections["xero"] = {"conn_type": "oauth2"}
     backends = [CustomBackend(NotImplementedError())]
     monkeypatch.setattr("airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded", lambda: backends)
-    assert compat.get_connection("xero").conn_type == "oauth2"
+    assert connections.get_connection("xero").conn_type == "oauth2"
 
 
 def test_a_connection_under_test_is_taken(supervisor):
@@ -205,7 +206,7 @@ def test_a_connection_under_test_is_taken(supervisor):
 
     token = _preset_connections.set({"under_test": Connection(conn_id="under_test", conn_type="oauth2", host="h")})
     try:
-        assert compat.get_connection("under_test").host == "h"
+        assert connections.get_connection("under_test").host == "h"
     finally:
         _preset_connections.reset(token)
 
@@ -216,20 +217,20 @@ def test_a_connection_under_test_is_taken(supervisor):
 def test_secrets_are_masked_here_and_in_the_supervisor(supervisor):
     from airflow.sdk._shared.secrets_masker import redact
 
-    compat.mask_secret("a-very-secret-value-1")
+    masking.mask_secret("a-very-secret-value-1")
     assert [message.value for message in supervisor.asked("MaskSecret")] == ["a-very-secret-value-1"]
     assert "a-very-secret-value-1" not in redact("it is a-very-secret-value-1")
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_nothing_is_not_masked(supervisor, nothing):
-    compat.mask_secret(nothing)
+    masking.mask_secret(nothing)
     assert supervisor.log == []
 
 
 def test_a_supervisor_that_cannot_be_told_does_not_stop_us(supervisor):
     supervisor.fail = lambda _message: EOFError()
-    compat.mask_secret("a-very-secret-value-2")
+    masking.mask_secret("a-very-secret-value-2")
 
 
 # ---------------------------------------------------------------------------------------------------- threads
@@ -254,7 +255,7 @@ class UnlockedComms(Supervisor):
 def test_threads_do_not_take_each_others_answers_on_3_0_and_3_1(monkeypatch):
     comms = put_in_task(monkeypatch, UnlockedComms())
     comms.variables["a"] = "value"
-    threads = [threading.Thread(target=compat.read_variable, args=("a",)) for _ in range(8)]
+    threads = [threading.Thread(target=variables.read_variable, args=("a",)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -287,7 +288,7 @@ def test_a_worker_thread_of_an_older_triggerer_asks_through_its_loop(monkeypatch
     async def main() -> str | None:
         comms = put_in_task(monkeypatch, TriggererComms(asyncio.get_running_loop()))
         comms.variables["a"] = "value"
-        return await asyncio.to_thread(compat.read_variable, "a")
+        return await asyncio.to_thread(variables.read_variable, "a")
 
     assert asyncio.run(asyncio.wait_for(main(), 10)) == "value"
 
@@ -296,6 +297,6 @@ def test_the_event_loop_of_an_older_triggerer_is_not_made_to_wait_for_itself(mon
     async def main() -> None:
         put_in_task(monkeypatch, TriggererComms(asyncio.get_running_loop()))
         with pytest.raises(StoreUnavailable, match="worker thread"):
-            compat.read_variable("a")
+            variables.read_variable("a")
 
     asyncio.run(asyncio.wait_for(main(), 10))

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from requests.adapters import BaseAdapter
 
-from airflow_oauth_provider import compat, exceptions
+from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.auth import OAuth2Auth
+from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.connection.origin import origin_of
 from airflow_oauth_provider.connection.settings import read_settings
@@ -765,7 +766,7 @@ def test_a_symmetric_key_is_called_so():
     ],
 )
 def test_what_goes_against_the_key_is_named(monkeypatch, name, value):
-    monkeypatch.setattr(compat, "callback_prefixes", lambda: ["my_company"])
+    monkeypatch.setattr(deployment, "callback_prefixes", lambda: ["my_company"])
     with pytest.raises(exceptions.ConfigurationError, match=rf"'xero'.*'{name}'.*dpop_private_key"):
         settings(**{name: value}).account()
 
@@ -792,7 +793,7 @@ def test_the_key_is_masked_wherever_it_stands(monkeypatch):
     assert JWK["d"] in settings(dpop_private_key=JWK).secrets
 
     masked = []
-    monkeypatch.setattr(compat, "mask_secret", masked.append)
+    monkeypatch.setattr(masking, "mask_secret", masked.append)
     kept = {"client_id": "id", "dpop_private_key": JWK, "private_key": KEY.material}
     store = SimpleNamespace(read=lambda: SimpleNamespace(record=None, version=None), secrets=lambda: kept, name="x")
     monkeypatch.setattr(loader, "open_store", lambda *_, **__: store)

@@ -30,6 +30,10 @@ LAYERS = (
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 
+#: What stands below everything, the exceptions included, though its folder does not: where Airflow has its classes.
+FOUNDATION = {"compat.versions", "compat.sdk"}
+
+
 def top(module: str) -> str:
     """The file or folder of the package in which ``module`` is."""
     return module.partition("/")[0].removesuffix(".py")
@@ -50,6 +54,7 @@ def imported(module: str) -> set[str]:
 def own(module: str) -> set[str]:
     """The file or folder of the package of everything that ``module`` imports of it."""
     names = {name.removeprefix(f"{PACKAGE}.") for name in imported(module) if name.startswith(f"{PACKAGE}.")}
+    names = {name for name in names if ".".join(name.split(".")[:2]) not in FOUNDATION and name != "compat"}
     # Not only modules are imported of the package: it has a version, too.
     return {name.partition(".")[0] for name in names} & HEIGHT.keys()
 
@@ -61,6 +66,21 @@ def of_airflow(module: str) -> list[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_downwards(module):
     assert not {name for name in own(module) if HEIGHT[name] > HEIGHT[top(module)]}
+
+
+@pytest.mark.parametrize("module", sorted(FOUNDATION))
+def test_the_foundation_imports_nothing_above_it(module):
+    names = {name for name in imported(f"{module.replace('.', '/')}.py") if name.startswith(f"{PACKAGE}.")}
+    assert {name.removeprefix(f"{PACKAGE}.").rpartition(".")[0] for name in names} <= FOUNDATION | {"compat"}
+
+
+#: Where Airflow has moved names between the versions that this package supports.
+MOVING = ("airflow.sdk", "airflow.exceptions", "airflow.configuration", "airflow.providers.common.compat", "airflow.io")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if top(name) != "compat"])
+def test_only_compat_knows_where_airflow_has_a_name(module):
+    assert not [name for name in of_airflow(module) if name.startswith(MOVING)]
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if top(name) in ("oauth2", "tokens")])

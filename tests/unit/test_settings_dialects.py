@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.connection.fields import FIELDS
 from airflow_oauth_provider.connection.presets import load_presets
@@ -129,7 +129,7 @@ def test_secrets_do_not_go_to_the_preset_where_the_connection_names_another_serv
     ],
 )
 def test_a_mistake_names_connection_key_value_and_what_is_right(monkeypatch, extra, says):
-    monkeypatch.setattr(compat, "callback_prefixes", lambda: ["my_company.oauth"])
+    monkeypatch.setattr(deployment, "callback_prefixes", lambda: ["my_company.oauth"])
     base = {} if "provider" in extra else {"oauth_url": URL}
     with pytest.raises(ConfigurationError, match="'xero'") as caught:
         settings(**{**base, **extra}).account()

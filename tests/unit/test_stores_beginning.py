@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections
 from airflow_oauth_provider.compat.database import record_in_extra, version_of
 from airflow_oauth_provider.compat.extra_json import set_member
 from airflow_oauth_provider.connection.loader import ConnectionLoader
@@ -129,7 +129,7 @@ def test_tokens_that_anyone_can_ask_for_again_begin_anywhere(make):
 
 def test_who_remembers_that_there_is_no_api_asks_again_before_the_first_refresh(make):
     airflow = make("auto")
-    assert compat.get_connection("xero") is not None
+    assert connections.get_connection("xero") is not None
     assert factory._is_api_defined("airflow_api", "xero") is False
     airflow.define_api()
     remembered = dict(factory._api_defined)

@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms as messages
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, variables, versions
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreUnavailable
 from airflow_oauth_provider.stores import factory
@@ -38,7 +38,7 @@ def supervisor(monkeypatch) -> Supervisor:
 
 
 def _auto() -> str:
-    return open_store("xero", kind="auto", connection=compat.get_connection("xero")).name
+    return open_store("xero", kind="auto", connection=connections.get_connection("xero")).name
 
 
 def test_a_task_uses_the_connection_where_the_api_is_defined(supervisor):
@@ -180,16 +180,16 @@ Rows = MetastoreBackend
 
 
 def test_on_airflow_2_a_row_keeps_its_own_tokens(airflow, monkeypatch):
-    monkeypatch.setattr(compat, "AIRFLOW_V_3_0_PLUS", False)
+    monkeypatch.setattr(versions, "AIRFLOW_V_3_0_PLUS", False)
     airflow.add_connection("xero", "{}")
-    assert open_store("xero", kind="auto", connection=compat.get_connection("xero")).name == "connection"
+    assert open_store("xero", kind="auto", connection=connections.get_connection("xero")).name == "connection"
     assert open_store("xero", kind="auto", connection=None).name == "connection"
 
 
 def test_on_airflow_2_what_has_no_row_has_a_variable(airflow, monkeypatch):
-    monkeypatch.setattr(compat, "AIRFLOW_V_3_0_PLUS", False)
+    monkeypatch.setattr(versions, "AIRFLOW_V_3_0_PLUS", False)
     monkeypatch.setenv("AIRFLOW_CONN_XERO", "oauth2://host")
-    assert open_store("xero", kind="auto", connection=compat.get_connection("xero")).name == "variable"
+    assert open_store("xero", kind="auto", connection=connections.get_connection("xero")).name == "variable"
     airflow.add_connection("xero", "{}")
     assert open_store("xero", kind="auto", connection=None).name == "variable", "the row is hidden"
 
@@ -199,7 +199,7 @@ def test_on_airflow_3_the_command_line_chooses_what_tasks_choose(airflow, api_is
     airflow.add_connection("xero", "{}")
     if api_is_defined:
         airflow.add_connection("airflow_api", "{}")
-    store = open_store("xero", kind="auto", connection=compat.get_connection("xero"))
+    store = open_store("xero", kind="auto", connection=connections.get_connection("xero"))
     assert store.name == ("connection" if api_is_defined else "variable")
 
 
@@ -244,15 +244,15 @@ def test_no_tokens_stay_behind(pair, airflow):
     store = pair.adopting()
     store.read()
     store.write(record(7, owner="me"), if_version=None)
-    assert "secret" not in (compat.read_variable("oauth2_token_record__xero") or "")
+    assert "secret" not in (variables.read_variable("oauth2_token_record__xero") or "")
 
 
 def test_a_record_in_clear_is_sealed_before_it_is_marked(pair):
     """The mark is written into the variable, and what is written there is logged."""
-    compat.write_variable("oauth2_token_record__xero", record(7).to_json(), "of an earlier version")
+    variables.write_variable("oauth2_token_record__xero", record(7).to_json(), "of an earlier version")
     pair.variable.mark_moved(pair.variable.left_behind(), "connection")
 
-    marked = compat.read_variable("oauth2_token_record__xero") or ""
+    marked = variables.read_variable("oauth2_token_record__xero") or ""
     assert '"moved_to":' in marked
     assert "secret-7" not in marked
     assert pair.adopting().read().record == record(7)
@@ -328,4 +328,4 @@ def test_without_a_variable_it_is_just_the_home(pair):
     version = store.write(record(1), if_version=None)
     assert version == version_of(record(1).to_json())
     assert isinstance(store.read().record, Record)
-    assert compat.read_variable("oauth2_token_record__xero") is None
+    assert variables.read_variable("oauth2_token_record__xero") is None

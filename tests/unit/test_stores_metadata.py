@@ -11,8 +11,8 @@ import pytest
 from airflow.models import crypto
 from cryptography.fernet import Fernet
 
-from airflow_oauth_provider import compat
 from airflow_oauth_provider.compat import database as metadata
+from airflow_oauth_provider.compat import fernet, masking, variables
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
 from airflow_oauth_provider.stores.variable import VariableStore
@@ -121,15 +121,15 @@ def test_a_database_that_fails_is_unavailable_and_quotes_nothing(store, airflow,
 
 def test_a_value_of_another_fernet_key_is_not_taken_for_absence(store, monkeypatch):
     store.write(record(1), if_version=None)
-    other = type(compat.get_fernet())(Fernet.generate_key())
-    monkeypatch.setattr(compat, "get_fernet", lambda: other)
+    other = type(fernet.get_fernet())(Fernet.generate_key())
+    monkeypatch.setattr(metadata, "get_fernet", lambda: other)
     with pytest.raises(StoreUnavailable, match="Fernet"):
         store.read()
 
 
 def test_a_process_without_a_key_does_not_take_the_cipher_text_for_the_value(store, monkeypatch):
     store.write(record(1), if_version=None)
-    monkeypatch.setattr(compat, "get_fernet", lambda: crypto._NullFernet())
+    monkeypatch.setattr(metadata, "get_fernet", lambda: crypto._NullFernet())
     with pytest.raises(StoreUnavailable, match="Fernet"):
         store.read()
 
@@ -255,17 +255,17 @@ def test_a_row_hidden_by_the_environment_is_noticed_before_anything_is_spent(con
 
 
 def test_plain_writes_and_deletes_of_variables(airflow):
-    assert compat.read_variable("a") is None
-    compat.write_variable("a", "one", "for a test")
-    compat.write_variable("a", "two", "for a test")
-    assert compat.read_variable("a") == "two"
-    compat.delete_variable("a")
-    compat.delete_variable("a")
-    assert compat.read_variable("a") is None
+    assert variables.read_variable("a") is None
+    variables.write_variable("a", "one", "for a test")
+    variables.write_variable("a", "two", "for a test")
+    assert variables.read_variable("a") == "two"
+    variables.delete_variable("a")
+    variables.delete_variable("a")
+    assert variables.read_variable("a") is None
 
 
 def test_a_foreign_value_in_the_variable_is_not_taken_for_absence(airflow):
-    compat.write_variable("oauth2_token_record__xero", "refresh-secret", "somebody else's")
+    variables.write_variable("oauth2_token_record__xero", "refresh-secret", "somebody else's")
     with pytest.raises(StoreNotWritable, match="oauth2_token_record__xero") as failure:
         VariableStore("xero", KEYS).read()
     assert "secret" not in str(failure.value)
@@ -274,6 +274,6 @@ def test_a_foreign_value_in_the_variable_is_not_taken_for_absence(airflow):
 def test_tokens_are_masked_when_read(store, monkeypatch):
     masked: list[str | None] = []
     store.write(record(1), if_version=None)
-    monkeypatch.setattr(compat, "mask_secret", masked.append)
+    monkeypatch.setattr(masking, "mask_secret", masked.append)
     assert isinstance(store.read().record, Record)
     assert masked == ["access-secret-1", "refresh-secret-1"]

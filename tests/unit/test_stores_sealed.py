@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_oauth_provider import compat
+from airflow_oauth_provider.compat import connections, fernet, variables
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.doctor import store as doctor
 from airflow_oauth_provider.doctor.report import Report
@@ -32,9 +32,9 @@ ALL = {"client_secret": SECRET, "refresh_token": ENTERED, "private_key": PRIVATE
 
 @pytest.fixture
 def supervisor(monkeypatch) -> Supervisor:
-    compat.fernet_keys.cache_clear()
+    fernet.fernet_keys.cache_clear()
     yield put_in_task(monkeypatch)
-    compat.fernet_keys.cache_clear()
+    fernet.fernet_keys.cache_clear()
 
 
 def keys(*, rotates: bool = True, **secrets: str) -> ConnectionKeys:
@@ -339,10 +339,10 @@ def test_a_record_that_is_written_back_as_it_was_read_stays_as_it_is(tmp_path, m
     with database(tmp_path, monkeypatch):
         write(grown(3, owner="worker"), store(**ALL))
         examined = store(**ALL)
-        found, before = examined.read(), compat.read_variable(NAME)
+        found, before = examined.read(), variables.read_variable(NAME)
 
         assert examined.write(found.record, if_version=found.version) == found.version
-        assert compat.read_variable(NAME) == before
+        assert variables.read_variable(NAME) == before
 
 
 def test_a_record_that_is_written_back_is_sealed_for_the_secrets_of_now(supervisor):
@@ -377,7 +377,7 @@ def test_the_doctor_says_where_nothing_seals(supervisor, monkeypatch, key):
     supervisor.connections["xero"] = {"conn_type": "oauth2", "login": "id", "extra": json.dumps(extra)}
     report = Report("xero")
 
-    assert doctor.read(report, read_settings("xero", compat.get_connection("xero"))) is not None
+    assert doctor.read(report, read_settings("xero", connections.get_connection("xero"))) is not None
     warnings = [
         finding for finding in report.findings if finding.level == "warn" and "[core] fernet_key" in finding.change
     ]
@@ -417,17 +417,17 @@ def test_the_command_line_does_not_seal_with_airflows_key_alone(tmp_path, monkey
         signed_in = open_store("xero", kind="variable", connection=None)
         assert signed_in.seals
         signed_in.write(grown(3), if_version=None)
-        text = compat.read_variable(NAME)
+        text = variables.read_variable(NAME)
         assert sealed_record.unseal(text, ConnectionKeys(), "xero", "here").record == grown(3)
 
         sealed_by_a_task = sealed_record.seal(
             grown(4), ConnectionKeys().with_more("fernet_key", [KEY.decode()]), "xero"
         )
-        compat.write_variable(NAME, sealed_by_a_task, "as a task leaves it")
+        variables.write_variable(NAME, sealed_by_a_task, "as a task leaves it")
         found = signed_in.read()
         assert found.record == grown(4)
         signed_in.write(found.record, if_version=found.version)
-        assert compat.read_variable(NAME) == sealed_by_a_task
+        assert variables.read_variable(NAME) == sealed_by_a_task
 
 
 @pytest.mark.parametrize(
@@ -457,19 +457,19 @@ def test_the_command_line_adds_airflows_key_to_the_connections_own(tmp_path, mon
         open_store("xero", kind="variable", connection=None, keys=keys(client_secret=SECRET)).write(
             grown(3), if_version=None
         )
-        assert set(json.loads(compat.read_variable(NAME))["keys"]) == {"client_secret", "fernet_key"}
+        assert set(json.loads(variables.read_variable(NAME))["keys"]) == {"client_secret", "fernet_key"}
 
 
 @pytest.mark.parametrize("text", ["", "{FERNET_KEY}", "short", "a" * 44 + "=", "ü"])
 def test_what_stands_where_a_key_should_is_none(supervisor, monkeypatch, text):
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", text)
-    assert compat.fernet_keys() == []
-    compat.fernet_keys.cache_clear()
+    assert fernet.fernet_keys() == []
+    fernet.fernet_keys.cache_clear()
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", f"{text}, {KEY.decode()}")
-    assert compat.fernet_keys() == [KEY.decode()]
+    assert fernet.fernet_keys() == [KEY.decode()]
 
 
 def test_a_key_that_cannot_be_had_is_none(supervisor, monkeypatch):
     monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY", raising=False)
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY_CMD", "false")
-    assert compat.fernet_keys() == []
+    assert fernet.fernet_keys() == []

@@ -1,0 +1,107 @@
+"""Look a connection up: found, certainly absent, or :class:`StoreUnavailable` (see :mod:`.supervisor`)."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from airflow_oauth_provider.compat import supervisor
+from airflow_oauth_provider.compat.masking import mask_secret
+from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
+from airflow_oauth_provider.exceptions import StoreUnavailable
+
+if TYPE_CHECKING:
+    from airflow_oauth_provider.compat.sdk import Connection
+
+
+def get_connection(conn_id: str) -> Connection:
+    """Return the connection ``conn_id`` from wherever Airflow would take it.
+
+    :raises AirflowNotFoundException: it is defined nowhere.
+    :raises StoreUnavailable: a place where it may be defined could not be asked.
+    """
+    connection: Connection | None = _preset(conn_id)
+    for backend in secrets_backends():
+        if connection is not None:
+            break
+        connection = _connection_of(backend, conn_id)
+    if connection is None:
+        raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+    mask_secret(connection.password)
+    return connection
+
+
+def shadow_of_connection(conn_id: str) -> str | None:
+    """Return what hides the row of ``conn_id`` in the metadata database from this process.
+
+    :return: for people, such as ``the environment variable AIRFLOW_CONN_XERO``; None where nothing does.
+    :raises StoreUnavailable: a secrets backend could not be asked.
+    """
+    for backend in secrets_backends():
+        name = type(backend).__name__
+        if name in ("MetastoreBackend", "ExecutionAPISecretsBackend", "Supervisor"):
+            continue
+        if _connection_of(backend, conn_id) is not None:
+            return place_of(name, f"AIRFLOW_CONN_{conn_id.upper()}")
+    return None
+
+
+def place_of(backend: str, variable: str) -> str:
+    """Name a secrets backend for people.
+
+    :param backend: the name of its class.
+    :param variable: the environment variable that it would read.
+    """
+    if backend == "EnvironmentVariablesBackend":
+        return f"the environment variable {variable}"
+    return f"the secrets backend {backend}"
+
+
+def _preset(conn_id: str) -> Connection | None:
+    """Return the connection under test, which Airflow 3.3 keeps in a context variable meanwhile."""
+    context = sys.modules.get("airflow.sdk.execution_time.context")
+    preset = getattr(context, "_preset_connections", None)
+    return None if preset is None else (preset.get() or {}).get(conn_id)
+
+
+class Supervisor:
+    """Stands where Airflow has its own ExecutionAPISecretsBackend, but tells failure from absence."""
+
+    def get_connection(self, conn_id: str) -> Connection | None:
+        """Return the connection, None where the API server says that there is none."""
+        from airflow.sdk import Connection as SdkConnection
+        from airflow.sdk.execution_time.comms import GetConnection
+
+        answer = supervisor.ask(GetConnection(conn_id=conn_id))
+        if supervisor.error_of(answer) == "CONNECTION_NOT_FOUND":
+            return None
+        supervisor.refuse(answer, f"read the connection {conn_id!r}")
+        return SdkConnection(**answer.model_dump(exclude={"type"}, by_alias=True))
+
+
+def secrets_backends() -> list[Any]:
+    """Return the places to look in, first one first."""
+    if not supervisor.on_task_sdk():
+        from airflow.configuration import ensure_secrets_loaded
+
+        return list(ensure_secrets_loaded())
+    from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+    # 3.0 has no backend for the supervisor and asks it last; later versions have it last in the list.
+    backends = [b for b in ensure_secrets_backend_loaded() if type(b).__name__ != "ExecutionAPISecretsBackend"]
+    return [*backends, Supervisor()]
+
+
+def _connection_of(backend: Any, conn_id: str) -> Connection | None:
+    try:
+        found: Connection | None = backend.get_connection(conn_id=conn_id)
+    except NotImplementedError:
+        return None  # a backend for variables or configuration only
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - see below
+        # Its text may quote what is secret; whatever it is, it does not say that there is no connection.
+        raise StoreUnavailable(
+            f"The connection {conn_id!r} could not be looked up in {type(backend).__name__} ({type(error).__name__})."
+        ) from None
+    return found

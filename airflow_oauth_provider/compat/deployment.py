@@ -1,0 +1,146 @@
+"""Settings of the deployment: the section ``[oauth2]`` of ``airflow.cfg``, read here and nowhere else.
+
+To add one: a row of :data:`OPTIONS`, a function below it, a row of the table in ``docs/deployment.md``. The section
+``config`` of the provider info is made of the table, and ``airflow config list`` of that.
+
+Nothing of Airflow is imported until a setting is read: the provider info must not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_oauth_provider.exceptions import ConfigurationError
+
+__all__ = ["OPTIONS", "SECTION", "Option", "callback_prefixes", "claim_delay", "fallback_path", "token_store_route"]
+
+SECTION = "oauth2"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting.
+
+    :param name: its name in ``airflow.cfg``.
+    :param description: what it means, with its unit, and what holds by default.
+    :param default: the text that holds where nothing is set.
+    :param kind: Airflow's word for its type: ``string``, ``boolean``, ``integer`` or ``float``.
+    :param example: a value that could stand there.
+    :param version_added: the first version of this package that knows it.
+    """
+
+    name: str
+    description: str
+    default: str = ""
+    kind: str = "string"
+    example: str | None = None
+    version_added: str = "0.1.0"
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "fallback_path",
+        "Directory in which rotated tokens are kept while the store of a connection cannot be written, encrypted "
+        "with a key that is made from the refresh token that was spent for them. Empty: a directory below "
+        "AIRFLOW_HOME. All workers of a deployment should see the same one.",
+        example="/opt/airflow/oauth2-fallback",
+    ),
+    Option(
+        "callback_prefixes",
+        "Python packages, with commas between them, from which a connection may name a callback that fetches its "
+        "tokens. Empty: none.",
+        example="my_company.oauth_callbacks",
+    ),
+    Option(
+        "token_store_route",
+        "Whether the API server has the route by which tasks keep tokens in the connection itself. Without it they "
+        "are kept elsewhere: see the connection's key 'store'.",
+        default="True",
+        kind="boolean",
+    ),
+    Option(
+        "claim_delay",
+        "Seconds for which a worker waits after it has written its claim into a store that has no compare-and-set, "
+        "before it reads whether the claim stands. Has to exceed the time that such a store takes to show a write to "
+        "every reader.",
+        default="3.0",
+        kind="float",
+    ),
+)
+
+_BY_NAME = {option.name: option for option in OPTIONS}
+_FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}  # as Airflow reads them
+
+
+def callback_prefixes() -> tuple[str, ...]:
+    """Return the packages from which connections may name callbacks."""
+    return _read_list("callback_prefixes")
+
+
+def claim_delay() -> float:
+    """Return the seconds between the write of a claim and the read that confirms it."""
+    return _read_number("claim_delay")
+
+
+def fallback_path() -> str:
+    """Return the folder of the fallback store; empty for the one below AIRFLOW_HOME."""
+    return _read_text("fallback_path")
+
+
+def token_store_route() -> bool:
+    """Tell whether the API server has the route of the token store."""
+    return _read_flag("token_store_route")
+
+
+# What follows reads one type each; a setting that cannot be read is an error that names it, never its default.
+
+
+def _read_text(name: str) -> str:
+    from airflow_oauth_provider.compat.sdk import AirflowConfigException, conf
+
+    try:
+        text = conf.get(SECTION, name, fallback=_BY_NAME[name].default)
+    except AirflowConfigException as error:  # the command or the secrets backend that has it failed
+        raise _error(name, f"cannot be read ({type(error).__name__}). See the log of this process") from None
+    return (text or "").strip()
+
+
+def _read_list(name: str) -> tuple[str, ...]:
+    return tuple(part for text in _read_text(name).split(",") if (part := text.strip()))
+
+
+def _read_flag(name: str) -> bool:
+    text = _read_text(name) or _BY_NAME[name].default
+    if (flag := _FLAGS.get(text.lower())) is None:
+        raise _wrong(name, text, "True or False")
+    return flag
+
+
+def _read_number(name: str, minimum: float = 0) -> float:
+    text = _read_text(name) or _BY_NAME[name].default
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not minimum <= number < float("inf"):
+        raise _wrong(name, text, f"a number from {minimum:g} on")
+    return number
+
+
+def _read_choice(name: str, *choices: str) -> str:
+    text = _read_text(name) or _BY_NAME[name].default
+    if text not in choices:
+        raise _wrong(name, text, f"one of {', '.join(choices)}")
+    return text
+
+
+def _wrong(name: str, text: str, right: str) -> ConfigurationError:
+    return _error(name, f"is {text!r}, but has to be {right}")
+
+
+def _error(name: str, text: str) -> ConfigurationError:
+    from airflow_oauth_provider.exceptions import ConfigurationError
+
+    return ConfigurationError(f"airflow.cfg: {name} in the section [{SECTION}] {text}.")

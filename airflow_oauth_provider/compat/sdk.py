@@ -1,0 +1,70 @@
+"""Classes and functions of Airflow, from where the installed version has them.
+
+``apache-airflow-providers-common-compat`` has such a module too, but only from 1.8 on, and the names that are used
+here were added as late as 1.13. Airflow's official constraints bring 1.7 with Airflow 2.11.0 and 3.0, 1.11 with 3.1.
+
+The place is chosen by the version and not by trying: a failed import would hide its cause, and an old place may still
+work but warn.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from airflow_oauth_provider.compat.versions import AIRFLOW
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Connection, Context, ObjectStoragePath, PokeReturnValue
+    from airflow.sdk.bases.decorator import determine_kwargs
+    from airflow.sdk.configuration import conf
+    from airflow.sdk.exceptions import (
+        AirflowConfigException,
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+    )
+    from airflow.sdk.plugins_manager import AirflowPlugin
+
+__all__ = [
+    "AirflowConfigException",
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowPlugin",
+    "BaseOperator",
+    "Connection",
+    "Context",
+    "ObjectStoragePath",
+    "PokeReturnValue",
+    "conf",
+    "determine_kwargs",
+]
+
+#: The first version that has a name at a place, and the place; the newest first.
+_PLACES: dict[str, tuple[tuple[tuple[int, int], str], ...]] = {
+    **dict.fromkeys(
+        ("AirflowConfigException", "AirflowException", "AirflowFailException", "AirflowNotFoundException"),
+        # 3.2 moved them, and warns where some of them are asked for at the old place.
+        (((3, 2), "airflow.sdk.exceptions"), ((2, 11), "airflow.exceptions")),
+    ),
+    # 3.2 gave the SDK these three; before, a worker had to use the server's.
+    "AirflowPlugin": (((3, 2), "airflow.sdk.plugins_manager"), ((2, 11), "airflow.plugins_manager")),
+    "conf": (((3, 2), "airflow.sdk.configuration"), ((2, 11), "airflow.configuration")),
+    "determine_kwargs": (((3, 2), "airflow.sdk.bases.decorator"), ((2, 11), "airflow.utils.operator_helpers")),
+    # 3.0 brought the SDK.
+    "BaseOperator": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.models.baseoperator")),
+    "Connection": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.models.connection")),
+    "Context": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.utils.context")),
+    "ObjectStoragePath": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.io.path")),
+    "PokeReturnValue": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.sensors.base")),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``name`` when it is first asked for: most processes need few of them, and some are slow to import."""
+    for since, module in _PLACES.get(name, ()):
+        if since <= AIRFLOW:
+            found = globals()[name] = getattr(importlib.import_module(module), name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
