@@ -29,7 +29,7 @@ def authorize(arguments: Any) -> int:
     conn_id: str = arguments.conn_id
     connection = connections.get_connection(conn_id)
     source = ConnectionLoader(conn_id, first=connection)
-    account = source.load().account  # also proves, before anybody signs in, that the store can be read
+    account = source.load().configuration  # also proves, before anybody signs in, that the store can be read
     check_grant(account)
     if arguments.scope:
         account = replace(account, options=replace(account.options, scope=arguments.scope))

@@ -90,7 +90,7 @@ def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float) -> 
             time.sleep(PAUSE)
         try:
             snapshot = source.load()
-            account = snapshot.account
+            account = snapshot.configuration
             if not answer.refresh_token:
                 raise ConfigurationError(_no_refresh_token(account))
             new = precedence.signed_in(precedence.current(account, snapshot.record), answer, sent_at)
@@ -107,11 +107,11 @@ def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float) -> 
 def _check_in_use(source: ConfigurationSource, new: Record) -> None:
     """Read again what was written, as a worker would."""
     seen = source.load()
-    current = precedence.current(seen.account, seen.record)
+    current = precedence.current(seen.configuration, seen.record)
     if current.generation < new.generation:
         raise StoreNotWritable(
-            f"Connection {seen.account.conn_id!r}: the tokens were written, but what is read is something else. Is "
-            "there an environment variable or a secrets backend in front of the store?"
+            f"Connection {seen.configuration.conn_id!r}: the tokens were written, but what is read is something else. "
+            "Is there an environment variable or a secrets backend in front of the store?"
         )
 
 

@@ -19,7 +19,7 @@ def examine(conn_id: str) -> Report:
     if settings is None:
         return report
     snapshot = store.read(report, settings)
-    account = snapshot.account if snapshot else store.account_without(report, settings)
+    account = snapshot.configuration if snapshot else store.account_without(report, settings)
     if account is not None:
         server.check(report, account)
     host.check(report, settings, snapshot)

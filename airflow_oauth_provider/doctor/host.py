@@ -45,7 +45,7 @@ def _url(report: Report, settings: Settings, snapshot: Snapshot | None) -> str:
     url = settings.base_url
     if not url or not host_template.is_template(url):
         return url
-    answer = precedence.current(snapshot.account, snapshot.record).response if snapshot else {}
+    answer = precedence.current(snapshot.configuration, snapshot.record).response_parameters if snapshot else {}
     if not answer:
         return ""  # there was no refresh yet
     try:

@@ -121,7 +121,7 @@ def _check_route(report: Report, settings: Settings) -> None:
 
 def check_fallback(report: Report, snapshot: Snapshot) -> None:
     """Look for tokens that a worker could not write to the store."""
-    record = precedence.current(snapshot.account, snapshot.record)
+    record = precedence.current(snapshot.configuration, snapshot.record)
     following = record.generation + 1
     try:
         key = fallback_key(following, record.refresh_token or "")

@@ -20,7 +20,7 @@ SOON = 7
 
 def check(report: Report, snapshot: Snapshot) -> None:
     """Look at the record as the next worker will."""
-    account = snapshot.account
+    account = snapshot.configuration
     record = precedence.current(account, snapshot.record)
     if account.rotates and not _check_grant(report, account, record, snapshot.record):
         return

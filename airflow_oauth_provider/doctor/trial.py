@@ -53,7 +53,7 @@ def _try(report: Report) -> None:
     host.check(report, settings, patience=PATIENCE)
     if snapshot is None:
         return
-    account = _hurried(snapshot.account)
+    account = _hurried(snapshot.configuration)
     server.check(report, account)
     if report.failed:
         return
@@ -64,7 +64,7 @@ def _try(report: Report) -> None:
 
 
 def _look_for_refresh_token(report: Report, snapshot: Snapshot) -> None:
-    record = precedence.current(snapshot.account, snapshot.record)
+    record = precedence.current(snapshot.configuration, snapshot.record)
     if record.refresh_token:
         report.ok(
             TOKEN,
@@ -73,7 +73,7 @@ def _look_for_refresh_token(report: Report, snapshot: Snapshot) -> None:
     elif snapshot.store.name in _BY_NAME:
         report.warn(TOKEN, "no refresh token is entered, so there has to be one in the store")
     else:
-        report.fail(TOKEN, messages.no_refresh_token(report.conn_id, snapshot.account.hint))
+        report.fail(TOKEN, messages.no_refresh_token(report.conn_id, snapshot.configuration.hint))
 
 
 def _ask_for_token(report: Report, account: GrantConfiguration) -> None:

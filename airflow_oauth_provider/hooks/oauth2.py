@@ -138,7 +138,7 @@ class OAuth2Hook(HttpHook):
     def get_token_response(self) -> dict[str, Any]:
         """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""
         record = self.tokens.obtain(TokenRequirements()).record
-        public = {"token_type": record.token_type, "scope": record.scope, **record.response}
+        public = {"token_type": record.token_type, "scope": record.scope, **record.response_parameters}
         return {name: value for name, value in _without_secrets(public).items() if value is not None}
 
     # -- requests ------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 The text is a JSON object. In clear it has what is no secret and what a worker needs that cannot open it::
 
     {"format": "sealed-1",
-     "generation": 7, "entered_fingerprint": "…", "superseded": […], "used_up": […], "lease": {…}, "dead": {…},
+     "generation": 7, "entered_fingerprint": "…", "superseded": […], "spent": […], "lease": {…}, "dead": {…},
      "keys": {"client_secret": "…", "refresh_token": "…"},
      "record": "…"}
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = "sealed-1"
 #: The members of a record that stand in clear as well.
-_CLEAR = ("generation", "entered_fingerprint", "superseded", "used_up", "lease", "dead")
+_CLEAR = ("generation", "entered_fingerprint", "superseded", "spent", "lease", "dead")
 _PURPOSE = "airflow-oauth-provider: the token record of the connection "
 
 

@@ -54,7 +54,7 @@ def request_token(path: str, client: Client, values: Mapping[str, Any]) -> Token
 
     :param path: ``package.module:function``, checked by :func:`check_allowed`.
     :param client: who asks.
-    :param values: what the callback is given: the account's current values, in a copy of its own.
+    :param values: what the callback is given: the configuration's current values, in a copy of its own.
     :raises NotConnected: there is no such function: nothing was spent.
     :raises LostResponse: it failed, and may have spent the refresh token before.
     :raises OAuth2ProtocolError: what it returned is no token, as for an answer from the wire.

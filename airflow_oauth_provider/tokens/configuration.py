@@ -91,11 +91,11 @@ class GrantConfiguration:
             "token_type": record.token_type,
             "expires_at": record.expires_at,
             "timeout": self.client.transport.timeout,
-            "response": dict(record.response),
+            "response": dict(record.response_parameters),
         }
 
-    def mark_of(self, refresh_token: str | None) -> str:
-        """Return the mark of ``refresh_token`` in the hands of this client, at this server.
+    def fingerprint_for_client(self, refresh_token: str | None) -> str:
+        """Return the fingerprint of ``refresh_token`` together with this client and this server.
 
         A server refuses it to any other client as it refuses a dead one (RFC 6749 section 5.2), so that a refusal says
         nothing any more once the client or the server in the connection is another one.
@@ -106,7 +106,7 @@ class GrantConfiguration:
 
     @property
     def identity(self) -> str:
-        """Mark of the grant, client and server by which access tokens come."""
+        """Fingerprint of the grant, client and server by which access tokens come."""
         client = self.client
         return fingerprint("\n".join([self.grant_type, client.client_id, client.token_url, client.issuer])) or ""
 
@@ -120,13 +120,13 @@ class GrantConfiguration:
 class Snapshot:
     """A connection and its record, read together.
 
-    :param account: the connection as it stands now.
+    :param configuration: the connection as it stands now.
     :param store: where its record is kept.
     :param record: the stored record, None where there is none.
     :param version: what the next write may replace.
     """
 
-    account: GrantConfiguration
+    configuration: GrantConfiguration
     store: TokenStore
     record: Record | None
     version: str | None

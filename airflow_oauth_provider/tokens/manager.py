@@ -25,7 +25,7 @@ from airflow_oauth_provider.exceptions import (
 )
 from airflow_oauth_provider.oauth2.dpop import Prover, get_prover
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.tokens import expiry, messages, precedence
+from airflow_oauth_provider.tokens import expiry, history, messages, precedence
 from airflow_oauth_provider.tokens.backoff import Backoff
 from airflow_oauth_provider.tokens.cache import TokenCache
 from airflow_oauth_provider.tokens.clock import Clock, SystemClock
@@ -68,6 +68,7 @@ class TokenManager:
     :param clock: wall clock, elapsed time and sleep.
     :param mask: told of every secret before anything can log it.
     :param budget: how the time of a lease is divided; None derives it from the connection's timeout.
+    :param actor: who asks, for the grant's history: ``dag_id/task_id``, a command, a user's name.
 
     One instance may be used by many threads.
     """
@@ -81,14 +82,16 @@ class TokenManager:
         clock: Clock | None = None,
         mask: Callable[[str], None] = lambda _: None,
         budget: LeaseBudget | None = None,
+        actor: str = "",
     ) -> None:
         self._source = source
         self._clock = clock or SystemClock()
         self._mask_secret = mask
         self._masked: set[str | None] = set()
         self._watch = LeaseWatch(self._clock)
+        actor = history.printable(actor)[: history.MAX_ACTOR]
         self._keeping = Persistence(fallback, self._clock, self._watch, self._mask)
-        self._refresher = Refresher(source, request, self._keeping, self._watch, self._clock, self._mask, budget)
+        self._refresher = Refresher(source, request, self._keeping, self._watch, self._clock, self._mask, budget, actor)
         self._in_hand = TokenCache(self._clock)
         self._refreshed_once = False
         self._conn_id = ""
@@ -182,25 +185,29 @@ class TokenManager:
         pauses = Backoff(self._clock, first=0.02)
         while True:
             snapshot = self._retried(self._source.load)
-            account = snapshot.account
-            self._conn_id = account.conn_id
-            self._prover = get_prover(account.client.dpop_key) if account.client.dpop_key else None
-            record = precedence.current(account, snapshot.record)
+            configuration = snapshot.configuration
+            self._conn_id = configuration.conn_id
+            self._prover = get_prover(configuration.client.dpop_key) if configuration.client.dpop_key else None
+            record = precedence.current(configuration, snapshot.record)
             if first_generation is None:
                 first_generation = record.generation
-                gives_up_at = self._clock.elapsed() + 3 * self._refresher.budget_for(account).total + LONGEST_PAUSE
+                gives_up_at = (
+                    self._clock.elapsed() + 3 * self._refresher.budget_for(configuration).total + LONGEST_PAUSE
+                )
             served = self._stored(snapshot, record, demand, first_generation)
             if served is not None:
                 return served
-            self._check_refreshable(account, record)
+            self._check_refreshable(configuration, record)
             if self._clock.elapsed() > gives_up_at:
-                raise RefreshTimeout(messages.lease_held_too_long(account.conn_id))
-            if self._may_not_yet(account, record, demand):
+                raise RefreshTimeout(messages.lease_held_too_long(configuration.conn_id))
+            if self._may_not_yet(configuration, record, demand):
                 continue
             polled = self._wait_for_lease(snapshot, record, demand)
             if polled is not None:
                 # Good for being served. A refresh would take the connection as it is now.
-                served = self._stored(polled, precedence.current(account, polled.record), demand, first_generation)
+                served = self._stored(
+                    polled, precedence.current(configuration, polled.record), demand, first_generation
+                )
                 if served is not None:
                     return served
                 continue
@@ -210,7 +217,7 @@ class TokenManager:
                 pauses.wait()
                 continue
             self._refreshed_once = True
-            return self._in_hand.take(refreshed, account.policy)
+            return self._in_hand.take(refreshed, configuration.policy)
 
     def _stored(
         self, snapshot: Snapshot, record: Record, demand: TokenRequirements, first_generation: int
@@ -219,11 +226,11 @@ class TokenManager:
         self._mask(record)
         if self._in_hand.is_ahead_of(record):
             return None
-        outcome = self._in_hand.take(TokenResult(record, snapshot.store.name), snapshot.account.policy)
-        return outcome if self._serves(snapshot.account, record, demand, first_generation) else None
+        outcome = self._in_hand.take(TokenResult(record, snapshot.store.name), snapshot.configuration.policy)
+        return outcome if self._serves(snapshot.configuration, record, demand, first_generation) else None
 
     def _serves(
-        self, account: GrantConfiguration, record: Record, demand: TokenRequirements, first_generation: int
+        self, configuration: GrantConfiguration, record: Record, demand: TokenRequirements, first_generation: int
     ) -> bool:
         """Tell whether the stored token, just taken in hand, does without a refresh."""
         if record.access_token in (None, demand.rejected):
@@ -234,10 +241,10 @@ class TokenManager:
         if demand.force:
             coalesced = record.generation > 0 and expiry.age(record, now) < demand.coalesce_within
             return coalesced and self._in_hand.left > demand.min_ttl
-        return not self._is_due(account, record, demand, now)
+        return not self._is_due(configuration, record, demand, now)
 
-    def _is_due(self, account: GrantConfiguration, record: Record, demand: TokenRequirements, now: float) -> bool:
-        policy = account.policy
+    def _is_due(self, configuration: GrantConfiguration, record: Record, demand: TokenRequirements, now: float) -> bool:
+        policy = configuration.policy
         if policy.when in ("never", "unauthorized"):
             return False
         if policy.when == "always" and not self._refreshed_once:
@@ -246,29 +253,29 @@ class TokenManager:
             return expiry.age(record, now) >= policy.interval
         return self._in_hand.left <= expiry.wanted(record, policy.leeway, demand.min_ttl)
 
-    def _check_refreshable(self, account: GrantConfiguration, record: Record) -> None:
+    def _check_refreshable(self, configuration: GrantConfiguration, record: Record) -> None:
         """Refuse, before anything is sent, what cannot succeed."""
-        if account.policy.when == "never":
-            raise ConfigurationError(messages.never_refreshed(account.conn_id, bool(record.access_token)))
-        if account.rotates and not record.refresh_token:
-            raise ConfigurationError(messages.no_refresh_token(account.conn_id, account.hint))
-        if record.dead is not None and precedence.is_dead(account, record):
-            raise ReauthorizationRequired(messages.dead_grant(account.conn_id, record.dead))
+        if configuration.policy.when == "never":
+            raise ConfigurationError(messages.never_refreshed(configuration.conn_id, bool(record.access_token)))
+        if configuration.rotates and not record.refresh_token:
+            raise ConfigurationError(messages.no_refresh_token(configuration.conn_id, configuration.hint))
+        if record.dead is not None and precedence.is_dead(configuration, record):
+            raise ReauthorizationRequired(messages.dead_grant(configuration.conn_id, record.dead))
 
-    def _may_not_yet(self, account: GrantConfiguration, record: Record, demand: TokenRequirements) -> bool:
+    def _may_not_yet(self, configuration: GrantConfiguration, record: Record, demand: TokenRequirements) -> bool:
         """Keep to the vendor's minimum interval and the server's ``Retry-After``; return whether that took time."""
         now = self._clock.now()
         wait = 0.0
         if record.generation > 0:
-            wait = account.policy.min_interval - expiry.age(record, now)
+            wait = configuration.policy.min_interval - expiry.age(record, now)
         if record.not_before is not None and record.not_before - now <= 2 * LONGEST_PAUSE:
             wait = max(wait, record.not_before - now)
         if wait <= 0:
             return False
         works = record.access_token not in (None, demand.rejected) and self._in_hand.left > 0
         if works or wait > LONGEST_PAUSE:
-            raise RefreshTooEarly(messages.too_early(account.conn_id, wait))
-        log.info("Connection %r: the next refresh is allowed in %.1f s; waiting", account.conn_id, wait)
+            raise RefreshTooEarly(messages.too_early(configuration.conn_id, wait))
+        log.info("Connection %r: the next refresh is allowed in %.1f s; waiting", configuration.conn_id, wait)
         self._clock.sleep(wait)
         return True
 
@@ -289,7 +296,7 @@ class TokenManager:
                 break
             waited_enough = self._clock.elapsed() - began > PATIENCE_WITH_A_WORKING_TOKEN
             if waited_enough and works and self._in_hand.left > demand.min_ttl:
-                raise RefreshTimeout(messages.another_worker_refreshes(snapshot.account.conn_id))
+                raise RefreshTimeout(messages.another_worker_refreshes(snapshot.configuration.conn_id))
         return now
 
     def _polled(self, snapshot: Snapshot) -> Snapshot:
@@ -308,9 +315,7 @@ class TokenManager:
         return retrying(call)
 
     def _mask(self, record: Record) -> None:
-        secrets = [record.access_token, record.refresh_token]
-        secrets += [value for name, value in record.response.items() if "token" in name and isinstance(value, str)]
-        for secret in secrets:
-            if secret and fingerprint(secret) not in self._masked:
+        for secret in record.secrets:
+            if fingerprint(secret) not in self._masked:
                 self._masked.add(fingerprint(secret))
                 self._mask_secret(secret)

@@ -126,7 +126,7 @@ def too_early(conn_id: str, wait: float) -> str:
 _OTHER_METHOD = {"client_secret_basic": "client_secret_post", "client_secret_post": "client_secret_basic"}
 
 
-def configuration_error(account: GrantConfiguration, refusal: errors.ErrorResponse) -> exceptions.OAuth2Error:
+def configuration_error(configuration: GrantConfiguration, refusal: errors.ErrorResponse) -> exceptions.OAuth2Error:
     """Return the error for a refusal that a change of the configuration mends, with a hint for its code."""
     kinds: dict[type[errors.ErrorResponse], type[exceptions.ConfigurationError]] = {
         errors.InvalidClientResponse: exceptions.InvalidClient,
@@ -136,12 +136,12 @@ def configuration_error(account: GrantConfiguration, refusal: errors.ErrorRespon
     }
     kind = kinds.get(type(refusal), exceptions.ConfigurationError)
     about_proof = refusal.code in ("use_dpop_nonce", "invalid_dpop_proof")
-    hint = _proof_hint(account) if about_proof else _hint(account, refusal)
-    return kind(f"Connection {account.conn_id!r}: {refusal}. {hint}")
+    hint = _proof_hint(configuration) if about_proof else _hint(configuration, refusal)
+    return kind(f"Connection {configuration.conn_id!r}: {refusal}. {hint}")
 
 
-def _hint(account: GrantConfiguration, refusal: errors.ErrorResponse) -> str:
-    method = account.client.auth_method
+def _hint(configuration: GrantConfiguration, refusal: errors.ErrorResponse) -> str:
+    method = configuration.client.auth_method
     if isinstance(refusal, errors.InvalidClientResponse):
         other = _OTHER_METHOD.get(method)
         if method == "private_key_jwt":
@@ -159,12 +159,12 @@ def _hint(account: GrantConfiguration, refusal: errors.ErrorResponse) -> str:
         try_other = f", then try auth_method {other!r}" if other else ""
         return f"The client authenticated with {method!r}. Check the client id and secret{try_other}."
     if isinstance(refusal, errors.UnauthorizedClientResponse):
-        return f"Allow the grant {account.grant_type!r} for this client at the authorization server."
+        return f"Allow the grant {configuration.grant_type!r} for this client at the authorization server."
     if isinstance(refusal, errors.UnsupportedGrantTypeResponse):
-        return f"The server does not offer the grant {account.grant_type!r}: check grant_type and oauth_url."
+        return f"The server does not offer the grant {configuration.grant_type!r}: check grant_type and oauth_url."
     if isinstance(refusal, errors.InvalidScopeResponse):
         return (
-            f"The connection asks for the scope {account.options.scope!r}: leave 'scope' empty to keep what was "
+            f"The connection asks for the scope {configuration.options.scope!r}: leave 'scope' empty to keep what was "
             "granted, or ask for a part of it."
         )
     if isinstance(refusal, errors.InvalidGrantResponse):
@@ -173,14 +173,14 @@ def _hint(account: GrantConfiguration, refusal: errors.ErrorResponse) -> str:
             "the key, whether that subject has consented, and the clock of this machine.",
             "token_exchange": "The token to exchange was refused: enter a valid one in the field 'subject_token'.",
             "password": "Name or password was refused: check username and user_password.",
-        }.get(account.grant_type, "Check the connection against the vendor's documentation.")
+        }.get(configuration.grant_type, "Check the connection against the vendor's documentation.")
     if isinstance(refusal, errors.InvalidTargetResponse):
-        return _target_hint(account)
+        return _target_hint(configuration)
     return "Check the connection against the vendor's documentation."
 
 
-def _target_hint(account: GrantConfiguration) -> str:
-    resources, audience = account.options.resources, account.options.audience
+def _target_hint(configuration: GrantConfiguration) -> str:
+    resources, audience = configuration.options.resources, configuration.options.audience
     asked = [f"the resource {' '.join(resources)!r}"] if resources else []
     asked += [f"the audience {audience!r}"] if audience else []
     if not asked:
@@ -190,12 +190,12 @@ def _target_hint(account: GrantConfiguration) -> str:
     spent = " Some servers have spent the refresh token by then: sign in again if the next refresh is refused, too."
     return (
         f"The connection asks for {' and '.join(asked)}: enter it as the API's documentation does, to the letter; a "
-        f"person has to have granted it at sign-in.{several}{spent if account.rotates else ''}"
+        f"person has to have granted it at sign-in.{several}{spent if configuration.rotates else ''}"
     )
 
 
-def _proof_hint(account: GrantConfiguration) -> str:
-    if account.client.dpop_key is None:
+def _proof_hint(configuration: GrantConfiguration) -> str:
+    if configuration.client.dpop_key is None:
         return (
             "The server binds tokens to a key (DPoP, RFC 9449): enter a private key under 'dpop_private_key', and sign "
             "in with it."

@@ -45,7 +45,7 @@ class HeldLease:
     @property
     def conn_id(self) -> str:
         """The connection's name."""
-        return self.snapshot.account.conn_id
+        return self.snapshot.configuration.conn_id
 
     @property
     def owner(self) -> str:
@@ -135,7 +135,7 @@ class Persistence:
         return True
 
     def _give_to_fallback(self, held: HeldLease, new: Record, work: _Work, failure: OAuth2Error) -> str:
-        if not held.snapshot.account.rotates:
+        if not held.snapshot.configuration.rotates:
             log.warning("Connection %r: the new token is kept in this process only: %s", held.conn_id, failure)
             return "memory"  # anyone can ask for such a token again
         if not work.rescued:
@@ -146,7 +146,7 @@ class Persistence:
 
     def _copy(self, held: HeldLease, new: Record, work: _Work, until: float) -> None:
         """Have the fallback store keep a copy while the store is still being tried, once and until ``until``."""
-        if work.rescued or not held.snapshot.account.rotates:
+        if work.rescued or not held.snapshot.configuration.rotates:
             return
         try:
             self._rescue(held, new, None, until)
@@ -164,8 +164,8 @@ class Persistence:
         :raises StoreUnavailable: when it cannot be told whether there are any: then nothing may be spent.
         :raises StoreNotWritable: when there are, but they cannot be read.
         """
-        account = snapshot.account
-        if self._fallback is None or not account.rotates or not record.refresh_token:
+        configuration = snapshot.configuration
+        if self._fallback is None or not configuration.rotates or not record.refresh_token:
             return False
         spent = record.refresh_token
         place = fallback_key(record.generation + 1, spent)
@@ -174,7 +174,7 @@ class Persistence:
             return False
         rescued = unseal(ciphertext, spent)
         if rescued is None:
-            raise does_not_open(account.conn_id, place)
+            raise does_not_open(configuration.conn_id, place)
         self._mask(rescued)
         try:
             snapshot.store.write(rescued, if_version=snapshot.version)
@@ -182,11 +182,11 @@ class Persistence:
             return True
         log.warning(
             "Connection %r: brought back the tokens of generation %d, which could not be written to the %s store",
-            account.conn_id,
+            configuration.conn_id,
             rescued.generation,
             snapshot.store.name,
         )
-        self._forget(account.conn_id, rescued.generation, spent)
+        self._forget(configuration.conn_id, rescued.generation, spent)
         return True
 
     def _yield_to(self, held: HeldLease, new: Record, stored: StoredRecord, work: _Work) -> None:

@@ -1,26 +1,37 @@
-"""What a token store keeps: one record a connection."""
+"""What a token store keeps: one record for each connection."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+
+from airflow_oauth_provider.tokens import history, json_members
+from airflow_oauth_provider.tokens.history import Event
 
 T = TypeVar("T")
 
 RECORD_FORMAT = 1
+#: The longest record that is read, in characters. A token response is 1 MiB at most, and JSON may escape it.
+MAX_RECORD_LENGTH = 8 * 1024 * 1024
+#: How many fingerprints of entered refresh tokens are remembered.
+MAX_FINGERPRINTS = 50
+#: The longest lease that binds anybody, in seconds: whatever a record says, nobody waits longer.
+MAX_LEASE = 120.0
+#: The longest note on an interrupted refresh, and the longest hint of a dead grant, in characters.
+MAX_NOTE = 2000
 
 
 def fingerprint(secret: str | None) -> str | None:
-    """Return a short one-way mark of a token, safe to store, log and show.
+    """Return a short one-way hash of a token, safe to store, log and show.
 
     :param secret: a high-entropy secret such as a refresh token; None and ``""`` have no fingerprint.
     """
     if not secret:
         return None
-    # JSON can hold half a character ("\\ud800"), which is no UTF-8; a mark is only compared.
+    # JSON can hold half a character ("\\ud800"), which is no UTF-8; a fingerprint is only compared.
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
@@ -28,14 +39,22 @@ def fingerprint(secret: str | None) -> str | None:
 class Lease:
     """The exclusive right to refresh, as its holder wrote it into the record.
 
-    :param owner: unique for each acquisition, never used twice.
+    :param owner: unique for each acquisition, never used twice; a renewal keeps it.
     :param seconds: how long the right lasts, counted by whoever looks at it from the moment it first saw it.
     :param taken_at: the holder's wall clock in seconds since the epoch; for people, not for decisions.
+    :param renewals: how often the holder has renewed it.
+    :param sent: whether a token request may have been sent under it.
+    :param process: which process holds it, see :mod:`airflow_oauth_provider.tokens.process`; empty: unknown.
+    :param actor: who holds it, for people; see :class:`~airflow_oauth_provider.tokens.history.Event`.
     """
 
     owner: str
     seconds: float
     taken_at: float
+    renewals: int = 0
+    sent: bool = True
+    process: str = ""
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +78,31 @@ class Record:
     """The state of one grant (one connection) as all its users share it.
 
     :param generation: grows by one with each refresh, so that of two records the newer can be told.
-    :param entered_fingerprint: mark of the refresh token that a person entered and this record grew from.
-    :param superseded: marks of refresh tokens that were entered earlier and have been replaced since.
-    :param used_up: marks of entered refresh tokens that are of no more use: they were rotated away, or refused.
+    :param entered_fingerprint: fingerprint of the refresh token that a person entered and this record began with.
+    :param superseded: fingerprints of refresh tokens that were entered earlier and have been replaced since.
+    :param spent: fingerprints of entered refresh tokens that were rotated away or refused.
     :param access_token: the current access token, None before the first refresh.
     :param refresh_token: the refresh token to spend next; None for grants that have none.
     :param token_type: as answered, ``Bearer`` for the most part.
     :param scope: as granted, space-delimited.
     :param issued_at: seconds since the epoch, on the clock of the worker that refreshed, when the request was sent.
     :param expires_in: lifetime of the access token in seconds from ``issued_at``; None where unknown.
-    :param issued_for: mark of the grant, client and server that the access token came by; None where unknown.
+    :param issued_for: fingerprint of the grant, client and server that the access token came by; None where unknown.
     :param refresh_expires_at: seconds since the epoch at which the refresh token dies; None where unknown.
-    :param response: all other members of the last token response.
+    :param response_parameters: the last token response's further parameters (RFC 6749 section 5.1).
     :param not_before: seconds since the epoch before which the server asked not to be called again.
     :param lease: who is refreshing now.
     :param dead: why ``refresh_token`` is of no more use.
-    :param interrupted: a note on a refresh whose outcome nobody knows (its holder died, or the answer was lost).
-    :param others: members that this version does not know. Where workers of two versions share a record, the older ones
-        bring what the newer ones wrote along.
+    :param interrupted: a note on a refresh whose outcome nobody knows (its holder died, or the response was lost).
+    :param history: the last events, oldest first.
+    :param unknown_members: members that this version does not know. Where workers of two versions share a record, the
+        older ones keep what the newer ones wrote.
     """
 
     generation: int = 0
     entered_fingerprint: str | None = None
     superseded: tuple[str, ...] = ()
-    used_up: tuple[str, ...] = ()
+    spent: tuple[str, ...] = ()
     access_token: str | None = field(default=None, repr=False)
     refresh_token: str | None = field(default=None, repr=False)
     token_type: str = "Bearer"  # noqa: S105 - the name of a scheme
@@ -91,80 +111,158 @@ class Record:
     expires_in: float | None = None
     issued_for: str | None = None
     refresh_expires_at: float | None = None
-    response: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    response_parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
     not_before: float | None = None
     lease: Lease | None = None
     dead: DeadGrant | None = None
     interrupted: str | None = None
-    others: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    history: tuple[Event, ...] = ()
+    unknown_members: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def expires_at(self) -> float | None:
         """Seconds since the epoch at which the access token ends, on its writer's clock; None where unknown."""
-        return None if self.expires_in is None else self.issued_at + self.expires_in
+        if self.expires_in is None:
+            return None
+        return min(self.issued_at + self.expires_in, json_members.LATEST_TIME)
 
-    def has_replaced(self, mark: str) -> bool:
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Everything in the record that must not be shown: the tokens, and further ones in the last response."""
+        further = [value for name, value in self.response_parameters.items() if "token" in name]
+        found = (self.access_token, self.refresh_token, *further)
+        return tuple(secret for secret in found if isinstance(secret, str) and secret)
+
+    def has_replaced(self, entered: str) -> bool:
         """Tell whether an entered refresh token is known to have been replaced by another one, and may not come back.
 
         A person may go back to one that was never spent, once its successor is dead.
 
-        :param mark: its fingerprint.
+        :param entered: its fingerprint.
         """
-        return mark in self.superseded and (self.dead is None or mark in self.used_up)
+        return entered in self.superseded and (self.dead is None or entered in self.spent)
 
-    def with_lease(self, lease: Lease | None) -> Record:
-        """Return a copy that is held by ``lease``, or by nobody."""
-        return replace(self, lease=lease)
+    def with_event(self, at: float, kind: str, actor: str = "", detail: str = "") -> Record:
+        """Return a copy whose history has one more entry, and no secret of this record in it.
+
+        :param at: seconds since the epoch.
+        :param kind: one of :data:`airflow_oauth_provider.tokens.history.KINDS`.
+        :param actor: who; see :class:`~airflow_oauth_provider.tokens.history.Event`.
+        :param detail: a word or two of this package's own.
+        """
+        new = history.event(at, kind, actor, detail, self.secrets)
+        return replace(self, history=(*self.history, new)[-history.MAX_EVENTS :])
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, the form in which every store keeps it."""
         members: dict[str, Any] = {"format": RECORD_FORMAT}
-        for name in _KNOWN:
+        for name in _CHECKS:
             value = getattr(self, name)
             if isinstance(value, Lease | DeadGrant):
                 value = {part: getattr(value, part) for part in value.__slots__}
-            if value not in (None, {}, ()):
+            elif name == "history":
+                value = [entry.to_json() for entry in value]
+            if value not in (None, {}, (), []):
                 members[name] = value
-        return json.dumps({**self.others, **members}, separators=(",", ":"))
+        return json.dumps({**self.unknown_members, **members}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Read what :meth:`to_json` wrote; members of later versions do no harm.
+        """Read what :meth:`to_json` wrote. Members of later versions are kept; every known one is checked.
 
         :param text: one JSON object.
-        :raises ValueError: when the text is no record. The message does not quote it.
+        :raises ValueError: when the text is no record. The message names a member at most and quotes no value.
         """
+        if len(text) > MAX_RECORD_LENGTH:
+            raise ValueError(f"the stored token record is longer than {MAX_RECORD_LENGTH} characters")
         try:
-            members = json.loads(text)
-        except ValueError:
-            # A JSON error quotes its document, and this one is made of secrets.
-            raise ValueError("the stored token record is not JSON") from None
-        if not isinstance(members, dict) or members.get("format") != RECORD_FORMAT:
+            members = json_members.parse(text)
+        except ValueError as error:
+            raise ValueError(f"the stored token record {error}") from None
+        if not isinstance(members, dict) or not _is_of_this_format(members.get("format")):
             raise ValueError(f"the stored token record is not of format {RECORD_FORMAT}")
-        values = {name: members[name] for name in _KNOWN if name in members}
-        values["others"] = {name: value for name, value in members.items() if name not in (*_KNOWN, *_OF_THE_PLACE)}
-        try:
-            if "lease" in values:
-                values["lease"] = _made(Lease, values["lease"])
-            if "dead" in values:
-                values["dead"] = _made(DeadGrant, values["dead"])
-            for marks in ("superseded", "used_up"):
-                if marks in values:
-                    values[marks] = tuple(values[marks])
-            return cls(**values)
-        except TypeError:
-            raise ValueError("the stored token record has members of the wrong shape") from None
+        unknown = {name: value for name, value in members.items() if name not in (*_CHECKS, *_OF_THE_PLACE)}
+        checked = _check({**_CHECKS, "unknown_members": json_members.mapping}, {**members, "unknown_members": unknown})
+        return cls(**checked)
 
 
-#: The members that this version knows.
-_KNOWN = tuple(name for name in Record.__slots__ if name != "others")
+def _is_of_this_format(value: object) -> bool:
+    return type(value) is int and value == RECORD_FORMAT
+
+
+def storable_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a token response that a record can keep: a server may send what is no JSON (NaN)."""
+    return {name: value for name, value in parameters.items() if json_members.is_storable(value)}
+
+
 #: Members that are said of one text in one place, and do not travel with the record: ``variable``, ``azure_keyvault``.
 _OF_THE_PLACE = ("format", "moved_to", "written_beside")
 
+Checks = Mapping[str, Callable[[object], Any]]
 
-def _made(kind: type[T], members: object) -> T:
-    """Return the part of a record that ``members`` describe, without what only later versions know of it."""
-    if not isinstance(members, dict):
-        raise TypeError
-    names: tuple[str, ...] = kind.__slots__  # type: ignore[attr-defined]
-    return kind(**{name: value for name, value in members.items() if name in names})
+_text = json_members.text(MAX_RECORD_LENGTH)
+_fingerprint = json_members.text(64)
+_name = json_members.text(200)
+_note = json_members.text(MAX_NOTE)
+_time = json_members.number(0.0, json_members.LATEST_TIME)
+_fingerprints = json_members.newest(MAX_FINGERPRINTS, _fingerprint)
+
+
+def _check(checks: Checks, members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members that ``checks`` name, each checked; null stands for an absent one."""
+    checked = {}
+    for name, check in checks.items():
+        if members.get(name) is not None:
+            try:
+                checked[name] = check(members[name])
+            except ValueError as error:
+                raise ValueError(f"the stored token record has a wrong member {name!r}: it {error}") from None
+    return checked
+
+
+def _part(kind: Callable[..., T], required: tuple[str, ...], checks: Checks) -> Callable[[object], T]:
+    """Check for an object and make a ``kind`` of it, without what only later versions know."""
+
+    def check(value: object) -> T:
+        if not isinstance(value, dict) or any(value.get(name) is None for name in required):
+            raise json_members.WrongMember(f"has to be an object of the right shape, with {', '.join(required)}")
+        return kind(**_check(checks, value))
+
+    return check
+
+
+def _lease_seconds(value: object) -> float:
+    return min(json_members.number(0.0, json_members.LATEST_TIME)(value), MAX_LEASE)
+
+
+_LEASE: Checks = {
+    "owner": _name,
+    "seconds": _lease_seconds,
+    "taken_at": _time,
+    "renewals": json_members.integer(0, 10**6),
+    "sent": json_members.boolean,
+    "process": _name,
+    "actor": _name,
+}
+_DEAD: Checks = {"token_fingerprint": _fingerprint, "error": _name, "at": _time, "hint": _note}
+#: How each known member is checked when it is read.
+_CHECKS: Checks = {
+    "generation": json_members.integer(0, 2**53),
+    "entered_fingerprint": _fingerprint,
+    "superseded": _fingerprints,
+    "spent": _fingerprints,
+    "access_token": _text,
+    "refresh_token": _text,
+    "token_type": _text,
+    "scope": _text,
+    "issued_at": _time,
+    "expires_in": _time,
+    "issued_for": _fingerprint,
+    "refresh_expires_at": _time,
+    "response_parameters": json_members.mapping,
+    "not_before": _time,
+    "lease": _part(Lease, ("owner", "seconds", "taken_at"), _LEASE),
+    "dead": _part(DeadGrant, ("token_fingerprint", "error", "at"), _DEAD),
+    "interrupted": _note,
+    "history": json_members.newest(history.MAX_EVENTS, Event.from_json),
+}

@@ -30,7 +30,7 @@ from airflow_oauth_provider.tokens.clock import Clock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseWatch
 from airflow_oauth_provider.tokens.persistence import HeldLease, Persistence, Superseded
-from airflow_oauth_provider.tokens.record import DeadGrant, Lease, Record
+from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Lease, Record, storable_parameters
 from airflow_oauth_provider.tokens.result import TokenResult
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Refresher:
     :param clock: wall clock, elapsed time and sleep.
     :param mask: told of every secret of a record before anything can log it.
     :param budget: how the time of a lease is divided; None derives it from the connection's timeout.
+    :param actor: who refreshes, for lease and history.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Refresher:
         clock: Clock,
         mask: Callable[[Record], None],
         budget: LeaseBudget | None,
+        actor: str = "",
     ) -> None:
         self._source = source
         self._request = request
@@ -76,10 +78,11 @@ class Refresher:
         self._clock = clock
         self._mask = mask
         self._budget = budget
+        self._actor = actor
 
-    def budget_for(self, account: GrantConfiguration) -> LeaseBudget:
-        """Return how the time of a lease for ``account`` is divided."""
-        return self._budget or LeaseBudget.for_timeout(account.client.transport.timeout)
+    def budget_for(self, configuration: GrantConfiguration) -> LeaseBudget:
+        """Return how the time of a lease for ``configuration`` is divided."""
+        return self._budget or LeaseBudget.for_timeout(configuration.client.transport.timeout)
 
     def refresh(self, snapshot: Snapshot, record: Record) -> TokenResult:
         """Refresh once. Bounded by the length of a lease, and not to be interrupted.
@@ -97,17 +100,17 @@ class Refresher:
             self._watch.end(held.owner)
 
     def _refresh_under(self, held: HeldLease) -> TokenResult:
-        account = held.snapshot.account
+        configuration = held.snapshot.configuration
         try:
             answer, sent_at = self._spend(held)
         except errors.InvalidGrantResponse as refusal:
             raise self._refused(held, refusal) from None
         except errors.ErrorResponse as refusal:
             self._release(held)
-            raise messages.configuration_error(account, refusal) from None
+            raise messages.configuration_error(configuration, refusal) from None
         except errors.OAuth2ProtocolError as failure:
             raise self._failed(held, failure) from None
-        new = _grown(account, held.record, answer, sent_at)
+        new = _next_record(configuration, held.record, answer, sent_at).with_event(sent_at, "refreshed", self._actor)
         try:
             self._mask(new)
         finally:
@@ -115,23 +118,25 @@ class Refresher:
         rotated = new.refresh_token != held.record.refresh_token
         log.info(
             "Connection %r: refreshed the access token (generation %d, refresh token %s, kept in: %s)",
-            account.conn_id,
+            configuration.conn_id,
             new.generation,
             "rotated" if rotated else "unchanged",
             store,
         )
-        left = refresh_token_expiry.warns(account.policy, held.record, new, self._clock.now())
+        left = refresh_token_expiry.warns(configuration.policy, held.record, new, self._clock.now())
         if left is not None:
-            log.warning("%s", messages.refresh_token_ends(account.conn_id, new.refresh_expires_at or 0.0, left))
+            log.warning("%s", messages.refresh_token_ends(configuration.conn_id, new.refresh_expires_at or 0.0, left))
         return TokenResult(new, store, refreshed=True, rotated=rotated)
 
     def _take_lease(self, snapshot: Snapshot, record: Record) -> HeldLease:
-        account, budget = snapshot.account, self.budget_for(snapshot.account)
+        configuration, budget = snapshot.configuration, self.budget_for(snapshot.configuration)
         interrupted = record.interrupted
         if record.lease is not None:
             interrupted = messages.holder_gone(record.lease)
-            log.warning("Connection %r: %s Going on with the refresh token at hand.", account.conn_id, interrupted)
-        lease = Lease(uuid.uuid4().hex, budget.total, self._clock.now())
+            log.warning(
+                "Connection %r: %s Going on with the refresh token at hand.", configuration.conn_id, interrupted
+            )
+        lease = Lease(uuid.uuid4().hex, budget.total, self._clock.now(), actor=self._actor)
         leased = replace(record, lease=lease, interrupted=interrupted)
         began = self._clock.elapsed()
         self._watch.hold(lease.owner)
@@ -148,13 +153,13 @@ class Refresher:
 
     def _spend(self, held: HeldLease) -> tuple[TokenResponse, float]:
         """Send the token request, again where that is safe; return the answer and when it was asked for."""
-        account = held.snapshot.account
-        attempts = _Attempts(account.policy.resend_lost_response)
+        configuration = held.snapshot.configuration
+        attempts = _Attempts(configuration.policy.resend_lost_response)
         while True:
             self._check_lease(held)
             sent_at = self._clock.now()
             try:
-                return self._ask(account, held.record), sent_at
+                return self._ask(configuration, held.record), sent_at
             except (
                 errors.NotConnected,
                 errors.NonceRequired,
@@ -166,27 +171,29 @@ class Refresher:
                 if attempts.lost:
                     held.interrupted = messages.answer_lost(sent_at)
                 wait = max(getattr(failure, "retry_after", None) or 0.0, attempts.backoff())
-                ends = self._clock.elapsed() + wait + account.client.transport.timeout
+                ends = self._clock.elapsed() + wait + configuration.client.transport.timeout
                 if not again or ends > held.spend_until:
                     raise
-                log.warning("Connection %r: %s. Trying again in %.1f s", account.conn_id, failure, wait)
+                log.warning("Connection %r: %s. Trying again in %.1f s", configuration.conn_id, failure, wait)
             self._clock.sleep(wait)
 
-    def _ask(self, account: GrantConfiguration, record: Record) -> TokenResponse:
+    def _ask(self, configuration: GrantConfiguration, record: Record) -> TokenResponse:
         """Make one attempt. Its parameters are its own: an assertion may be sent only once (RFC 7523 section 3)."""
-        if account.callback:
-            return callbacks.request_token(account.callback, account.client, account.values(record))
-        if account.grant_type == "password":
-            log.warning("%s", messages.password_grant(account.conn_id))
+        if configuration.callback:
+            return callbacks.request_token(configuration.callback, configuration.client, configuration.values(record))
+        if configuration.grant_type == "password":
+            log.warning("%s", messages.password_grant(configuration.conn_id))
         spendable = record.refresh_token or ""
-        parameters = grants.parameters(account.grant_type, account.client, account.options, account.inputs, spendable)
-        return self._request(account.client, parameters)
+        parameters = grants.parameters(
+            configuration.grant_type, configuration.client, configuration.options, configuration.inputs, spendable
+        )
+        return self._request(configuration.client, parameters)
 
     def _check_lease(self, held: HeldLease) -> None:
         """Send nothing under a lease that another worker may take for ended: this process may have been stopped."""
         elapsed = self._clock.elapsed() - held.began
         spend = held.budget.spend
-        latest = max(spend - held.snapshot.account.client.transport.timeout, spend / 2)
+        latest = max(spend - held.snapshot.configuration.client.transport.timeout, spend / 2)
         lease = held.record.lease
         by_wall_clock = self._clock.now() - lease.taken_at if lease else 0.0
         if elapsed > latest or by_wall_clock > held.budget.total:
@@ -194,25 +201,29 @@ class Refresher:
 
     def _refused(self, held: HeldLease, refusal: errors.InvalidGrantResponse) -> Exception:
         """``invalid_grant``: unless somebody rotated or re-authorized meanwhile, write down that the grant is dead."""
-        account = held.snapshot.account
-        if not account.rotates:
+        configuration = held.snapshot.configuration
+        if not configuration.rotates:
             self._release(held)
-            return messages.configuration_error(account, refusal)
+            return messages.configuration_error(configuration, refusal)
         if self._others_went_on(held):
             self._release(held)
             return RestartRefresh()
-        mark = account.mark_of(held.record.refresh_token)
-        hints = [held.interrupted or "", messages.bound_refresh_token() if _is_bound(account) else ""]
-        dead = DeadGrant(mark, refusal.code, self._clock.now(), " ".join(hint for hint in hints if hint))
-        used_up = precedence.with_used_up(held.record)
-        buried = replace(held.record, lease=None, dead=dead, interrupted=None, used_up=used_up)
+        refused = configuration.fingerprint_for_client(held.record.refresh_token)
+        hints = [held.interrupted or "", messages.bound_refresh_token() if _is_bound(configuration) else ""]
+        now = self._clock.now()
+        dead = DeadGrant(refused, refusal.code[:200], now, " ".join(hint for hint in hints if hint)[:MAX_NOTE])
+        spent = precedence.with_spent(held.record)
+        ended = replace(held.record, lease=None, dead=dead, interrupted=None, spent=spent)
         try:
-            held.snapshot.store.write(buried, if_version=held.version)
+            ended = ended.with_event(now, "refused", self._actor)
+            held.snapshot.store.write(ended, if_version=held.version)
         except StaleVersion:
             return RestartRefresh()
         except StoreUnavailable as failure:
-            log.warning("Connection %r: could not write down that its grant is dead: %s", account.conn_id, failure)
-        return ReauthorizationRequired(messages.dead_grant(account.conn_id, dead, refusal.description))
+            log.warning(
+                "Connection %r: could not write down that its grant is dead: %s", configuration.conn_id, failure
+            )
+        return ReauthorizationRequired(messages.dead_grant(configuration.conn_id, dead, refusal.description))
 
     def _others_went_on(self, held: HeldLease) -> bool:
         try:
@@ -221,7 +232,7 @@ class Refresher:
             # The dead mark is for this refresh token only, and is written under the version of the lease.
             log.warning("Connection %r: not read again after the refusal: %s", held.conn_id, failure)
             return False
-        record = precedence.current(fresh.account, fresh.record)
+        record = precedence.current(fresh.configuration, fresh.record)
         entered_anew = record.entered_fingerprint != held.record.entered_fingerprint
         return entered_anew or precedence.has_moved_on(held.record, record)
 
@@ -232,7 +243,7 @@ class Refresher:
             left = failure.refresh_token
             # Only a success brings a new one: error pages hold field names with messages, or echo the request.
             is_new = 200 <= failure.status < 300 and left != held.record.refresh_token
-            if left and is_new and held.snapshot.account.rotates:
+            if left and is_new and held.snapshot.configuration.rotates:
                 self._save_what_is_left(held, left)
             else:
                 has_token = isinstance(failure, errors.WrongTokenType)  # and no other refresh token
@@ -277,9 +288,9 @@ class Refresher:
             log.warning("Connection %r: the lease was not given back (%s); it ends by itself", held.conn_id, failure)
 
 
-def _is_bound(account: GrantConfiguration) -> bool:
+def _is_bound(configuration: GrantConfiguration) -> bool:
     """Tell whether the refresh token works with one key only: a public client has nothing else to prove (RFC 9449)."""
-    return account.client.dpop_key is not None and account.client.auth_method == "none"
+    return configuration.client.dpop_key is not None and configuration.client.auth_method == "none"
 
 
 def _write_lease(snapshot: Snapshot, leased: Record) -> str:
@@ -329,26 +340,27 @@ def _may_have_been_served(failure: errors.OAuth2ProtocolError) -> bool:
     return isinstance(failure, errors.LostResponse | errors.UnexpectedResponse)
 
 
-def _grown(account: GrantConfiguration, old: Record, answer: TokenResponse, sent_at: float) -> Record:
+def _next_record(configuration: GrantConfiguration, old: Record, answer: TokenResponse, sent_at: float) -> Record:
     """Return the record that follows ``old``; an omitted refresh token or scope stays (RFC 6749 section 6)."""
     return Record(
         generation=old.generation + 1,
         entered_fingerprint=old.entered_fingerprint,
         superseded=old.superseded,
-        used_up=old.used_up,
+        spent=old.spent,
         access_token=answer.access_token,
         # Another grant, perhaps for a moment or by mistake, leaves the refresh token alone.
-        refresh_token=(answer.refresh_token if account.rotates else None) or old.refresh_token,
+        refresh_token=(answer.refresh_token if configuration.rotates else None) or old.refresh_token,
         token_type=answer.token_type,
-        scope=answer.scope or old.scope or account.options.scope or None,
+        scope=answer.scope or old.scope or configuration.options.scope or None,
         issued_at=sent_at,
         expires_in=answer.expires_in,
-        issued_for=account.identity,
+        issued_for=configuration.identity,
         refresh_expires_at=(
-            refresh_token_expiry.after(account.policy, old, answer, sent_at)
-            if account.rotates
+            refresh_token_expiry.after(configuration.policy, old, answer, sent_at)
+            if configuration.rotates
             else old.refresh_expires_at
         ),
-        response=dict(answer.others),
-        others=old.others,
+        response_parameters=storable_parameters(answer.others),
+        history=old.history,
+        unknown_members=old.unknown_members,
     )

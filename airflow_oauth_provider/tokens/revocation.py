@@ -32,7 +32,7 @@ KINDS = ("refresh_token", "access_token")
 MAX_ATTEMPTS = 5
 
 
-def revoke(source: ConfigurationSource, kind: str, clock: Clock | None = None) -> bool:
+def revoke(source: ConfigurationSource, kind: str, clock: Clock | None = None, actor: str = "") -> bool:
     """Revoke the current token of a connection.
 
     A server says yes to a refresh token that was rotated away, too, and does nothing (RFC 7009 section 2.2). So nothing
@@ -41,6 +41,7 @@ def revoke(source: ConfigurationSource, kind: str, clock: Clock | None = None) -
     :param source: reads the connection.
     :param kind: ``refresh_token``, which ends the grant, or ``access_token``.
     :param clock: waits, in seconds.
+    :param actor: who revokes, for the history.
     :return: False where there was no such token.
     :raises ConfigurationError: when the server refuses, or offers no revocation.
     :raises TokenRequestError: when it could not be asked for now: the token still exists.
@@ -49,13 +50,13 @@ def revoke(source: ConfigurationSource, kind: str, clock: Clock | None = None) -
         raise ConfigurationError(f"revoke() takes one of {', '.join(KINDS)}, not {kind!r}.")
     for _ in range(MAX_ATTEMPTS):
         snapshot, record = _at_rest(source, clock or SystemClock())
-        if not _revoke(snapshot.account, record, kind):
+        if not _revoke(snapshot.configuration, record, kind):
             return False
-        if kind == "access_token" or _bury(snapshot, record):
+        if kind == "access_token" or _record_end(snapshot, record, actor):
             return True
     raise TokenRequestError(
-        f"Connection {snapshot.account.conn_id!r}: other workers kept refreshing, and the newest refresh token may "
-        "still work. Pause the DAGs that use it, and try again."
+        f"Connection {snapshot.configuration.conn_id!r}: other workers kept refreshing, and the newest refresh token "
+        "may still work. Pause the DAGs that use it, and try again."
     )
 
 
@@ -64,24 +65,24 @@ def _at_rest(source: ConfigurationSource, clock: Clock) -> tuple[Snapshot, Recor
     watch, pauses = LeaseWatch(clock), Backoff(clock, first=0.1)
     while True:
         snapshot = source.load()
-        record = precedence.current(snapshot.account, snapshot.record)
+        record = precedence.current(snapshot.configuration, snapshot.record)
         if record.lease is None or watch.is_over(record.lease):
             return snapshot, record
         pauses.wait()
 
 
-def _revoke(account: GrantConfiguration, record: Record, kind: str) -> bool:
+def _revoke(configuration: GrantConfiguration, record: Record, kind: str) -> bool:
     token = record.refresh_token if kind == "refresh_token" else record.access_token
     if not token:
-        log.info("Connection %r has no %s to revoke", account.conn_id, kind.replace("_", " "))
+        log.info("Connection %r has no %s to revoke", configuration.conn_id, kind.replace("_", " "))
         return False
     try:
-        revocation.revoke(account.client, token, kind)
+        revocation.revoke(configuration.client, token, kind)
     except errors.ErrorResponse as refusal:
-        raise messages.configuration_error(account, refusal) from None
+        raise messages.configuration_error(configuration, refusal) from None
     except errors.OAuth2ProtocolError as failure:
-        raise _failed(account.conn_id, failure) from None
-    log.info("Connection %r: revoked its %s", account.conn_id, kind.replace("_", " "))
+        raise _failed(configuration.conn_id, failure) from None
+    log.info("Connection %r: revoked its %s", configuration.conn_id, kind.replace("_", " "))
     return True
 
 
@@ -96,19 +97,20 @@ def _failed(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
     return TokenRequestError(f"{message}. The token still exists; a retry may succeed{asked}.")
 
 
-def _bury(snapshot: Snapshot, record: Record) -> bool:
+def _record_end(snapshot: Snapshot, record: Record, actor: str) -> bool:
     """Write down that the grant has ended, so that no worker asks for a token in vain.
 
     :return: False where another worker has written since: perhaps a token that still works.
     """
-    dead = DeadGrant(fingerprint(record.refresh_token) or "", "revoked", time.time(), "It was revoked on purpose.")
-    buried = replace(record, access_token=None, dead=dead, lease=None)
+    now = time.time()
+    dead = DeadGrant(fingerprint(record.refresh_token) or "", "revoked", now, "It was revoked on purpose.")
+    ended = replace(record, access_token=None, dead=dead, lease=None).with_event(now, "revoked", actor)
     try:
-        snapshot.store.write(buried, if_version=snapshot.version)
+        snapshot.store.write(ended, if_version=snapshot.version)
     except StaleVersion:
         return False
     except StoreUnavailable as failure:
         log.warning(
-            "Connection %r: could not write down that its grant has ended: %s", snapshot.account.conn_id, failure
+            "Connection %r: could not write down that its grant has ended: %s", snapshot.configuration.conn_id, failure
         )
     return True

@@ -126,9 +126,11 @@ class Scenario:
         self.entered = EnteredTokens(server.issue())
 
     def manager(self, budget: LeaseBudget | None = None) -> tuple[TokenManager, TokenStore]:
-        account = GrantConfiguration(self.conn_id, self.client, entered=self.entered, policy=RefreshPolicy(leeway=60.0))
+        configuration = GrantConfiguration(
+            self.conn_id, self.client, entered=self.entered, policy=RefreshPolicy(leeway=60.0)
+        )
         store = self.open_store(self.conn_id)
-        source = FakeSource(Connection(account), store, lambda _, call: call())  # type: ignore[arg-type]
+        source = FakeSource(Connection(configuration), store, lambda _, call: call())  # type: ignore[arg-type]
         return TokenManager(source, MemoryFallback({}, lambda _, call: call()), budget=budget), store
 
     def kill(self) -> None:

@@ -196,7 +196,7 @@ def test_introspection(authorization_server, monkeypatch):
         monkeypatch, authorization_server, "basic", oauth_url=None, issuer=authorization_server.issuer
     )
     hook.refresh()
-    client = loader.ConnectionLoader(CONN_ID).load().account.client
+    client = loader.ConnectionLoader(CONN_ID).load().configuration.client
     known = introspect(client, store.record.access_token)
     assert known.active
     assert known.expires_in == pytest.approx(store.record.expires_in, abs=5)

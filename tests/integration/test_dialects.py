@@ -161,7 +161,7 @@ def test_tokens_by_json_path(use):
     }
     status = hook.refresh()
     assert (status.rotated, store.record.expires_in) == (True, 120)
-    kept = json.dumps(dict(store.record.response))
+    kept = json.dumps(dict(store.record.response_parameters))
     assert store.record.access_token not in kept
     assert store.record.refresh_token not in kept
     assert hook.get_token_response()["data"] == {"ttl": 120, "api": "https://eu.example"}
@@ -181,7 +181,7 @@ def test_tokens_by_a_filter(use):
     with hook.get_conn() as session:
         assert session.get(f"{server.api_url}/items").status_code == 200
     assert hook.get_token_response()["issued"][0] == {"type": "id", "value": "not this"}
-    assert store.record.access_token not in json.dumps(dict(store.record.response))
+    assert store.record.access_token not in json.dumps(dict(store.record.response_parameters))
 
 
 @pytest.mark.parametrize(

@@ -266,9 +266,9 @@ def test_the_host(case, server):
 def test_a_host_that_the_token_endpoint_names(case, server):
     case.parts["host"] = "{instance_url}/api"
     assert not any("host:" in line for line in case.lines()), "there was no refresh yet"
-    case.keep(response={"instance_url": server.url})
+    case.keep(response_parameters={"instance_url": server.url})
     case.found("ok host", "status")
-    case.keep(response={"api_domain": server.url})
+    case.keep(response_parameters={"api_domain": server.url})
     case.found("fail host", "'instance_url'", "It has: api_domain")
 
 

@@ -431,7 +431,7 @@ def test_the_key_shows_nowhere(server, monkeypatch, caplog):
     hook, store = signed_in(monkeypatch, server)
     hook.refresh()
     response = hook.run("items")
-    account = loader.ConnectionLoader(CONN_ID).load().account
+    account = loader.ConnectionLoader(CONN_ID).load().configuration
     seen = caplog.text + repr(account) + repr(hook.settings) + repr(store.record) + repr(response.request.headers)
     seen += (
         repr(hook.tokens.prover)

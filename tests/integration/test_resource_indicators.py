@@ -38,7 +38,7 @@ def granted(server, monkeypatch):
 
 
 def audience_of(store):
-    client = loader.ConnectionLoader(CONN_ID).load().account.client
+    client = loader.ConnectionLoader(CONN_ID).load().configuration.client
     return introspect(client, store.record.access_token).members.get("aud")
 
 

@@ -167,14 +167,14 @@ class MemoryFallback:
 
 
 class Connection:
-    """The connection as people see it; ``account`` is what the workers read."""
+    """The connection as people see it; ``configuration`` is what the workers read."""
 
-    def __init__(self, account: GrantConfiguration) -> None:
-        self.account = account
+    def __init__(self, configuration: GrantConfiguration) -> None:
+        self.configuration = configuration
 
     def enter(self, refresh_token: str) -> None:
         """A person has signed in again and enters the new refresh token."""
-        self.account = replace(self.account, entered=EnteredTokens(refresh_token))
+        self.configuration = replace(self.configuration, entered=EnteredTokens(refresh_token))
 
 
 class FakeSource:
@@ -192,9 +192,9 @@ class FakeSource:
         self.frozen = frozen
 
     def load(self) -> Snapshot:
-        account = self.seam("connection", lambda: self.frozen or self.connection.account)
+        configuration = self.seam("connection", lambda: self.frozen or self.connection.configuration)
         stored = self.store.read()
-        return Snapshot(account, self.store, stored.record, stored.version)  # type: ignore[arg-type]
+        return Snapshot(configuration, self.store, stored.record, stored.version)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -326,7 +326,7 @@ class World:
     @property
     def lease(self) -> float:
         """Length of a lease in seconds."""
-        return LeaseBudget.for_timeout(self.connection.account.client.transport.timeout).total
+        return LeaseBudget.for_timeout(self.connection.configuration.client.transport.timeout).total
 
     @property
     def record(self) -> Record:
@@ -350,7 +350,7 @@ class World:
         faults = seam or Faults()
         clock = clock or FakeClock(self.time)
         store = MemoryStore(self.cell, faults)
-        source = FakeSource(self.connection, store, faults, self.connection.account if frozen else None)
+        source = FakeSource(self.connection, store, faults, self.connection.configuration if frozen else None)
         fallback = MemoryFallback(self.kept, faults) if self.has_fallback else None
 
         def request(client: Client, parameters: object) -> TokenResponse:

@@ -341,7 +341,7 @@ class Run:
             self.fail("the next worker got a token that does not work")
         if not self.excuses and server.reuses:
             self.fail("a spent refresh token was sent")
-        newest = self.world.connection.account.entered.refresh_token
+        newest = self.world.connection.configuration.entered.refresh_token
         if newest != server.grants[-1].newest and newest not in server.grants[-1].spent:
             self.fail("the newest sign-in is not in use")
 

@@ -268,7 +268,7 @@ def test_every_answer_leaves_the_grant_with_a_refresh_token(adapter, caplog, res
     for case in range(max(500, CASES // 10)):
         world = World()
         manager, seam = world.worker()
-        entered = world.connection.account.entered.refresh_token
+        entered = world.connection.configuration.entered.refresh_token
         seam.always["token"] = lambda _: request_token(
             Client("client", "https://as.example/token", client_secret=SECRET),
             [("grant_type", "refresh_token"), ("refresh_token", REFRESH_TOKEN)],

@@ -52,7 +52,7 @@ def test_what_is_named_a_token_goes_last():
 def test_the_record_stays_below_what_stores_take(members):
     answer = parsed(**members)
     assert len(json.dumps(answer.others)) <= MAX_OTHERS
-    kept = Record(access_token="a" * 3000, refresh_token="r" * 2000, response=answer.others)
+    kept = Record(access_token="a" * 3000, refresh_token="r" * 2000, response_parameters=answer.others)
     assert len(kept.to_json()) < 25_600
 
 
@@ -65,7 +65,7 @@ def test_a_secret_in_a_members_name_is_not_logged(caplog):
 @pytest.mark.parametrize("half", ["\\ud800", "\\uDFFF", "\\ude00\\ud83d"])
 def test_halves_of_characters_are_replaced(half):
     answer = of_body(f'{{"access_token": "at", "refresh_token": "r{half}", "id_token": "a{half}b", "n{half}": [1.5]}}')
-    record = Record(refresh_token=answer.refresh_token, response=answer.others)
+    record = Record(refresh_token=answer.refresh_token, response_parameters=answer.others)
     record.to_json().encode()
     assert str(answer.others["id_token"]).encode().startswith(b"a")
     assert "\N{REPLACEMENT CHARACTER}" in answer.others["id_token"]

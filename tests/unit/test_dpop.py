@@ -466,8 +466,9 @@ def test_a_nonce_that_changes_all_the_time_spends_nothing_and_ends():
 @pytest.mark.parametrize(("method", "hinted"), [("none", True), ("client_secret_basic", False)])
 def test_a_refused_refresh_token_of_a_public_client_may_want_another_key(method, hinted):
     world = World()
-    world.connection.account = replace(
-        world.connection.account, client=replace(world.connection.account.client, dpop_key=KEY, auth_method=method)
+    world.connection.configuration = replace(
+        world.connection.configuration,
+        client=replace(world.connection.configuration.client, dpop_key=KEY, auth_method=method),
     )
     world.server.revoke()
     with pytest.raises(exceptions.ReauthorizationRequired) as caught:
@@ -479,7 +480,9 @@ def test_a_refused_refresh_token_of_a_public_client_may_want_another_key(method,
 @pytest.mark.parametrize(("key", "says"), [(None, "enter a private key under 'dpop_private_key'"), (KEY, "clock")])
 def test_hints(code, key, says):
     world = World()
-    account = replace(world.connection.account, client=replace(world.connection.account.client, dpop_key=key))
+    account = replace(
+        world.connection.configuration, client=replace(world.connection.configuration.client, dpop_key=key)
+    )
     refusal = errors.ErrorResponse(f"answered 400: {code}", code=code)
     assert says in str(messages.configuration_error(account, refusal))
 
@@ -805,7 +808,7 @@ def test_the_key_is_masked_wherever_it_stands(monkeypatch):
         password=None,
         extra=json.dumps({"oauth_url": URL, "auth_method": "none"}),
     )
-    assert loader.ConnectionLoader("xero", first=first).load().account.client.dpop_key is not None
+    assert loader.ConnectionLoader("xero", first=first).load().configuration.client.dpop_key is not None
     assert {JWK["d"], KEY.material} <= set(masked)
     assert not {"id", JWK["x"], "EC", "P-256"} & set(masked)
 

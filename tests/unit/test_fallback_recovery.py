@@ -16,7 +16,7 @@ from tests.unit.fakes import Faults, World
 def _rescued() -> tuple[World, str]:
     """Return a world whose newest tokens are in the fallback store, and the refresh token that was spent."""
     world = World()
-    spent = world.connection.account.entered.refresh_token or ""
+    spent = world.connection.configuration.entered.refresh_token or ""
     seam = Faults(store_write=[None])
     seam.always["store.write"] = "fail"
     world.worker(seam)[0].access_token()
@@ -27,7 +27,7 @@ def _rescued() -> tuple[World, str]:
 def test_another_connection_with_the_same_record_finds_them():
     """Two hosts of one API, say, with one sign-in and one path in Vault."""
     world, _ = _rescued()
-    world.connection.account = replace(world.connection.account, conn_id="xero_payroll")
+    world.connection.configuration = replace(world.connection.configuration, conn_id="xero_payroll")
     assert world.server.is_good(world.worker()[0].access_token())
     assert (world.server.refreshes, world.server.reuses) == (1, 0)
     assert not world.kept

@@ -517,11 +517,11 @@ class TestReauthorization:
 
     def test_a_sign_in_without_a_store_record_begins_with_what_was_entered(self):
         world = World()
-        account = world.connection.account
+        configuration = world.connection.configuration
         good = world.server._new("at")
         world.server.issued[good] = world.time.now + 500.0
-        entered = replace(account.entered, access_token=good, expires_at=world.time.now + 500.0)
-        world.connection.account = replace(account, entered=entered)
+        entered = replace(configuration.entered, access_token=good, expires_at=world.time.now + 500.0)
+        world.connection.configuration = replace(configuration, entered=entered)
         manager, seam = world.worker()
         assert manager.access_token() == good
         assert seam.counts["token"] == 0
@@ -588,12 +588,12 @@ class TestConnectionChanges:
         world = World(grace=0.0)
         world.worker()[0].access_token()
         kept = world.record.refresh_token
-        account = world.connection.account
-        world.connection.account = replace(account, grant_type="client_credentials")
+        configuration = world.connection.configuration
+        world.connection.configuration = replace(configuration, grant_type="client_credentials")
         world.pass_time(700)
         world.worker()[0].access_token()
         assert world.record.refresh_token == kept
-        world.connection.account = account
+        world.connection.configuration = configuration
         world.pass_time(700)
         assert world.server.is_good(world.worker()[0].access_token())
         assert (world.server.alive, world.server.reuses) == (True, 0)
@@ -602,11 +602,13 @@ class TestConnectionChanges:
     def test_an_access_token_of_another_client_is_not_served(self, change):
         world = World()
         before = world.worker()[0].access_token()
-        account = world.connection.account
-        world.connection.account = {
-            "grant": replace(account, grant_type="client_credentials"),
-            "client": replace(account, client=replace(account.client, client_id="another")),
-            "server": replace(account, client=replace(account.client, token_url="https://other.example.com/token")),
+        configuration = world.connection.configuration
+        world.connection.configuration = {
+            "grant": replace(configuration, grant_type="client_credentials"),
+            "client": replace(configuration, client=replace(configuration.client, client_id="another")),
+            "server": replace(
+                configuration, client=replace(configuration.client, token_url="https://other.example.com/token")
+            ),
         }[change]
         assert world.worker()[0].access_token() != before
 
@@ -633,15 +635,15 @@ class TestConnectionChanges:
     def test_a_refusal_counts_for_the_client_that_was_refused(self):
         """RFC 6749 section 5.2: a refresh token that was issued to another client is refused as a dead one is."""
         world = World()
-        account = world.connection.account
-        world.connection.account = replace(account, client=replace(account.client, client_id="wrong"))
+        configuration = world.connection.configuration
+        world.connection.configuration = replace(configuration, client=replace(configuration.client, client_id="wrong"))
         refusal = errors.InvalidGrantResponse("answered 400: invalid_grant", code="invalid_grant")
         with pytest.raises(ReauthorizationRequired):
             world.worker(Faults(token=[refusal]))[0].access_token()
         with pytest.raises(ReauthorizationRequired):
             world.worker()[0].access_token()
         assert world.server.calls == []
-        world.connection.account = account
+        world.connection.configuration = configuration
         assert world.server.is_good(world.worker()[0].access_token())
 
     def test_a_connection_that_cannot_be_read_after_a_refusal_leaves_no_lease(self):
@@ -672,8 +674,8 @@ class TestAnswersThatCameWhole:
 
     def test_a_503_without_a_time_may_have_been_served(self):
         world = World()
-        world.connection.account = replace(
-            world.connection.account, policy=RefreshPolicy(leeway=60.0, resend_lost_response=False)
+        world.connection.configuration = replace(
+            world.connection.configuration, policy=RefreshPolicy(leeway=60.0, resend_lost_response=False)
         )
         gateway = errors.ServerFailure("answered 503", status=503)
         manager, seam = world.worker(Faults(token=[gateway]))
@@ -683,8 +685,8 @@ class TestAnswersThatCameWhole:
 
     def test_a_503_that_names_a_time_has_not(self):
         world = World()
-        world.connection.account = replace(
-            world.connection.account, policy=RefreshPolicy(leeway=60.0, resend_lost_response=False)
+        world.connection.configuration = replace(
+            world.connection.configuration, policy=RefreshPolicy(leeway=60.0, resend_lost_response=False)
         )
         overloaded = errors.ServerFailure("answered 503", status=503, retry_after=1.0)
         assert world.worker(Faults(token=[overloaded]))[0].access_token() == world.record.access_token

@@ -427,7 +427,7 @@ class TestAnswers:
     def test_an_omitted_refresh_token_stays(self):
         world = World(rotates=False)
         manager, _ = world.worker()
-        entered = world.connection.account.entered.refresh_token
+        entered = world.connection.configuration.entered.refresh_token
         for _ in range(3):
             outcome = manager.obtain(TokenRequirements(force=True))
             assert world.record.refresh_token == entered

@@ -61,7 +61,7 @@ def kept(path):
 def rotated(record: Record, token: str) -> Record:
     return replace(
         record, generation=record.generation + 1, refresh_token=token, access_token="at-" + token, issued_at=1.9e9,
-        expires_in=60.0, lease=None, response={"instance_url": "https://eu1", "odd": "\ud800é"},
+        expires_in=60.0, lease=None, response_parameters={"instance_url": "https://eu1", "odd": "\ud800é"},
     )  # fmt: skip
 
 

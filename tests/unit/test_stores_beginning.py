@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,5 +163,5 @@ def test_where_it_cannot_be_told_nothing_is_spent(make):
     airflow.supervisor.fail = lambda message: EOFError() if type(message).__name__ == "GetConnection" else None
     leased = Record(entered_fingerprint=fingerprint(airflow.entered), refresh_token=airflow.entered)
     with pytest.raises(StoreUnavailable):
-        snapshot.store.write(leased.with_lease(Lease("me", 60.0, START)), if_version=None)
+        snapshot.store.write(replace(leased, lease=Lease("me", 60.0, START)), if_version=None)
     assert airflow.supervisor.variables == {}

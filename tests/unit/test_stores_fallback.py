@@ -272,6 +272,8 @@ def test_where_none_works_it_is_said_without_what_was_to_be_kept(stores):
 
 
 def test_a_sealed_record_is_json_of_all_its_members():
-    full = Record(generation=3, superseded=("a",), response={"id_token": "x"}, refresh_token="r", expires_in=1.5)
+    full = Record(
+        generation=3, superseded=("a",), response_parameters={"id_token": "x"}, refresh_token="r", expires_in=1.5
+    )
     assert unseal(seal(full, SPENT), SPENT) == full
     assert json.loads(full.to_json())["format"] == 1

@@ -60,10 +60,10 @@ def write(kept: Record, writer: VariableStore) -> str:
 def test_nothing_that_is_written_shows_a_secret(supervisor):
     writer = store(**ALL)
     response = {"id_token": "an-id-token", "instance_url": "https://na1.example.com"}
-    leased = write(grown(3, owner="me", response=response), writer)
-    version = writer.write(grown(4, response=response), if_version=leased)
+    leased = write(grown(3, owner="me", response_parameters=response), writer)
+    version = writer.write(grown(4, response_parameters=response), if_version=leased)
     dead = DeadGrant("mark", "invalid_grant", 1.0)
-    writer.write(replace(grown(4, response=response), dead=dead), if_version=version)
+    writer.write(replace(grown(4, response_parameters=response), dead=dead), if_version=version)
 
     written = [message.value for message in supervisor.asked("PutVariable")]
     assert len(written) == 3
@@ -71,18 +71,18 @@ def test_nothing_that_is_written_shows_a_secret(supervisor):
         # As Airflow logs it, unmasked.
         for secret in (*ALL.values(), "access-secret", "refresh-secret", "an-id-token", "na1.example"):
             assert secret not in text
-    assert store(**ALL).read().record == replace(grown(4, response=response), dead=dead)
+    assert store(**ALL).read().record == replace(grown(4, response_parameters=response), dead=dead)
 
 
 def test_what_is_no_secret_can_be_read_by_people(supervisor):
-    write(grown(3, owner="me", superseded=("a",), used_up=("b",)), store(**ALL))
+    write(grown(3, owner="me", superseded=("a",), spent=("b",)), store(**ALL))
 
     shown = json.loads(supervisor.variables[NAME])
     assert shown["format"] == "sealed-1"
     assert shown["generation"] == 3
     assert shown["entered_fingerprint"] == fingerprint(ENTERED)
     assert shown["lease"]["owner"] == "me"
-    assert (shown["superseded"], shown["used_up"]) == (["a"], ["b"])
+    assert (shown["superseded"], shown["spent"]) == (["a"], ["b"])
     assert set(shown["keys"]) == set(ALL)
     assert set(shown) - set(sealed_record._CLEAR) == {"format", "keys", "record"}
 
@@ -154,7 +154,7 @@ def test_what_is_sealed_for_one_connection_opens_for_no_other(supervisor):
 
 
 def test_where_all_secrets_are_new_it_begins_anew_with_the_token_that_was_entered(supervisor, caplog):
-    write(grown(3, superseded=("older",), used_up=("older",)), store(**ALL))
+    write(grown(3, superseded=("older",), spent=("older",)), store(**ALL))
     again = store(client_secret="new-secret", refresh_token="new-token")
 
     with caplog.at_level(logging.WARNING):
@@ -196,7 +196,7 @@ def test_a_person_may_go_back_to_a_token_that_was_never_spent(supervisor):
         grown(4),
         entered_fingerprint=fingerprint("new-token"),
         superseded=(fingerprint(ENTERED),),
-        used_up=(fingerprint("new-token"),),
+        spent=(fingerprint("new-token"),),
         dead=DeadGrant("mark", "invalid_grant", 1.0),
     )
     write(dead, store(refresh_token="new-token"))
