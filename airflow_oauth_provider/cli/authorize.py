@@ -12,13 +12,12 @@ from typing import Any
 
 from airflow_oauth_provider.cli.loopback import Loopback
 from airflow_oauth_provider.cli.run import say
-from airflow_oauth_provider.cli.sign_in import Endpoints, check_grant, find_endpoints, keep
-from airflow_oauth_provider.compat import connections, masking
+from airflow_oauth_provider.compat import connections
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.settings import SignIn, read_settings
+from airflow_oauth_provider.connection.sign_in import Endpoints, check_grant, find_endpoints, keep, redeem
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device
-from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration
 from airflow_oauth_provider.tokens.record import Record, fingerprint
@@ -39,8 +38,6 @@ def authorize(arguments: Any) -> int:
         answer, sent_at = _on_another_device(account, endpoints)
     else:
         answer, sent_at = _in_the_browser(account, endpoints, sign_in, arguments)
-    for secret in (answer.access_token, answer.refresh_token):
-        masking.mask_secret(secret)
     record, store = keep(source, answer, sent_at)
     _report(conn_id, account, record, store)
     return 0
@@ -76,9 +73,7 @@ def _in_the_browser(
                 say("A browser has been opened there.")
             say(f"Waiting for the browser to come back to {loopback.redirect_uri} ...")
             code = loopback.wait(lambda url: authorization_code.accept(pending, url), arguments.timeout)
-    masking.mask_secret(code)
-    sent_at = time.time()
-    return request_token(account.client, authorization_code.redeem(pending, code, account.options.resources)), sent_at
+    return redeem(account, pending, code)
 
 
 def _on_another_device(account: GrantConfiguration, endpoints: Endpoints) -> tuple[TokenResponse, float]:

@@ -132,5 +132,5 @@ def test_one_place_spends():
 
 def test_who_else_sends_token_requests_redeems_a_sign_in():
     senders = {"tokens/manager.py"}  # which hands it on to the refresh
-    sign_ins = {"cli/authorize.py", "oauth2/device.py"}
+    sign_ins = {"connection/sign_in.py", "oauth2/device.py"}
     assert users_of("oauth2.token_endpoint.request_token") == senders | sign_ins

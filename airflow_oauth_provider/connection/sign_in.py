@@ -1,4 +1,4 @@
-"""A person's sign-in: where it happens, and how its tokens get to everybody who uses the connection."""
+"""A person's sign-in, for the command and the page: where it happens, and how its tokens reach the store."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import logging
 import time
 from dataclasses import dataclass
 
+from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.connection.settings import SignIn
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2 import authorization_code, errors
 from airflow_oauth_provider.oauth2.discovery import Metadata, discover
+from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration
@@ -75,6 +77,20 @@ def check_grant(account: GrantConfiguration) -> None:
         )
 
 
+def redeem(account: GrantConfiguration, pending: authorization_code.Pending, code: str) -> tuple[TokenResponse, float]:
+    """Redeem an authorization code (RFC 6749 section 4.1.3).
+
+    :param account: the connection.
+    :param pending: the sign-in that the code belongs to.
+    :param code: the code.
+    :return: the tokens, and when they were asked for, in seconds since the epoch.
+    :raises OAuth2ProtocolError: the server does not give them.
+    """
+    masking.mask_secret(code)
+    sent_at = time.time()
+    return request_token(account.client, authorization_code.redeem(pending, code, account.options.resources)), sent_at
+
+
 def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float) -> tuple[Record, str]:
     """Write the tokens of a sign-in to the connection's store, in place of whatever it holds.
 
@@ -85,6 +101,8 @@ def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float) -> 
     :raises ConfigurationError: there is no refresh token, or the store is not what everybody reads.
     :raises StoreUnavailable: the store did not take it.
     """
+    for secret in (answer.access_token, answer.refresh_token):
+        masking.mask_secret(secret)
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE)
