@@ -45,12 +45,17 @@ class ConnectionLoader:
             masking.mask_secret(secret)
         store = self._open(settings, connection)
         stored = store.read()
-        kept = store.secrets() if hasattr(store, "secrets") else {}
-        for name, value in kept.items():
+        kept = stored.kept
+        for name, value in (kept or {}).items():
             if name != "client_id":
                 for secret in credentials.key_secrets(value):
                     masking.mask_secret(secret)
-        return Snapshot(settings.account(kept, _place(store, kept)), store, stored.record, stored.version)
+        return Snapshot(
+            settings.account(kept, "" if kept is None else _describe(stored.where, kept)),
+            store,
+            stored.record,
+            stored.version,
+        )
 
     def _open(self, settings: Settings, connection: Any) -> TokenStore:
         choice = settings.store
@@ -61,9 +66,6 @@ class ConnectionLoader:
             kind=choice.kind,
             connection=connection,
             api_conn_id=choice.api_conn_id,
-            vault_conn_id=choice.vault_conn_id,
-            vault_path=choice.vault_path,
-            vault_mount_point=choice.vault_mount_point,
             options=choice.options,
             keys=settings.keys,
             watch=self._watch,
@@ -73,9 +75,6 @@ class ConnectionLoader:
         return store
 
 
-def _place(store: TokenStore, kept: Mapping[str, Any]) -> str:
-    """Return what a store that people keep other things in is called, and whether there is anything."""
-    if not hasattr(store, "secrets"):
-        return ""
-    where: str = getattr(store, "where", f"the store {store.name!r}")
+def _describe(where: str, kept: Mapping[str, Any]) -> str:
+    """Return what to call a store that people keep other things in, and whether there is anything."""
     return where if kept else f"{where} (where there is no client id, client secret or refresh token now)"

@@ -53,9 +53,6 @@ class StoreChoice:
     """
 
     kind: str
-    vault_conn_id: str | None
-    vault_path: str | None
-    vault_mount_point: str | None
     api_conn_id: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -255,9 +252,6 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
         http_options=http_options,
         store=StoreChoice(
             kind=extra.get("store"),
-            vault_conn_id=extra.get("vault_conn_id"),
-            vault_path=extra.get("vault_path"),
-            vault_mount_point=extra.get("vault_mount_point"),
             api_conn_id=extra.get("api_conn_id"),
             options={row.key: extra.get(row.key) for row in FIELDS if row.section == STORE and not row.secret},
         ),

@@ -7,10 +7,11 @@ Plain paths, which are all that presets and nearly all that people use, are foll
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-_STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]")
+_STEP = re.compile(r"\.([^\W\d][\w-]*)|\[(\d+)\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]")
 
 
 class BadPathError(ValueError):
@@ -19,7 +20,7 @@ class BadPathError(ValueError):
 
 def check(path: str) -> None:
     """Raise :class:`BadPathError` unless ``path`` is a JSONPath."""
-    if _plain(path) is None:
+    if plain_steps(path) is None:
         _compiled(path)
 
 
@@ -28,10 +29,15 @@ def find(path: str, document: Any) -> Any:
 
     :raises BadPathError: when ``path`` is no JSONPath.
     """
-    steps = _plain(path)
+    steps = plain_steps(path)
     if steps is None:
         found = _compiled(path).find(document)
         return found[0].value if found else None
+    return follow(document, steps)
+
+
+def follow(document: Any, steps: Iterable[str | int]) -> Any:
+    """Return what stands at the end of ``steps`` in ``document``; None where nothing does."""
     for step in steps:
         if isinstance(document, dict) and isinstance(step, str):
             document = document.get(step)
@@ -43,7 +49,7 @@ def find(path: str, document: Any) -> Any:
 
 
 @cache
-def _plain(path: str) -> tuple[str | int, ...] | None:
+def plain_steps(path: str) -> tuple[str | int, ...] | None:
     """Return the names and indices of a plain path; None for one that is not plain."""
     if not path.startswith("$"):
         return None

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.compare_and_set import swap
-from airflow_oauth_provider.stores.json_document import TokenDocument, read_layout
-from airflow_oauth_provider.stores.json_layout import Layout
-from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
+from airflow_oauth_provider.stores.record_store import RecordStore
 
 #: The label of the version that everybody reads.
 CURRENT = "AWSCURRENT"
@@ -41,7 +39,7 @@ class _Secret:
     document: dict[str, Any] = field(repr=False)
 
 
-class AwsSecretStore:
+class AwsBackend:
     """Keeps the record in one member of a secret that is a JSON object, beside whatever people keep there.
 
     A write is a compare-and-set of the label AWSCURRENT: ``PutSecretValue`` stores the new version under another
@@ -60,51 +58,34 @@ class AwsSecretStore:
         self._conn_id = conn_id
         self._id = name
         self._region = region
-        self._document = TokenDocument(layout, f"the AWS secret {name!r}")
+        self._document = JsonDocument(layout, f"the AWS secret {name!r}")
         self._client: Any = None
-        self._known: _Secret | None = None
-
-    def read(self) -> StoredRecord:
-        """Return the newest record; see :meth:`TokenStore.read`."""
-        return self._document.read(self._fetch().document)
 
     @property
     def where(self) -> str:
-        """What the secret is called."""
+        """What to call the secret in a sentence."""
         return self._document.where
 
-    def secrets(self) -> dict[str, Any]:
-        """Return what stands beside the record: client id and secret, and a refresh token that a person entered."""
-        return self._document.secrets((self._known or self._fetch()).document)
+    @property
+    def record_where(self) -> str:
+        """What to call the record's member of the secret."""
+        return self._document.record_where
 
-    def write(self, record: Record, *, if_version: str | None) -> str:
-        """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
-        return swap(
-            record,
-            if_version=if_version,
-            of=self._document,
-            known=self._known,
-            fetch=self._fetch,
-            replace=self._replace,
-        )
-
-    def _fetch(self) -> _Secret:
-        self._known = None
+    def fetch(self) -> Fetched:
+        """Return what the secret holds; see :meth:`Backend.fetch`."""
         answer = self._call("read", lambda client: client.get_secret_value(SecretId=self._id, VersionStage=CURRENT))
         try:
             document = json.loads(answer["SecretString"])
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
-            raise StoreNotWritable(f"{self._document.where} is not a JSON object. Make it one, if only {{}}.")
-        self._known = _Secret(answer["VersionId"], document)
-        return self._known
+            raise StoreNotWritable(f"{self.where} is not a JSON object. Make it one, if only {{}}.")
+        return self._document.fetched(document, _Secret(answer["VersionId"], document))
 
-    def _replace(self, secret: _Secret, record: Record) -> bool:
-        """Make the record current in place of ``secret``; return False where another version is current by now."""
-        self._known = None
-        document = json.loads(json.dumps(secret.document))
-        self._document.update(document, record)
+    def replace(self, fetched: Fetched, text: str) -> Fetched | None:
+        """Make a new version the current one, if the one that was read still is; see :meth:`Backend.replace`."""
+        secret: _Secret = fetched.token
+        document = self._document.updated(secret.document, text)
         new_id = str(uuid.uuid4())
         self._call(
             "written",
@@ -122,10 +103,7 @@ class AwsSecretStore:
             ),
             elsewhere=True,
         )
-        if moved is None:
-            return False
-        self._known = _Secret(new_id, document)
-        return True
+        return None if moved is None else self._document.fetched(document, _Secret(new_id, document))
 
     def _call(self, what: str, operation: Callable[[Any], Any], *, elsewhere: bool = False) -> Any:
         """Send one request.
@@ -168,7 +146,7 @@ def _new_client(region: str | None) -> Any:
     return boto3.session.Session(region_name=region).client("secretsmanager", config=config)
 
 
-def open_store(conn_id: str, options: Mapping[str, Any]) -> AwsSecretStore:
+def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     """Return the store of a connection with ``store: aws_secrets_manager``.
 
     :param conn_id: the connection.
@@ -189,4 +167,4 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> AwsSecretStore:
             f"Connection {conn_id!r}: the store 'aws_secrets_manager' needs the package boto3: install "
             "airflow-oauth-provider[aws] where the tasks run."
         ) from None
-    return AwsSecretStore(conn_id, name, layout, options.get("aws_region"))
+    return RecordStore(AwsBackend(conn_id, name, layout, options.get("aws_region")))

@@ -7,16 +7,15 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_oauth_provider.compat import masking
-from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores import timed_claim
-from airflow_oauth_provider.stores.json_places import Plain, first_record
-from airflow_oauth_provider.stores.parsing import mask_record, parse_record
+from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.plain_tokens import PlainTokens
+from airflow_oauth_provider.stores.timed_lease import DEFAULT_SETTLE_TIME, TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Record, fingerprint
-from airflow_oauth_provider.tokens.store import StoredRecord
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +33,23 @@ _LARGEST = 25_600
 _TIMEOUT = 10
 
 
-class KeyVaultStore:
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What stands beside the record.
+
+    :param plain: refresh and access token.
+    :param marks: fingerprints of the refresh tokens that we have written there.
+    """
+
+    plain: PlainTokens
+    marks: tuple[str, ...] = ()
+
+
+class KeyVaultBackend:
     """Keeps the record in one secret, and refresh and access token in secrets of their own for everybody else.
 
-    Key Vault cannot replace a secret only if it is unchanged, so a lease is taken by a timed claim; see
-    :mod:`airflow_oauth_provider.stores.timed_claim` for what that does and does not promise.
+    Key Vault cannot replace a secret only if it is unchanged: see
+    :mod:`airflow_oauth_provider.stores.timed_lease` for what that does and does not promise.
 
     The record is written first, and is what counts. A crash before the other secrets are written leaves them
     old; the marks that the record carries tell such a left-over from a refresh token that a person has entered.
@@ -46,96 +57,55 @@ class KeyVaultStore:
     :param conn_id: the connection whose tokens these are.
     :param url: the vault.
     :param names: names of secrets, by :data:`NAMES` and :data:`KEYS`.
-    :param claim_delay: seconds after which another worker's write must have become visible.
-    :param sleep: waits so many seconds.
     """
 
     name = "azure_keyvault"
 
-    def __init__(
-        self,
-        conn_id: str,
-        url: str,
-        names: Mapping[str, str],
-        *,
-        claim_delay: float = timed_claim.DEFAULT_DELAY,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, conn_id: str, url: str, names: Mapping[str, str]) -> None:
         self._conn_id = conn_id
         self._url = url
         self._names = names
-        self._claim_delay = claim_delay
-        self._sleep = sleep
         self._client: Any = None
         self._credentials: dict[str, str | None] | None = None
-        self._ours: tuple[str, ...] = ()
-        self._record: Record | None = None
 
-    def read(self) -> StoredRecord:
-        """Return the newest record; see :meth:`TokenStore.read`."""
-        record, version = self._read_record()
-        if record is None:
-            plain = Plain(self._get("refresh_token"), self._get("access_token"))
-            return StoredRecord(first_record(plain), None)
-        return StoredRecord(record, version)
+    @property
+    def where(self) -> str:
+        """What to call the vault in a sentence."""
+        return f"the key vault {self._url}"
 
-    def secrets(self) -> dict[str, Any]:
-        """Return what stands beside the record: the client's id, secret and keys, and a refresh token as entered."""
+    @property
+    def record_where(self) -> str:
+        """What to call the record's secret."""
+        return f"the secret {self._names['record']!r} of {self._url}"
+
+    def fetch(self) -> Fetched:
+        """Return what the vault holds; see :meth:`Backend.fetch`."""
+        text, marks = _split(self._get("record"))
         if self._credentials is None:
             self._credentials = {name: self._get(name) for name in ("client_id", "client_secret", *KEYS)}
+        refresh_token = self._get("refresh_token")
+        plain = PlainTokens(refresh_token, None if text else self._get("access_token"))
         kept = dict(self._credentials)
-        if self._record is not None:
-            plain = self._get("refresh_token")
-            kept["refresh_token"] = None if fingerprint(plain) in self._ours else plain
-        return {name: value for name, value in kept.items() if value}
+        if text is not None and fingerprint(refresh_token) not in marks:
+            kept["refresh_token"] = refresh_token  # a person has entered it since
+        kept = {name: value for name, value in kept.items() if value}
+        return Fetched(text, _Beside(plain, marks), kept, plain.first_record())
 
-    def write(self, record: Record, *, if_version: str | None) -> str:
-        """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
-        mask_record(record)
-        new_version = version_of(record.to_json())
-        assert new_version is not None  # noqa: S101 - a text always has a version
-        plain = self._get("refresh_token")
-        replaceable = self._may_replace(plain, record)
-        timed_claim.swap(
-            read_version=lambda: self._read_record()[1],
-            write=lambda: self._put_record(record, plain if replaceable else None),
-            new_version=new_version,
-            if_version=if_version,
-            leased=record.lease is not None,
-            delay=self._claim_delay,
-            sleep=self._sleep,
-        )
-        if record.lease is None:
-            self._write_beside(record, plain if not replaceable else None)
-        return new_version
-
-    def _may_replace(self, plain: str | None, new: Record) -> bool:
-        """Tell whether the refresh token's own secret holds one that ``new`` replaces, and not a person's new one."""
-        marks = (*self._ours, new.entered_fingerprint, *new.superseded, fingerprint(new.refresh_token))
-        return plain is None or fingerprint(plain) in marks
-
-    def _read_record(self) -> tuple[Record | None, str | None]:
-        text = self._get("record")
-        if text is None:
-            self._record, self._ours = None, ()
-            return None, None
-        record = parse_record(text, f"The secret {self._names['record']!r} of {self._url}")
-        marks = json.loads(text).get(_OURS, [])
-        self._record = record
-        self._ours = tuple(mark for mark in marks if isinstance(mark, str)) if isinstance(marks, list) else ()
-        return record, version_of(record.to_json())
-
-    def _put_record(self, record: Record, replaced: str | None) -> None:
-        marks = [*self._ours, fingerprint(replaced), fingerprint(record.refresh_token)]
+    def put(self, fetched: Fetched, text: str) -> None:
+        """Write the record, and then the tokens for other programs; see :meth:`PlainBackend.put`."""
+        record, beside = Record.from_json(text), fetched.token
+        old = beside.plain.refresh_token
+        replaces = beside.plain.is_replaced_by(record, *beside.marks)
+        marks = [*beside.marks, fingerprint(old) if replaces else None, fingerprint(record.refresh_token)]
         known = list(dict.fromkeys(mark for mark in marks if mark))[-_REMEMBERED:]
-        members = json.loads(record.to_json()) | {_OURS: known}
-        self._set("record", json.dumps(members, separators=(",", ":")))
+        self._set("record", json.dumps(json.loads(text) | {_OURS: known}, separators=(",", ":")))
+        if record.lease is None:
+            self._write_beside(
+                {"access_token": record.access_token} | ({"refresh_token": record.refresh_token} if replaces else {})
+            )
 
-    def _write_beside(self, record: Record, entered_by_somebody: str | None) -> None:
+    def _write_beside(self, values: Mapping[str, str | None]) -> None:
         """Write the tokens where other programs look for them. The record is safe already."""
-        values = {"access_token": record.access_token}
-        if entered_by_somebody is None:
-            values["refresh_token"] = record.refresh_token
         for name, value in values.items():
             if value:
                 try:
@@ -206,11 +176,32 @@ def _new_client(url: str) -> Any:
     )
 
 
-def open_store(conn_id: str, options: Mapping[str, Any]) -> KeyVaultStore:
+def _split(secret: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """Return the record's text and the marks in its secret."""
+    try:
+        members = json.loads(secret or "null")
+    except (ValueError, RecursionError):
+        members = None
+    if not isinstance(members, dict):
+        return secret, ()
+    marks = members.pop(_OURS, None)
+    text = json.dumps(members, separators=(",", ":"))
+    return text, tuple(mark for mark in marks if isinstance(mark, str)) if isinstance(marks, list) else ()
+
+
+def open_store(
+    conn_id: str,
+    options: Mapping[str, Any],
+    *,
+    settle_time: float = DEFAULT_SETTLE_TIME,
+    sleep: Callable[[float], None] = time.sleep,
+) -> TimedLeaseStore:
     """Return the store of a connection with ``store: azure_keyvault``.
 
     :param conn_id: the connection.
     :param options: the keys of its extra that concern stores.
+    :param settle_time: seconds for which a lease has to stay in the vault before it counts.
+    :param sleep: waits so many seconds.
     :raises ConfigurationError: a key is missing or wrong, or the package for Azure is not installed.
     """
     url = options.get("keyvault_url") or ""
@@ -238,4 +229,5 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> KeyVaultStore:
             f"Connection {conn_id!r}: the store 'azure_keyvault' needs more packages: install "
             "airflow-oauth-provider[azure] where the tasks run."
         ) from None
-    return KeyVaultStore(conn_id, url.rstrip("/"), names)
+    backend = KeyVaultBackend(conn_id, url.rstrip("/"), names)
+    return TimedLeaseStore(backend, settle_time=settle_time, sleep=sleep)

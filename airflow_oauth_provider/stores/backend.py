@@ -37,6 +37,10 @@ class Backend(Protocol):
     def where(self) -> str:
         """What to call the place in a sentence, such as ``the file '/opt/airflow/xero.json'``."""
 
+    @property
+    def record_where(self) -> str:
+        """What to call what holds the record, where the place holds more, such as ``the member 'x' of the file …``."""
+
     def fetch(self) -> Fetched:
         """Return what the place holds now.
 
@@ -65,6 +69,10 @@ class PlainBackend(Protocol):
     @property
     def where(self) -> str:
         """See :attr:`Backend.where`."""
+
+    @property
+    def record_where(self) -> str:
+        """See :attr:`Backend.record_where`."""
 
     def fetch(self) -> Fetched:
         """See :meth:`Backend.fetch`."""

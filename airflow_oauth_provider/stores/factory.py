@@ -29,6 +29,7 @@ KINDS = (
 )  # fmt: skip
 #: Where the rest of them are: modules with a function ``open_store(conn_id, options)``, imported where used.
 _FURTHER = {
+    "vault": "airflow_oauth_provider.stores.vault",
     "file": "airflow_oauth_provider.stores.file",
     "aws_secrets_manager": "airflow_oauth_provider.stores.aws_secrets_manager",
     "azure_keyvault": "airflow_oauth_provider.stores.azure_keyvault",
@@ -46,9 +47,6 @@ def open_store(
     kind: str,
     connection: Connection | None,
     api_conn_id: str = "airflow_api",
-    vault_conn_id: str | None = None,
-    vault_path: str | None = None,
-    vault_mount_point: str | None = None,
     options: Mapping[str, Any] | None = None,
     keys: ConnectionKeys | None = None,
     watch: RowWatch | None = None,
@@ -60,9 +58,6 @@ def open_store(
     :param connection: the connection as just read (by :func:`connections.get_connection`), so that it need not be
         read again; None where it has not been read.
     :param api_conn_id: the Airflow connection with the credentials for the API server.
-    :param vault_conn_id: the Airflow connection of type ``vault``.
-    :param vault_path: path of the secret in Vault.
-    :param vault_mount_point: mount point of the secrets engine; None for the Vault connection's own.
     :param options: what the connection says about stores, key by key, for the other kinds.
     :param keys: what the connection has to seal its tokens with, in a variable.
     :param watch: what this worker has seen of the connection's row before; None: nothing.
@@ -77,15 +72,6 @@ def open_store(
     if kind == "connection":
         home = _connection_store(conn_id, connection, api_conn_id, watch)
         return AdoptingStore(home, _variable_store(conn_id, keys))
-    if kind == "vault":
-        from airflow_oauth_provider.stores.vault import VaultStore
-
-        if not vault_conn_id or not vault_path:
-            missing = "vault_conn_id" if not vault_conn_id else "vault_path"
-            raise ConfigurationError(
-                f"The connection {conn_id!r} has the store 'vault' but no {missing!r} in its extra."
-            )
-        return VaultStore(conn_id, vault_conn_id, vault_path, vault_mount_point)
     if kind in _FURTHER:
         further: TokenStore = importlib.import_module(_FURTHER[kind]).open_store(conn_id, options or {})
         return further

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from airflow_oauth_provider.compat import deployment, variables
 from airflow_oauth_provider.exceptions import OAuth2Error, StoreUnavailable
+from airflow_oauth_provider.stores.atomic_file import replace_file
 from airflow_oauth_provider.tokens.store import FallbackStore
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,8 @@ class PathFallback:
         try:
             path = self._path(key)
             if isinstance(path, Path):
-                _replace_file(path, ciphertext)
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                replace_file(path, ciphertext)
             else:
                 path.write_text(ciphertext)
         except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
@@ -89,22 +89,6 @@ class PathFallback:
 
 def _failed(what: str, error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"Could not {what} the fallback folder ({type(error).__name__}).")
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all, and survives a power cut."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")  # mode 0600
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
 
 
 class FallbackChain:

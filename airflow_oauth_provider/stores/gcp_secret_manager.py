@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.compare_and_set import swap
+from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.gcp_client import GcpSecret, Version
-from airflow_oauth_provider.stores.json_document import TokenDocument, read_layout
-from airflow_oauth_provider.stores.json_layout import Layout
-from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
+from airflow_oauth_provider.stores.parsing import is_leased
+from airflow_oauth_provider.stores.record_store import RecordStore
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class _Stamp:
     after: int
 
 
-class GcpSecretStore:
+class GcpBackend:
     """Keeps the record in one member of a secret that is a JSON object, beside whatever people keep there.
 
     A write adds a version, and is a compare-and-set by the version's number, which Google gives in order and once:
@@ -78,52 +77,34 @@ class GcpSecretStore:
 
     def __init__(self, conn_id: str, name: str, layout: Layout, endpoint: str | None = None) -> None:
         self._conn_id = conn_id
-        self._document = TokenDocument(layout, f"the Google secret {name!r} of connection {conn_id!r}")
+        self._document = JsonDocument(layout, f"the Google secret {name!r} of connection {conn_id!r}")
         self._secret = GcpSecret(name, endpoint, self._document.where)
-        self._known: _Head | None = None
-
-    def read(self) -> StoredRecord:
-        """Return the newest record; see :meth:`TokenStore.read`."""
-        return self._document.read(self._fetch().document)
 
     @property
     def where(self) -> str:
         """What the secret is called."""
         return self._document.where
 
-    def secrets(self) -> dict[str, Any]:
-        """Return what stands beside the record: client id and secret, and a refresh token that a person entered."""
-        return self._document.secrets((self._known or self._fetch()).document)
+    @property
+    def record_where(self) -> str:
+        """What to call the record's member of the secret."""
+        return self._document.record_where
 
-    def write(self, record: Record, *, if_version: str | None) -> str:
-        """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
-        version = swap(
-            record,
-            if_version=if_version,
-            of=self._document,
-            known=self._known,
-            fetch=self._fetch,
-            replace=self._add,
-        )
-        if record.lease is None:
-            self._tidy()
-        return version
-
-    def _fetch(self) -> _Head:
-        self._known = None
+    def fetch(self) -> Fetched:
+        """Return what the secret holds; see :meth:`Backend.fetch`."""
         for _ in range(_ATTEMPTS):
             newest = self._secret.newest()
             while (following := self._secret.version(newest.number + 1)) is not None:
                 newest = following
             if newest.data is None:
                 raise StoreUnavailable(
-                    f"Version {newest.number} of {self._document.where}, its newest, is disabled or destroyed, or its "
+                    f"Version {newest.number} of {self.where}, its newest, is disabled or destroyed, or its "
                     "KMS key is. Enable it, or add a version."
                 )
-            self._known = self._that_counts(newest)
-            if self._known is not None:
-                return self._known
-        raise StoreUnavailable(f"{self._document.where} has no version that can be read and counts. Add one.")
+            head = self._that_counts(newest)
+            if head is not None:
+                return self._document.fetched(head.document, head)
+        raise StoreUnavailable(f"{self.where} has no version that can be read and counts. Add one.")
 
     def _that_counts(self, newest: Version) -> _Head | None:
         """Return the newest version that counts; None where others have gone on meanwhile."""
@@ -156,40 +137,38 @@ class GcpSecretStore:
         version = self._secret.version(number)
         if version is None:
             # Whatever it is that has got that number, it may yet turn up, and count.
-            raise StoreUnavailable(f"{self._document.where} has no version {number}, but later ones.")
+            raise StoreUnavailable(f"{self.where} has no version {number}, but later ones.")
         return version
 
     def _document_of(self, version: Version) -> dict[str, Any]:
         document = _document_in(version)
         if document is None:
             raise StoreNotWritable(
-                f"Version {version.number} of {self._document.where} is not a JSON object. Add one that is, if only "
-                "{}."
+                f"Version {version.number} of {self.where} is not a JSON object. Add one that is, if only {{}}."
             )
         return document
 
-    def _add(self, head: _Head, record: Record) -> bool:
-        """Add a version with ``record`` in it; return False where others were added meanwhile, and it may not count."""
-        self._known = None
-        document = json.loads(json.dumps(head.document))
-        self._document.update(document, record)
+    def replace(self, fetched: Fetched, text: str) -> Fetched | None:
+        """Add a version, which counts unless others were added meanwhile; see :meth:`Backend.replace`."""
+        head: _Head = fetched.token
+        document = self._document.updated(head.document, text)
         stamp = _Stamp(head.number, head.newest)
         document[STAMP] = {"follows": stamp.follows, "after": stamp.after, "digest": _digest(document, stamp)}
         number = self._secret.add(json.dumps(document).encode())
         if number != head.newest + 1:
-            return False
-        self._known = _Head(number, number, document)
-        return True
+            return None
+        if not is_leased(text):
+            self._tidy(number)
+        return self._document.fetched(document, _Head(number, number, document))
 
-    def _tidy(self) -> None:
+    def _tidy(self, current: int) -> None:
         """Destroy what we have written before: each version costs money while it can be read.
 
         The record is safe already. What people have added stays: only its stamp makes a version ours.
         """
-        assert self._known is not None  # noqa: S101 - called after a write
         try:
             for number in self._secret.readable(_TIDIED):
-                version = self._secret.version(number) if number < self._known.number else None
+                version = self._secret.version(number) if number < current else None
                 document = _document_in(version) if version is not None else None
                 if document is not None and _stamp_of(document) is not None:
                     self._secret.destroy(number)
@@ -200,7 +179,7 @@ class GcpSecretStore:
 def _document_in(version: Version) -> dict[str, Any] | None:
     try:
         document = json.loads(version.data or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
@@ -223,7 +202,7 @@ def _stamp_of(document: dict[str, Any]) -> _Stamp | None:
     return stamp if text.get("digest") == _digest(document, stamp) else None
 
 
-def open_store(conn_id: str, options: Mapping[str, Any]) -> GcpSecretStore:
+def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     """Return the store of a connection with ``store: gcp_secret_manager``.
 
     :param conn_id: the connection.
@@ -252,4 +231,4 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> GcpSecretStore:
             f"Connection {conn_id!r}: the store 'gcp_secret_manager' needs more packages: install "
             "airflow-oauth-provider[google] where the tasks run."
         ) from None
-    return GcpSecretStore(conn_id, name, layout, endpoint)
+    return RecordStore(GcpBackend(conn_id, name, layout, endpoint))

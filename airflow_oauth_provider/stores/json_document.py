@@ -1,22 +1,160 @@
-"""A JSON document with tokens in places of their own, and the record beside them; see :mod:`.shared_places`."""
+"""A JSON document that other programs share: tokens in places of their own, and the record beside them.
+
+Places are named by the part of JSONPath (RFC 9535) that is a *singular query*: ``$.tokens.refresh``,
+``$['client id']``, ``$.accounts[0].key``. Only such a path says where to write.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
-from airflow_oauth_provider.stores.json_layout import BadPath, Layout, format_expiry, parse_expiry
-from airflow_oauth_provider.stores.json_places import Plain, entered, first_record, may_replace
-from airflow_oauth_provider.stores.parsing import stored
-from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.oauth2.json_paths import follow, plain_steps
+from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.plain_tokens import PlainTokens
+from airflow_oauth_provider.tokens.record import Record, fingerprint
+
+#: What a place can be for. ``record`` is where this package keeps the whole of what it knows.
+NAMES = (
+    "client_id",
+    "client_secret",
+    "private_key",
+    "dpop_private_key",
+    "refresh_token",
+    "access_token",
+    "expires_at",
+    "record",
+)
+
+#: Numbers beyond this one are dates in milliseconds: as seconds they would be in the year 5138.
+_MILLISECONDS_FROM = 1e11
+
+
+class BadPath(ValueError):
+    """A path names no place, or one that cannot be there."""
+
+
+def parse_path(path: str) -> tuple[str | int, ...]:
+    """Return the steps of a path.
+
+    :param path: such as ``$.tokens[0].value``.
+    :raises BadPath: it is no path to exactly one place.
+    """
+    if not path.startswith("$"):
+        raise BadPath(f"{path!r} does not begin with $")
+    steps = plain_steps(path)
+    if steps is None:
+        raise BadPath(f"{path!r} does not name exactly one place, as $.tokens.refresh or $.accounts[0] do")
+    if not steps:
+        raise BadPath(f"{path!r} names the whole document")
+    return steps
+
+
+def set_at(document: Any, steps: tuple[str | int, ...], value: Any) -> None:
+    """Put ``value`` at the end of ``steps``; objects on the way there are made, items of arrays are not.
+
+    :raises BadPath: the document has something else on the way.
+    """
+    for step, following in zip(steps, (*steps[1:], None), strict=True):
+        if isinstance(document, dict) and isinstance(step, str):
+            if following is None:
+                document[step] = value
+            elif isinstance(following, str) and document.get(step) is None:
+                document[step] = {}
+            document = document.get(step)
+        elif isinstance(document, list) and isinstance(step, int) and step < len(document):
+            if following is None:
+                document[step] = value
+            document = document[step]
+        else:
+            raise BadPath(f"there is no place for the step {step!r} of a path")
+
+
+def parse_expiry(value: Any) -> float | None:
+    """Return a date in seconds since the epoch: from seconds, milliseconds or ISO 8601; None where it is none."""
+    if isinstance(value, str):
+        try:
+            date = datetime.fromisoformat(value)
+        except ValueError:
+            pass
+        else:
+            return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds / 1000 if seconds > _MILLISECONDS_FROM else seconds
+
+
+def format_expiry(seconds: float, like: Any) -> Any:
+    """Return a date in the form in which ``like`` gives one, so that whoever reads the document still can."""
+    if isinstance(like, str):
+        try:
+            number = float(like)
+        except ValueError:
+            return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+        return str(int(seconds * 1000 if number > _MILLISECONDS_FROM else seconds))
+    if isinstance(like, int | float) and like > _MILLISECONDS_FROM:
+        return int(seconds * 1000)
+    return int(seconds)
 
 
 @dataclass(frozen=True, slots=True)
-class TokenDocument:
+class Layout:
+    """Where things stand in a document.
+
+    :param places: path by name, of :data:`NAMES`.
+    """
+
+    places: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, paths: Mapping[str, str]) -> Layout:
+        """Read paths by name; what they do not name stands at the top level under its own name.
+
+        :param paths: such as ``$.tokens.refresh`` for ``refresh_token``. An empty path: it is nowhere.
+        :raises BadPath: a name or a path is wrong.
+        """
+        places: dict[str, tuple[str | int, ...]] = {name: (name,) for name in NAMES}
+        places["record"] = ("token_record",)
+        for name, path in paths.items():
+            if name not in NAMES:
+                raise BadPath(f"{name!r} is none of {', '.join(NAMES)}")
+            if path:
+                places[name] = parse_path(path)
+            elif name == "record":
+                raise BadPath("'record' needs a place")
+            else:
+                del places[name]
+        return cls(places)
+
+    def get(self, document: Any, name: str) -> Any:
+        """Return what ``document`` has for ``name``, None where it has nothing."""
+        return follow(document, self.places[name]) if name in self.places else None
+
+    def text(self, document: Any, name: str) -> str | None:
+        """Return the text that ``document`` has for ``name``, None where it has none.
+
+        Without the line's end that tools leave behind a value that comes from a file.
+        """
+        value = self.get(document, name)
+        return (value.strip() or None) if isinstance(value, str) else None
+
+    def set(self, document: Any, name: str, value: Any) -> None:
+        """Put ``value`` where ``name`` belongs, if it belongs anywhere."""
+        if name in self.places:
+            set_at(document, self.places[name], value)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonDocument:
     """Reads and changes such documents.
 
     :param layout: where things stand.
@@ -26,39 +164,47 @@ class TokenDocument:
     layout: Layout
     where: str
 
-    def record_in(self, document: dict[str, Any]) -> StoredRecord:
-        """Return the record in ``document``, and its version."""
+    @property
+    def record_where(self) -> str:
+        """What the record's own place is called in errors."""
+        return f"the member {'.'.join(map(str, self.layout.places['record']))!r} of {self.where}"
+
+    def record_text(self, document: dict[str, Any]) -> str | None:
+        """Return the text of the record in ``document``, None where it has none."""
         value = self.layout.get(document, "record")
-        text = None if value in (None, "") else value if isinstance(value, str) else _compact(value)
-        place = ".".join(map(str, self.layout.places["record"]))
-        return stored(text, f"The member {place!r} of {self.where}")
+        if value is None or value == "":
+            return None
+        return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
-    def read(self, document: dict[str, Any]) -> StoredRecord:
-        """Return the record in ``document``; where it has none, one that is made of the tokens as entered."""
-        found = self.record_in(document)
-        return found if found.record is not None else StoredRecord(first_record(self._plain(document)), None)
+    def fetched(self, document: dict[str, Any], token: Any = None) -> Fetched:
+        """Return what a store learns from ``document``.
 
-    def secrets(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return what stands beside the record: the client's id, secret and keys, and a refresh token as entered."""
+        :param document: as read or written just now.
+        :param token: what the backend needs to replace exactly this document.
+        """
+        text, plain = self.record_text(document), self._plain(document)
         kept: dict[str, Any] = {name: self.layout.text(document, name) for name in ("client_id", "client_secret")}
         kept |= {name: self.layout.get(document, name) for name in ("private_key", "dpop_private_key")}
-        record = self.record_in(document).record
-        if record is not None:
-            kept["refresh_token"] = entered(self._plain(document), record)
-        return {name: value for name, value in kept.items() if value}
+        if text is not None and not _has_refresh_token(text, plain.refresh_token):
+            kept["refresh_token"] = plain.refresh_token  # a person has entered it since
+        kept = {name: value for name, value in kept.items() if value}
+        return Fetched(text, token, kept, plain.first_record())
 
-    def update(self, document: dict[str, Any], new: Record) -> None:
-        """Put ``new`` into ``document``, and its tokens where other programs look for them.
+    def updated(self, document: dict[str, Any], text: str) -> dict[str, Any]:
+        """Return a copy of ``document`` with a new record, and its tokens where other programs look for them.
 
+        :param document: as read.
+        :param text: the new record.
         :raises StoreNotWritable: the document has no place for one of them. With the lease already: a later look would
             be one after the refresh token was spent.
         """
-        replaces = may_replace(self._plain(document), self.record_in(document).record, new)
+        document, new, plain = copy.deepcopy(document), Record.from_json(text), self._plain(document)
+        old = _refresh_token_in(self.record_text(document) or "")
         try:
-            self._check_room(document, new)
+            self._check_places(document, new)
             # As an object, which people can read; from text, so that what is read again is what was written.
-            self.layout.set(document, "record", json.loads(new.to_json()))
-            if replaces:
+            self.layout.set(document, "record", json.loads(text))
+            if new.refresh_token and plain.is_replaced_by(new, fingerprint(old)):
                 self.layout.set(document, "refresh_token", new.refresh_token)
             if new.access_token:
                 self.layout.set(document, "access_token", new.access_token)
@@ -67,15 +213,16 @@ class TokenDocument:
                     self.layout.set(document, "expires_at", format_expiry(new.expires_at, like))
         except BadPath as error:
             raise StoreNotWritable(f"{self.where} does not fit file_map: {error}.") from None
+        return document
 
-    def _check_room(self, document: dict[str, Any], new: Record) -> None:
+    def _check_places(self, document: dict[str, Any], new: Record) -> None:
         """Raise BadPath where a token could not be written that ``new``, or what follows it, brings."""
         trial = copy.deepcopy(document)
         for name in ("access_token", "expires_at", *(["refresh_token"] if new.refresh_token else [])):
             self.layout.set(trial, name, "")
 
-    def _plain(self, document: dict[str, Any]) -> Plain:
-        return Plain(
+    def _plain(self, document: dict[str, Any]) -> PlainTokens:
+        return PlainTokens(
             self.layout.text(document, "refresh_token"),
             self.layout.text(document, "access_token"),
             parse_expiry(self.layout.get(document, "expires_at")),
@@ -95,5 +242,13 @@ def read_layout(conn_id: str, paths: dict[str, str] | None) -> Layout:
         ) from None
 
 
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+def _refresh_token_in(text: str) -> str | None:
+    """Return the refresh token of the record in ``text``; None where it has none, or is none."""
+    try:
+        return Record.from_json(text).refresh_token
+    except ValueError:
+        return None
+
+
+def _has_refresh_token(text: str, refresh_token: str | None) -> bool:
+    return _refresh_token_in(text) == refresh_token

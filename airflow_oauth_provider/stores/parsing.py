@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StoreNotWritable
@@ -40,6 +42,11 @@ def mask_record(record: Record) -> None:
     """Hide the tokens of ``record`` in logs."""
     masking.mask_secret(record.access_token)
     masking.mask_secret(record.refresh_token)
+
+
+def is_leased(text: str) -> bool:
+    """Tell whether the record in ``text``, which this package has written just now, carries a lease."""
+    return "lease" in json.loads(text)
 
 
 def stored(text: str | None, where: str) -> StoredRecord:

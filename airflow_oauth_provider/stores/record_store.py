@@ -73,10 +73,10 @@ class _Store:
         if fetched.text is None:
             if fetched.entered is not None:
                 mask_record(fetched.entered)
-            return StoredRecord(fetched.entered, None, fetched.kept)
-        record = self._format.decode(fetched.text, f"The record in {self.where}")
+            return StoredRecord(fetched.entered, None, fetched.kept, self.where)
+        record = self._format.decode(fetched.text, _capitalize(self._place.record_where))
         mask_record(record)
-        return StoredRecord(record, version_of(fetched.text), fetched.kept)
+        return StoredRecord(record, version_of(fetched.text), fetched.kept, self.where)
 
     def _encode(self, record: Record) -> str:
         mask_record(record)
@@ -84,6 +84,10 @@ class _Store:
 
     def _changed(self) -> StaleVersion:
         return StaleVersion(f"The record in {self.where} was changed by another worker.")
+
+
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 class RecordStore(_Store):

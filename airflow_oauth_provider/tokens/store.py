@@ -17,11 +17,13 @@ class StoredRecord:
     :param version: opaque, good for ``if_version`` of the next write; None where there is no record.
     :param kept: what people keep in the same place beside the record: ``client_id``, ``client_secret``, keys, and a
         ``refresh_token`` that a person has entered. None: this kind of store keeps nothing else.
+    :param where: what to call that place in a sentence, such as ``the file '/opt/airflow/xero.json'``.
     """
 
     record: Record | None
     version: str | None
-    kept: Mapping[str, Any] | None = field(default=None, repr=False)
+    kept: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    where: str = field(default="", compare=False)
 
 
 class TokenStore(Protocol):

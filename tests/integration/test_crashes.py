@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_oauth_provider.stores.vault import VaultStore
+from airflow_oauth_provider.stores import vault
 from tests.integration.crashes import GOES_ON, SAYS_SO, STEPS, measure, send_half
 
 #: Between the server's rotation and the write.
@@ -30,7 +30,10 @@ def measured(openbao, monkeypatch):
         "password": openbao.root_token, "extra": extra,
     }  # fmt: skip
     monkeypatch.setenv("AIRFLOW_CONN_BAO", json.dumps(bao))
-    return measure(lambda conn_id: VaultStore(conn_id, "bao", f"crashes/{conn_id}"), send_half)
+    return measure(
+        lambda conn_id: vault.open_store(conn_id, {"vault_conn_id": "bao", "vault_path": f"crashes/{conn_id}"}),
+        send_half,
+    )
 
 
 def as_table(measured) -> str:

@@ -61,7 +61,7 @@ def test_from_the_tokens_as_entered_to_a_rotation(aws):
     store = store_of(aws)
     first = store.read()
     assert (first.record.refresh_token, first.version) == ("first", None)
-    assert store.secrets() == {"client_id": "the-client", "client_secret": "s3cret-of-it"}
+    assert store.read().kept == {"client_id": "the-client", "client_secret": "s3cret-of-it"}
     leased = replace(first.record, lease=Lease("me", 60, 1.9e9))
     version = store.write(leased, if_version=None)
     new = grown(first.record, "second")
@@ -70,7 +70,7 @@ def test_from_the_tokens_as_entered_to_a_rotation(aws):
     document = kept(aws)
     assert (document["refresh_token"], document["access_token"]) == ("second", "at-second")
     assert (document["team"], document["client_secret"]) == ("finance", "s3cret-of-it")
-    assert "refresh_token" not in store_of(aws).secrets()
+    assert "refresh_token" not in store_of(aws).read().kept
 
 
 def test_a_stale_version_changes_nothing(aws):
@@ -130,14 +130,14 @@ def test_a_write_between_compare_and_set_is_seen_by_aws(aws, before_the_move):
     one, two = store_of(aws), store_of(aws)
     first = one.read().record
     two.read()
-    move = two._call
+    move = two._backend._call
 
     def late(what, operation, *, elsewhere=False):
         if elsewhere is before_the_move and what == "written":
             one.write(grown(first, "second"), if_version=None)
         return move(what, operation, elsewhere=elsewhere)
 
-    two._call = late
+    two._backend._call = late
     with pytest.raises(StaleVersion):
         two.write(grown(first, "other"), if_version=None)
     assert kept(aws)["refresh_token"] == "second"
@@ -159,7 +159,7 @@ def test_errors(aws, code, kind, says):
     def refuse(**_):
         raise ClientError({"Error": {"Code": code, "Message": "you sent first-and-secret"}}, "PutSecretValue")
 
-    store._client.put_secret_value = refuse
+    store._backend._client.put_secret_value = refuse
     with pytest.raises(kind, match=says) as caught:
         store.write(grown(first, "second"), if_version=None)
     assert "first-and-secret" not in str(caught.value)

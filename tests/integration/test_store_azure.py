@@ -45,7 +45,7 @@ def vault(monkeypatch):
 def store_of(vault, delay=0.0, **names):
     options = {"keyvault_url": vault.url, "keyvault_names": names}
     store = open_store("xero", kind="azure_keyvault", connection=None, options=options)
-    store._claim_delay = delay
+    store._settle_time = delay
     return store
 
 
@@ -67,7 +67,7 @@ def refresh(store, token):
 
 def as_a_worker_sees_it(store):
     found = store.read()
-    kept = store.secrets()
+    kept = store.read().kept
     return precedence.current(
         GrantConfiguration("xero", Client("id", "u"), entered=EnteredTokens(kept.get("refresh_token"))), found.record
     )
@@ -75,14 +75,14 @@ def as_a_worker_sees_it(store):
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch):
-    # A claim that took longer than half the delay is doubtful, and nothing is faster than half of nothing.
-    monkeypatch.setattr("airflow_oauth_provider.stores.timed_claim.SAFE_PART", 1e9)
+    # A lease whose write took longer than the settle time does not count, and nothing is faster than nothing.
+    monkeypatch.setattr("airflow_oauth_provider.stores.timed_lease.SAFE_PART", 1e9)
 
 
 def test_from_separate_secrets_to_a_rotation_in_each_of_them(vault):
     store = store_of(vault, 1e-6)
     assert store.read().record.refresh_token == "first"
-    assert store.secrets() == {"client_id": "the-client", "client_secret": "s3cret-of-it"}
+    assert store.read().kept == {"client_id": "the-client", "client_secret": "s3cret-of-it"}
     refresh(store, "second")
     assert vault.value("xero-refresh-token") == "second"
     assert vault.value("xero-access-token") == "at-second"
@@ -98,7 +98,7 @@ def test_names_of_ones_own(vault):
     vault.put(app_key="key-of-app", old_refresh="zero")
     names = {"client_secret": "app-key", "refresh_token": "old-refresh", "access_token": "", "record": "state"}
     store = store_of(vault, 1e-6, **names)
-    assert store.secrets()["client_secret"] == "key-of-app"
+    assert store.read().kept["client_secret"] == "key-of-app"
     refresh(store, "one")
     assert vault.value("old-refresh") == "one"
     assert vault.value("xero-refresh-token") == "first"
@@ -108,8 +108,8 @@ def test_names_of_ones_own(vault):
 
 def test_a_private_key_is_read_where_its_name_is_said(vault):
     vault.put(xero_dpop_private_key="not asked for", binding="a PEM")
-    assert "dpop_private_key" not in store_of(vault).secrets()
-    assert store_of(vault, dpop_private_key="binding").secrets()["dpop_private_key"] == "a PEM"
+    assert "dpop_private_key" not in store_of(vault).read().kept
+    assert store_of(vault, dpop_private_key="binding").read().kept["dpop_private_key"] == "a PEM"
 
 
 def test_a_crash_before_the_other_secrets_are_written_revives_nothing(vault):
@@ -218,5 +218,5 @@ def test_what_the_connection_says_is_checked(options, says):
 
 def test_ids_of_connections_that_cannot_be_names():
     store = open_store("a/b_c#d", kind="azure_keyvault", connection=None, options={"keyvault_url": "https://v"})
-    assert store._names["record"] == "a-b-c-d-token-record"
+    assert store._backend._names["record"] == "a-b-c-d-token-record"
     assert Record() is not None

@@ -64,7 +64,7 @@ def test_from_the_tokens_as_entered_to_a_rotation(google):
     store = store_of(google)
     first = store.read()
     assert (first.record.refresh_token, first.version) == ("first", None)
-    assert store.secrets() == {"client_id": "the-client", "client_secret": "s3cret-of-it"}
+    assert store.read().kept == {"client_id": "the-client", "client_secret": "s3cret-of-it"}
     version = store.write(leased(first.record), if_version=None)
     new = grown(first.record, "second")
     store.write(new, if_version=version)
@@ -72,7 +72,7 @@ def test_from_the_tokens_as_entered_to_a_rotation(google):
     document = google.value("xero")
     assert (document["refresh_token"], document["access_token"]) == ("second", "at-second")
     assert (document["team"], document["client_secret"]) == ("finance", "s3cret-of-it")
-    assert "refresh_token" not in store_of(google).secrets()
+    assert "refresh_token" not in store_of(google).read().kept
     assert google.states("xero") == ["ENABLED", "DESTROYED", "ENABLED"]  # what a person added stays
 
 
@@ -93,7 +93,7 @@ def test_any_layout(google):
     paths = {"client_id": "$.app.id", "refresh_token": "$.tokens[0].value", "record": "$.state"}
     store = store_of(google, file_map=paths)
     assert store.read().record.refresh_token == "first"
-    assert store.secrets() == {"client_id": "the-client"}
+    assert store.read().kept == {"client_id": "the-client"}
     store.write(grown(store.read().record, "second"), if_version=None)
     assert google.value("xero")["tokens"] == [{"value": "second"}]
 
@@ -206,7 +206,7 @@ def test_what_a_person_enters_wins(google):
     google.add("xero", json.dumps(google.value("xero") | {"refresh_token": "entered"}))
     store = store_of(google)
     assert store.read().record.refresh_token == "second"
-    assert store.secrets()["refresh_token"] == "entered"
+    assert store.read().kept["refresh_token"] == "entered"
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_processes_that_share_one_connection(google, connect, tmp_path):
     store = store_of(google)
     found = store.read()
     assert found.record.generation == server.spends >= 3
-    assert store.secrets().get("refresh_token") is None
+    assert store.read().kept.get("refresh_token") is None
     assert server.grants.accepts(found.record.access_token)
     assert found.record.refresh_token not in output
     # What came too late for the last of them to see it goes with the next write.

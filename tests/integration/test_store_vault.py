@@ -14,7 +14,9 @@ import requests
 from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.vault import VaultStore
+from airflow_oauth_provider.stores import vault
+from airflow_oauth_provider.stores.record_store import RecordStore
+from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Lease, Record
 from airflow_oauth_provider.tokens.store import StoredRecord
 from tests.servers.openbao import OpenBao
@@ -48,16 +50,21 @@ def connect(monkeypatch: pytest.MonkeyPatch):
     return define
 
 
+def vault_store(vault_conn_id: str, path: str, mount: str | None = None, **more: Any) -> RecordStore | TimedLeaseStore:
+    options = {"vault_conn_id": vault_conn_id, "vault_path": path, "vault_mount_point": mount}
+    return vault.open_store("xero", options, **more)
+
+
 @pytest.fixture
-def store(openbao: OpenBao, connect, path: str) -> VaultStore:
+def store(openbao: OpenBao, connect, path: str) -> RecordStore:
     connect(openbao)
-    return VaultStore("xero", "bao", path)
+    return vault_store("bao", path)
 
 
-def calls_of(store: VaultStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def calls_of(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests that the store sends from now on, without those of a login."""
     seen: list[str] = []
-    client = store._open().client
+    client = store._backend._client._session.client
     real = client.session.request
 
     def request(method: str, url: str, **options: Any) -> Any:
@@ -81,10 +88,10 @@ def test_what_was_written_is_read(store):
 
 def test_a_refresh_costs_one_read_and_two_writes(store, path, monkeypatch):
     version = store.write(record(1), if_version=None)
-    fresh = VaultStore("xero", "bao", path)
+    fresh = vault_store("bao", path)
     seen = calls_of(fresh, monkeypatch)
-    assert fresh.read().version == version
-    assert fresh.secrets() == {}
+    found = fresh.read()
+    assert (found.version, found.kept) == (version, {})
     leased = fresh.write(record(1, owner="me"), if_version=version)
     fresh.write(record(2), if_version=leased)
     assert seen == ["GET", "POST", "POST"]
@@ -92,7 +99,7 @@ def test_a_refresh_costs_one_read_and_two_writes(store, path, monkeypatch):
 
 def test_another_version_is_not_replaced(store, path):
     version = store.write(record(1), if_version=None)
-    other = VaultStore("xero", "bao", path)
+    other = vault_store("bao", path)
     for wrong in (None, "0" * 64):
         with pytest.raises(StaleVersion):
             other.write(record(2), if_version=wrong)
@@ -101,7 +108,7 @@ def test_another_version_is_not_replaced(store, path):
 
 def test_who_has_not_seen_the_last_write_is_stale(store, path):
     version = store.write(record(1), if_version=None)
-    late = VaultStore("xero", "bao", path)
+    late = vault_store("bao", path)
     late.read()
     store.write(record(1, owner="first"), if_version=version)
     with pytest.raises(StaleVersion):
@@ -111,7 +118,7 @@ def test_who_has_not_seen_the_last_write_is_stale(store, path):
 
 def test_of_sixteen_writers_one_wins_each_round(openbao, connect, path):
     connect(openbao)
-    stores = [VaultStore("xero", "bao", path) for _ in range(16)]
+    stores = [vault_store("bao", path) for _ in range(16)]
     for number in range(6):
         expected = {store.read().version for store in stores}
         assert len(expected) == 1
@@ -119,7 +126,7 @@ def test_of_sixteen_writers_one_wins_each_round(openbao, connect, path):
         failed: list[BaseException] = []
         barrier = threading.Barrier(len(stores))
 
-        def work(n: int, store: VaultStore, version: str | None = min(expected, key=str)) -> None:
+        def work(n: int, store: RecordStore, version: str | None = min(expected, key=str)) -> None:
             barrier.wait()  # noqa: B023 - the threads end within the round
             try:
                 won.append(store.write(record(number, owner=f"{number}-{n}"), if_version=version))  # noqa: B023
@@ -144,10 +151,10 @@ def test_of_sixteen_writers_one_wins_each_round(openbao, connect, path):
 def test_what_people_put_there_stays_and_is_given(store, openbao, path):
     openbao.write(path, ENTERED)
     assert store.read() == StoredRecord(None, None)
-    assert store.secrets() == ENTERED
+    assert store.read().kept == ENTERED
     store.write(record(1), if_version=None)
     assert openbao.read(path) == ENTERED | {"token_record": record(1).to_json()}
-    assert store.secrets() == ENTERED
+    assert store.read().kept == ENTERED
 
 
 def test_a_key_changed_meanwhile_is_not_lost_and_makes_nothing_stale(store, openbao, path):
@@ -156,7 +163,7 @@ def test_a_key_changed_meanwhile_is_not_lost_and_makes_nothing_stale(store, open
     openbao.write(path, {**openbao.read(path), "refresh_token": "entered-secret-2"})
     store.write(record(2), if_version=version)
     assert openbao.read(path) == ENTERED | {"refresh_token": "entered-secret-2", "token_record": record(2).to_json()}
-    assert store.secrets()["refresh_token"] == "entered-secret-2"
+    assert store.read().kept["refresh_token"] == "entered-secret-2"
 
 
 def test_what_is_secret_there_is_masked(store, openbao, path, monkeypatch):
@@ -203,7 +210,7 @@ def test_a_mount_that_demands_check_and_set_is_fine(store, openbao, path):
 
 def test_a_write_whose_answer_was_lost_may_be_repeated(store, path, monkeypatch):
     version = store.write(record(1), if_version=None)
-    client = store._open().client
+    client = store._backend._client._session.client
     real = client.session.request
 
     def lose_the_answer(**options: Any) -> Any:
@@ -221,7 +228,7 @@ def test_a_write_whose_answer_was_lost_may_be_repeated(store, path, monkeypatch)
 
 def test_a_sealed_server_is_unavailable_and_comes_back(sealable_openbao, connect, path):
     connect(sealable_openbao)
-    store = VaultStore("xero", "bao", path)
+    store = vault_store("bao", path)
     version = store.write(record(1), if_version=None)
     sealable_openbao.seal()
     try:
@@ -229,7 +236,7 @@ def test_a_sealed_server_is_unavailable_and_comes_back(sealable_openbao, connect
             with pytest.raises(StoreUnavailable, match="sealed"):
                 call()
         with pytest.raises(StoreUnavailable, match="sealed"):
-            VaultStore("xero", "bao", path).read()
+            vault_store("bao", path).read()
     finally:
         sealable_openbao.unseal()
     store.write(record(2), if_version=version)
@@ -241,12 +248,12 @@ def test_a_server_that_is_gone_is_unavailable(openbao, connect, path, monkeypatc
     connection = json.loads(os.environ["AIRFLOW_CONN_BAO"]) | {"port": 1}
     monkeypatch.setenv("AIRFLOW_CONN_BAO", json.dumps(connection))
     with pytest.raises(StoreUnavailable, match="login"):
-        VaultStore("xero", "bao", path).read()
+        vault_store("bao", path).read()
 
 
 def test_too_many_requests_are_unavailable(openbao, connect, path):
     connect(openbao)
-    store = VaultStore("xero", "bao", path)
+    store = vault_store("bao", path)
     store.read()
     openbao.rate_limit(1, path="secret/", seconds=3600)
     try:
@@ -266,10 +273,10 @@ def _failure_of(call: Any) -> str:
 
 def test_a_request_has_a_timeout_unless_the_connection_has_its_own(openbao, connect, path):
     connect(openbao)
-    store = VaultStore("xero", "bao", path)
-    assert store._open().client.adapter._kwargs["timeout"] == 10.0
+    store = vault_store("bao", path)
+    assert store._backend._client._session.client.adapter._kwargs["timeout"] == 10.0
     connect(openbao, client_kwargs={"timeout": 3})
-    assert VaultStore("xero", "bao", path)._open().client.adapter._kwargs["timeout"] == 3
+    assert vault_store("bao", path)._backend._client._session.client.adapter._kwargs["timeout"] == 3
 
 
 # --------------------------------------------------------------------------------------------- rights and logins
@@ -277,7 +284,7 @@ def test_a_request_has_a_timeout_unless_the_connection_has_its_own(openbao, conn
 
 def test_the_least_rights_suffice(openbao, connect, path):
     connect(openbao, openbao.limited_token({"secret/data/airflow/*": ["create", "read", "update"]}))
-    store = VaultStore("xero", "bao", path)
+    store = vault_store("bao", path)
     version = store.write(record(1), if_version=store.read().version)
     store.write(record(2), if_version=version)
     assert store.read().record == record(2)
@@ -286,7 +293,7 @@ def test_the_least_rights_suffice(openbao, connect, path):
 @pytest.mark.parametrize(("rights", "can"), [(["read"], "create and update"), (["create", "update"], "read")])
 def test_a_missing_right_is_named(openbao, connect, path, rights, can):
     connect(openbao, openbao.limited_token({"secret/data/airflow/*": rights}))
-    store = VaultStore("xero", "bao", path)
+    store = vault_store("bao", path)
     with pytest.raises(StoreUnavailable, match=f"to {can} the Vault secret secret/{path}.*create, read and update"):
         store.write(record(1, owner="me"), if_version=None)
 
@@ -294,18 +301,18 @@ def test_a_missing_right_is_named(openbao, connect, path, rights, can):
 def test_a_token_that_was_revoked_is_replaced_by_a_new_login(openbao, connect, path):
     role_id, secret_id = openbao.approle({"secret/data/airflow/*": FULL})
     connect(openbao, secret_id, login=role_id, auth_type="approle")
-    store = VaultStore("xero", "bao", path)
+    store = vault_store("bao", path)
     version = store.write(record(1), if_version=None)
-    openbao.revoke_token(store._open().client.token)
+    openbao.revoke_token(store._backend._client._session.client.token)
     leased = store.write(record(1, owner="me"), if_version=version)
-    openbao.revoke_token(store._open().client.token)
+    openbao.revoke_token(store._backend._client._session.client.token)
     assert store.read().version == leased
 
 
 def test_a_token_that_cannot_be_replaced_is_unavailable(openbao, connect, path):
     token = openbao.limited_token({"secret/data/airflow/*": FULL})
     connect(openbao, token)
-    store = VaultStore("xero", "bao", path)
+    store = vault_store("bao", path)
     version = store.write(record(1), if_version=None)
     openbao.revoke_token(token)
     for call in (store.read, lambda: store.write(record(2), if_version=version)):
@@ -318,7 +325,7 @@ def test_a_token_that_cannot_be_replaced_is_unavailable(openbao, connect, path):
 def test_other_ways_to_log_in(openbao, connect, path, method):
     login, password = getattr(openbao, method)({"secret/data/airflow/*": FULL})
     connect(openbao, password, login=login, auth_type=method)
-    store = VaultStore("xero", "bao", path)
+    store = vault_store("bao", path)
     store.write(record(1), if_version=None)
     assert store.read().record == record(1)
 
@@ -329,13 +336,13 @@ def test_other_ways_to_log_in(openbao, connect, path, method):
 def test_an_undefined_vault_connection_is_said(path, monkeypatch):
     monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", list)
     with pytest.raises(StoreNotWritable, match=r"'xero'.*'nowhere' is not defined"):
-        VaultStore("xero", "nowhere", path).read()
+        vault_store("nowhere", path).read()
 
 
 def test_a_wrong_vault_connection_is_said(openbao, connect, path):
     connect(openbao, auth_type="magic")
     with pytest.raises(StoreNotWritable, match=r"'bao' is wrong.*magic"):
-        VaultStore("xero", "bao", path).read()
+        vault_store("bao", path).read()
 
 
 @pytest.mark.parametrize(
@@ -350,16 +357,14 @@ def test_a_wrong_vault_connection_is_said(openbao, connect, path):
 )
 def test_a_connection_that_is_none_to_vault_is_said(path, monkeypatch, parts, says):
     monkeypatch.setenv("AIRFLOW_CONN_BAO", json.dumps({**parts, "password": "hidden"}))
-    store = VaultStore("xero", "bao", path)
-    for call in (store.read, lambda: store.write(record(1), if_version=None)):
-        with pytest.raises(StoreNotWritable, match=r"'xero'.*vault_conn_id 'bao'") as caught:
-            call()
-        assert says in str(caught.value)
-        assert "hidden" not in str(caught.value)
+    with pytest.raises(StoreNotWritable, match=r"'xero'.*vault_conn_id 'bao'") as caught:
+        vault_store("bao", path)
+    assert says in str(caught.value)
+    assert "hidden" not in str(caught.value)
 
 
 def test_a_mount_point_that_is_not_there_is_said(store, path):
-    wrong = VaultStore("xero", "bao", path, "nowhere")
+    wrong = vault_store("bao", path, "nowhere")
     for call in (wrong.read, lambda: wrong.write(record(1), if_version=None)):
         with pytest.raises(StoreNotWritable, match="no secrets engine at the mount point"):
             call()
@@ -367,7 +372,7 @@ def test_a_mount_point_that_is_not_there_is_said(store, path):
 
 def test_another_mount_point_can_be_given(openbao, store, path):
     openbao.mount_kv(mount := f"kv-{uuid.uuid4().hex[:8]}", version=2)
-    other = VaultStore("xero", "bao", path, mount)
+    other = vault_store("bao", path, mount)
     other.write(record(1), if_version=None)
     assert openbao.read(path, mount=mount)["token_record"] == record(1).to_json()
     assert store.read().record is None
@@ -377,10 +382,10 @@ def test_the_wrong_version_of_the_engine_is_said(openbao, connect, path):
     openbao.mount_kv(one := f"kv1-{uuid.uuid4().hex[:8]}", version=1)
     connect(openbao)
     with pytest.raises(StoreNotWritable, match="kv_engine_version to 1"):
-        VaultStore("xero", "bao", path, one).write(record(1, owner="me"), if_version=None)
+        vault_store("bao", path, one).write(record(1, owner="me"), if_version=None)
     connect(openbao, kv_engine_version=1)
     with pytest.raises(StoreNotWritable, match="kv_engine_version to 2"):
-        VaultStore("xero", "bao", path).read()
+        vault_store("bao", path).read()
 
 
 # ------------------------------------------------------------------------------------------------------ KV v1
@@ -395,23 +400,23 @@ def first_version(openbao, connect):
 
 def test_kv_v1_keeps_other_keys_too(openbao, first_version, path):
     openbao.write(path, ENTERED, mount=first_version, version=1)
-    store = VaultStore("xero", "bao", path, first_version, sleep=lambda _seconds: None)
+    store = vault_store("bao", path, first_version, sleep=lambda _seconds: None)
     version = store.write(record(1, owner="me"), if_version=store.read().version)
     store.write(record(2), if_version=version)
     kept = openbao.read(path, mount=first_version, version=1)
     assert kept == ENTERED | {"token_record": record(2).to_json()}
-    assert store.secrets() == ENTERED
+    assert store.read().kept == ENTERED
 
 
 def test_kv_v1_of_many_claims_at_most_one_holds(first_version, path, openbao):
-    stores = [VaultStore("xero", "bao", path, first_version, claim_delay=1.0) for _ in range(8)]
+    stores = [vault_store("bao", path, first_version, settle_time=1.0) for _ in range(8)]
     for store in stores:
         store.read()
     won: list[str] = []
     lost: list[str] = []
     barrier = threading.Barrier(len(stores))
 
-    def work(n: int, store: VaultStore) -> None:
+    def work(n: int, store: RecordStore) -> None:
         barrier.wait()
         try:
             won.append(store.write(record(1, owner=str(n)), if_version=None))
@@ -436,10 +441,10 @@ def test_kv_v1_of_many_claims_at_most_one_holds(first_version, path, openbao):
 def test_a_path_with_the_mount_point_before_it_is_refused(openbao, connect, path, before):
     connect(openbao)
     with pytest.raises(StoreNotWritable, match=f"'xero'.*enter '{path}'"):
-        VaultStore("xero", "bao", before + path).read()
+        vault_store("bao", before + path).read()
     # A secret that is really called so works.
     openbao.write(before + path, {"client_id": "kept"})
-    assert VaultStore("xero", "bao", before + path).secrets() == {"client_id": "kept"}
+    assert vault_store("bao", before + path).read().kept == {"client_id": "kept"}
 
 
 def test_everything_in_vault_and_a_path_that_leads_nowhere(openbao, connect, path, monkeypatch):

@@ -33,10 +33,10 @@ from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
 from airflow_oauth_provider.oauth2.transport import HttpResponse
-from airflow_oauth_provider.stores.json_document import TokenDocument
-from airflow_oauth_provider.stores.json_layout import Layout
+from airflow_oauth_provider.stores.json_document import JsonDocument, Layout
 from airflow_oauth_provider.tokens import messages
 from airflow_oauth_provider.tokens.result import TokenRequirements
+from airflow_oauth_provider.tokens.store import StoredRecord
 from tests.unit.fakes import Faults, World
 
 URL = "https://login.example.com/token"
@@ -736,8 +736,8 @@ def test_the_key_may_stand_beside_the_tokens(key):
     assert dpop.get_prover(client.dpop_key).thumbprint == dpop.get_prover(KEY).thumbprint
     other = settings(dpop_private_key=RSA_PEM).account(kept).client
     assert other.dpop_key.material == RSA_PEM.strip(), "what the connection says comes first"
-    document = TokenDocument(Layout.parse({"dpop_private_key": "$.app.key"}), "the file")
-    assert document.secrets({"app": {"key": key}}) == kept
+    document = JsonDocument(Layout.parse({"dpop_private_key": "$.app.key"}), "the file")
+    assert document.fetched({"app": {"key": key}}).kept == kept
 
 
 def test_without_a_key_tokens_are_bearer_tokens():
@@ -798,7 +798,7 @@ def test_the_key_is_masked_wherever_it_stands(monkeypatch):
     masked = []
     monkeypatch.setattr(masking, "mask_secret", masked.append)
     kept = {"client_id": "id", "dpop_private_key": JWK, "private_key": KEY.material}
-    store = SimpleNamespace(read=lambda: SimpleNamespace(record=None, version=None), secrets=lambda: kept, name="x")
+    store = SimpleNamespace(read=lambda: StoredRecord(None, None, kept, "the place"), name="x")
     monkeypatch.setattr(loader, "open_store", lambda *_, **__: store)
     first = SimpleNamespace(
         host=API,

@@ -17,6 +17,7 @@ class Memory:
 
     name = "memory"
     where = "this process"
+    record_where = "the memory of this process"
 
     def __init__(self) -> None:
         self.text: str | None = None
@@ -118,7 +119,7 @@ def test_writing_the_same_again_does_write(place):
 @pytest.mark.parametrize("text", ["", "{}", "[]", "secret-1", '{"format": 99, "refresh_token": "secret-1"}'])
 def test_what_is_no_record_is_left_alone_and_not_quoted(place, text):
     place.text = text
-    with pytest.raises(StoreNotWritable, match="in this process") as caught:
+    with pytest.raises(StoreNotWritable, match="The memory of this process") as caught:
         RecordStore(place).read()
     assert "secret-1" not in str(caught.value)
     assert place.text == text

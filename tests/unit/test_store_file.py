@@ -13,17 +13,10 @@ import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.oauth2.json_paths import follow
 from airflow_oauth_provider.stores import file as file_store
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.json_layout import (
-    BadPath,
-    Layout,
-    format_expiry,
-    get_at,
-    parse_expiry,
-    parse_path,
-    set_at,
-)
+from airflow_oauth_provider.stores.json_document import BadPath, Layout, format_expiry, parse_expiry, parse_path, set_at
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
 from airflow_oauth_provider.tokens.record import Lease, Record, fingerprint
@@ -71,7 +64,7 @@ def test_it_begins_with_the_tokens_of_the_file(path):
     assert found.version is None
     assert (found.record.refresh_token, found.record.access_token) == ("first", "old")
     assert found.record.expires_at == 1577836800
-    assert store.secrets() == {"client_id": "the-client", "client_secret": "s3cret-ä"}
+    assert store.read().kept == {"client_id": "the-client", "client_secret": "s3cret-ä"}
 
 
 def test_a_rotation_is_written_to_the_record_and_to_the_places_and_leaves_the_rest(path):
@@ -98,15 +91,15 @@ def test_a_rotation_is_written_to_the_record_and_to_the_places_and_leaves_the_re
 def test_its_own_rotation_is_not_taken_for_a_new_entry_but_a_persons_is(path):
     store = open_file(path)
     store.write(rotated(store.read().record, "second"), if_version=None)
-    assert "refresh_token" not in store.secrets()
+    assert "refresh_token" not in store.read().kept
     document = kept(path)
     document["tokens"][0]["refresh"] = "entered by hand"
     path.write_text(json.dumps(document))
     store = open_file(path)
     found = store.read()
-    assert store.secrets()["refresh_token"] == "entered by hand"
+    assert store.read().kept["refresh_token"] == "entered by hand"
     account = GrantConfiguration(
-        "xero", Client("id", "https://x/token"), entered=EnteredTokens(store.secrets()["refresh_token"])
+        "xero", Client("id", "https://x/token"), entered=EnteredTokens(store.read().kept["refresh_token"])
     )
     current = precedence.current(account, found.record)
     assert current.refresh_token == "entered by hand"
@@ -260,7 +253,7 @@ def test_paths():
     set_at(document, ("new", "deep", "er"), 1)
     set_at(document, ("list", 0), 2)
     assert document == {"list": [2], "new": {"deep": {"er": 1}}}
-    assert get_at(document, ("list", 5)) is None
+    assert follow(document, ("list", 5)) is None
     with pytest.raises(BadPath):
         set_at(document, ("list", "x"), 1)
 
@@ -291,4 +284,4 @@ def test_the_end_of_a_line_belongs_to_no_value(path):
     path.write_text(json.dumps(document))
     store = open_file(path)
     assert store.read().record.refresh_token == "first"
-    assert store.secrets() == {"client_id": "the-client", "client_secret": "s3cret-ä"}
+    assert store.read().kept == {"client_id": "the-client", "client_secret": "s3cret-ä"}

@@ -115,12 +115,14 @@ def test_a_kind_that_is_given_is_taken(supervisor, kind):
     assert open_store("xero", kind=kind, connection=None).name == kind
 
 
-def test_vault_needs_its_two_keys(supervisor):
-    both = {"vault_conn_id": "bao", "vault_path": "airflow/xero"}
-    assert open_store("xero", kind="vault", connection=None, **both).name == "vault"
-    for missing in both:
-        with pytest.raises(ConfigurationError, match=rf"'xero'.*'{missing}'"):
-            open_store("xero", kind="vault", connection=None, **{**both, missing: ""})
+def test_vault_needs_a_path(supervisor):
+    with pytest.raises(ConfigurationError, match=r"'xero'.*'vault_path'"):
+        open_store("xero", kind="vault", connection=None, options={"vault_conn_id": "bao"})
+
+
+def test_vault_is_reached_by_airflows_default_connection(supervisor):
+    with pytest.raises(ConfigurationError, match=r"'xero'.*'vault_default' is not defined"):
+        open_store("xero", kind="vault", connection=None, options={"vault_path": "airflow/xero"})
 
 
 def test_an_unknown_kind_names_the_known_ones(supervisor):

@@ -17,8 +17,9 @@ from greenlet import getcurrent, greenlet
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import gcp_secret_manager
 from airflow_oauth_provider.stores.gcp_client import Version
-from airflow_oauth_provider.stores.gcp_secret_manager import GcpSecretStore
-from airflow_oauth_provider.stores.json_layout import Layout
+from airflow_oauth_provider.stores.gcp_secret_manager import GcpBackend
+from airflow_oauth_provider.stores.json_document import Layout
+from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.tokens.record import Lease, Record
 
 NAME = "projects/finance/secrets/xero"
@@ -78,10 +79,10 @@ class Client:
         self.secret.versions[number - 1] = None
 
 
-def store_of(client: Client) -> GcpSecretStore:
-    store = GcpSecretStore("xero", NAME, Layout.parse({}))
-    store._secret = client  # type: ignore[assignment]
-    return store
+def store_of(client: Client) -> RecordStore:
+    backend = GcpBackend("xero", NAME, Layout.parse({}))
+    backend._secret = client  # type: ignore[assignment]
+    return RecordStore(backend)
 
 
 def first_version(**more: object) -> bytes:
@@ -125,7 +126,7 @@ class Play:
                     pass
                 self.done.append(new)
 
-    def wrote(self, store: GcpSecretStore, record: Record, version: str | None) -> bool:
+    def wrote(self, store: RecordStore, record: Record, version: str | None) -> bool:
         try:
             store.write(record, if_version=version)
         except StoreUnavailable:
@@ -138,7 +139,7 @@ class Play:
             self.secret.append(self.secret.late.pop(self.dice.randrange(len(self.secret.late))))
         if self.dice.random() < self.by_hand:
             self.observer.read()
-            changed = self.observer._known.document | {"team": str(self.dice.random())}
+            changed = self.observer._last.token.document | {"team": str(self.dice.random())}
             self.secret.append(json.dumps(changed).encode())
 
     def run(self, workers: int, rounds: int) -> None:
@@ -186,14 +187,13 @@ class TestPlantedBugs:
             play_all(kind)
 
     def test_a_number_that_is_not_compared(self, monkeypatch):
-        add = GcpSecretStore._add
+        replace_head = GcpBackend.replace
 
-        def believe(store, head, record):
-            add(store, head, record)
-            return True
+        def believe(backend, fetched, text):
+            return replace_head(backend, fetched, text) or backend.fetch()
 
-        monkeypatch.setattr(GcpSecretStore, "_add", believe)
-        monkeypatch.setattr(GcpSecretStore, "_tidy", lambda _: None)
+        monkeypatch.setattr(GcpBackend, "replace", believe)
+        monkeypatch.setattr(GcpBackend, "_tidy", lambda *_: None)
         self.found("calm")
 
     def test_every_version_counts(self, monkeypatch):
@@ -212,18 +212,12 @@ class TestPlantedBugs:
 
         monkeypatch.setattr(Client, "newest", remember)
         monkeypatch.setattr(Client, "version", not_beyond)
-        monkeypatch.setattr(GcpSecretStore, "_tidy", lambda _: None)
+        monkeypatch.setattr(GcpBackend, "_tidy", lambda *_: None)
         self.found("lagging")
 
     def test_what_counts_is_tidied_away(self, monkeypatch):
-        fetch = GcpSecretStore._fetch
-
-        def forget(store):
-            head = fetch(store)
-            store._known = replace(head, number=head.newest + 1)
-            return store._known
-
-        monkeypatch.setattr(GcpSecretStore, "_fetch", forget)
+        tidy = GcpBackend._tidy
+        monkeypatch.setattr(GcpBackend, "_tidy", lambda backend, current: tidy(backend, current + 1))
         with pytest.raises((AssertionError, StoreUnavailable)):
             play_all("lost and late answers")
 
@@ -272,7 +266,7 @@ def test_what_is_destroyed_while_somebody_looks_makes_nothing_count_that_came_to
     with pytest.raises(StaleVersion):
         slow.write(grown(found.record, "slow"), if_version=None)
     quick.read()
-    look, turns = reader._secret.version, []
+    look, turns = reader._backend._secret.version, []
 
     def after_others(number):
         if number == 2 and not turns:
@@ -280,7 +274,7 @@ def test_what_is_destroyed_while_somebody_looks_makes_nothing_count_that_came_to
             assert secret.versions[1:3] == [None, None]
         return look(number)
 
-    reader._secret.version = after_others
+    reader._backend._secret.version = after_others
     assert reader.read().record.refresh_token == "1 by quick"
     assert turns
 
@@ -302,7 +296,7 @@ class TestTidying:
         secret = Secret()
         secret.append(first_version())
         dying = store_of(Client(secret))
-        dying._tidy = lambda: None
+        dying._backend._tidy = lambda _: None
         for _ in range(2):
             found = dying.read()
             dying.write(grown(found.record, "dying"), if_version=found.version)
@@ -314,7 +308,7 @@ class TestTidying:
         secret = Secret()
         secret.append(first_version())
         store = store_of(Client(secret))
-        store._secret.readable = pytest.fail
+        store._backend._secret.readable = pytest.fail
         store.write(replace(store.read().record, lease=Lease("me", 60, 0.0)), if_version=None)
 
     def test_that_fails_fails_nothing_else(self, caplog):
@@ -325,7 +319,7 @@ class TestTidying:
         def refuse(_):
             raise StoreUnavailable("no right to")
 
-        store._secret.readable = refuse
+        store._backend._secret.readable = refuse
         store.write(grown(store.read().record, "me"), if_version=None)
         assert store.read().record.generation == 1
         assert "'xero'" in caplog.text
@@ -337,7 +331,7 @@ class TestByHand:
         secret = Secret()
         secret.append(first_version())
         store = store_of(Client(secret))
-        store._tidy = lambda: None
+        store._backend._tidy = lambda _: None
         for _ in range(2):
             found = store.read()
             store.write(grown(found.record, "me"), if_version=found.version)
@@ -364,7 +358,7 @@ class TestByHand:
         secret.append(json.dumps(json.loads(secret.versions[-1]) | {"refresh_token": "entered anew"}).encode())
         store = store_of(Client(secret))
         assert store.read().record.generation == 1
-        assert store.secrets()["refresh_token"] == "entered anew"
+        assert store.read().kept["refresh_token"] == "entered anew"
 
 
 def test_what_cannot_be_told_is_an_error():
@@ -392,7 +386,7 @@ def test_a_number_that_is_missing_is_waited_for():
     with pytest.raises(StaleVersion):
         slow.write(grown(found.record, "slow"), if_version=None)
     reader = store_of(Client(secret))
-    there = reader._secret.version
-    reader._secret.version = lambda number: None if number == 2 else there(number)
+    there = reader._backend._secret.version
+    reader._backend._secret.version = lambda number: None if number == 2 else there(number)
     with pytest.raises(StoreUnavailable, match="no version 2"):
         reader.read()
