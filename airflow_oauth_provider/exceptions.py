@@ -30,13 +30,26 @@ from __future__ import annotations
 from airflow_oauth_provider.compat.sdk import AirflowException, AirflowFailException
 
 
+def name_connection(conn_id: str, text: str) -> str:
+    """Return ``text`` with the connection at its beginning, as all messages of this package have it."""
+    return f"Connection {conn_id!r}: {text}"
+
+
 class OAuth2Error(AirflowException):
-    """Whatever this package raises."""
+    """Whatever this package raises.
+
+    :param message: what is wrong, and what would be right.
+    :param conn_id: the connection that it is about, which the text then begins with; None: whoever raises it does not
+        know.
+    """
+
+    def __init__(self, message: str = "", *, conn_id: str | None = None) -> None:
+        super().__init__(message if conn_id is None else name_connection(conn_id, message))
 
     def name_connection(self, conn_id: str) -> None:
-        """Begin the text with the connection, where it does not name it: a store knows its place, not whose it is."""
-        if repr(conn_id) not in str(self):
-            self.args = (f"Connection {conn_id!r}: {self}", *self.args[1:])
+        """Begin the text with the connection, unless it does already: a store knows its place, not whose it is."""
+        if not str(self).startswith(f"Connection {conn_id!r}"):
+            self.args = (name_connection(conn_id, str(self)), *self.args[1:])
 
 
 class ConfigurationError(OAuth2Error, AirflowFailException):

@@ -106,8 +106,8 @@ def _unknown(account: GrantConfiguration, key: str) -> ConfigurationError:
     why = f"its issuer {issuer} publishes none" if issuer else "it has no issuer to ask"
     other = " Or leave out --device." if key == "device_authorize_url" else " Or try --device."
     return ConfigurationError(
-        f"Connection {account.conn_id!r}: there is no {key!r} in its extra, and {why}. Enter the address from the "
-        f"vendor's documentation.{other}"
+        f"there is no {key!r} in its extra, and {why}. Enter the address from the vendor's documentation.{other}",
+        conn_id=account.conn_id,
     )
 
 

@@ -12,6 +12,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
 from airflow_oauth_provider.oauth2.grants import ACCESS_TOKEN_TYPE, GrantInputs
+from airflow_oauth_provider.oauth2.redaction import is_public_header, is_secret_name
 
 _BY_SECRET = frozenset({"client_secret_basic", "client_secret_post", "client_secret_jwt"})
 _BY_CERTIFICATE = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
@@ -36,38 +37,30 @@ _AGAINST_DPOP = {
     "header_prefix": ("dpop",),
     "accepted_types": ("dpop",),
 }
-# What marks a parameter or header as secret that a connection adds to token requests.
-_SECRET_MARKS = ("token", "secret", "password", "key", "auth", "cookie", "assertion")
 # Characters: what is shorter is no secret, and as a mask it would tear words of the log apart.
 _SHORTEST = 6
-# What marks a header of API calls as public. Any other may hold a subscription key, whatever it is called.
-_PUBLIC_MARKS = ("accept", "content-", "user-agent", "version", "prefer", "cache-control", "if-")
 
 
-def secrets(extra: Extra) -> list[str]:
+def find_secrets(extra: Extra) -> list[str]:
     """Return the secrets that the extra holds, for masking."""
     values = [extra.get(key) for key in SECRET_KEYS]
     for key in ("extra_params", "extra_headers"):
         added: dict[str, str] = extra.get(key) or {}
-        values += [value for name, value in added.items() if any(mark in name.lower() for mark in _SECRET_MARKS)]
+        values += [value for name, value in added.items() if is_secret_name(name)]
     for key in ("private_key", "dpop_private_key"):
-        values += key_secrets(extra.get(key))[1:]  # the key itself is among them
+        values += find_key_secrets(extra.get(key))[1:]  # the key itself is among them
     return [*(value for value in values if value), *_api_secrets(extra)]
 
 
-def private(headers: Mapping[str, Any]) -> dict[str, str]:
+def find_private_headers(headers: Mapping[str, Any]) -> dict[str, str]:
     """Return those of a connection's API headers that may be secret: all but the trivially public ones."""
-    return {
-        str(name): str(value)
-        for name, value in headers.items()
-        if not any(mark in str(name).lower() for mark in _PUBLIC_MARKS)
-    }
+    return {str(name): str(value) for name, value in headers.items() if not is_public_header(str(name))}
 
 
 def _api_secrets(extra: Extra) -> list[str]:
     """Return what may be secret in the API's headers and in the addresses of proxies."""
     values: list[str] = []
-    for value in private(extra.get("headers") or {}).values():
+    for value in find_private_headers(extra.get("headers") or {}).values():
         values += [value, value.rpartition(" ")[2]]
     for proxy in (extra.get("proxies") or {}).values():
         # By hand: what a person mistypes is no reason to fail here, nor to show it.
@@ -77,19 +70,19 @@ def _api_secrets(extra: Extra) -> list[str]:
     return [value for value in dict.fromkeys(values) if len(value) >= _SHORTEST]
 
 
-def key_secrets(key: object) -> list[str]:
+def find_key_secrets(key: object) -> list[str]:
     """Return what is secret in a private key: itself if it is text, then the private members of a JWK."""
     if isinstance(key, str):
         try:
             members = json.loads(key)
         except ValueError:
             members = None
-        return [key, *key_secrets(members)]
+        return [key, *find_key_secrets(members)]
     members = key if isinstance(key, dict) else {}
     return [value for name in _PRIVATE_MEMBERS if isinstance(value := members.get(name), str) and value]
 
 
-def sealing(extra: Extra, secret: str | None) -> tuple[tuple[str, str], ...]:
+def find_sealing_secrets(extra: Extra, secret: str | None) -> tuple[tuple[str, str], ...]:
     """Return the secrets that keys are made of to seal what is stored, by name.
 
     A person's password is none of them: in whatever it sealed it could be guessed at leisure.
@@ -105,7 +98,7 @@ def sealing(extra: Extra, secret: str | None) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in named if value)
 
 
-def auth_method(extra: Extra, secret: str | None, place: str = "") -> str:
+def read_auth_method(extra: Extra, secret: str | None, place: str = "") -> str:
     """Return the client authentication, after a look whether it has what it needs.
 
     :param extra: the connection's extra.
@@ -119,15 +112,16 @@ def auth_method(extra: Extra, secret: str | None, place: str = "") -> str:
     if method in _BY_SECRET and not secret:
         there = f" or under the key 'client_secret' in {place}" if place else ""
         raise ConfigurationError(
-            f"Connection {extra.conn_id!r}: auth_method {method!r} needs a client secret: enter it in the field "
-            f"'password'{there}, or set auth_method to 'none' if the client was registered without one."
+            f"auth_method {method!r} needs a client secret: enter it in the field 'password'{there}, or set "
+            "auth_method to 'none' if the client was registered without one.",
+            conn_id=extra.conn_id,
         )
     if method in _BY_CERTIFICATE and not extra.get("cert"):
         raise extra.error("cert", f"has to name the client certificate, for auth_method {method!r}")
     return method
 
 
-def signing_key(extra: Extra, kept: Mapping[str, Any], method: str) -> SigningKey | None:
+def read_signing_key(extra: Extra, kept: Mapping[str, Any], method: str) -> SigningKey | None:
     """Return the key that signs assertions; None where nothing is to be signed.
 
     :param extra: the connection's extra.
@@ -148,7 +142,7 @@ def signing_key(extra: Extra, kept: Mapping[str, Any], method: str) -> SigningKe
     return key
 
 
-def dpop_key(extra: Extra, kept: Mapping[str, Any]) -> SigningKey | None:
+def read_dpop_key(extra: Extra, kept: Mapping[str, Any]) -> SigningKey | None:
     """Return the key that tokens are bound to (RFC 9449); None where they are bearer tokens.
 
     :param extra: the connection's extra.
@@ -185,7 +179,7 @@ def _key_material(extra: Extra, kept: Mapping[str, Any], name: str) -> str | Non
     return material or (json.dumps(beside) if isinstance(beside, dict) else beside if isinstance(beside, str) else None)
 
 
-def assertion_audience(extra: Extra) -> str:
+def read_assertion_audience(extra: Extra) -> str:
     """Return whom assertions are for; see :class:`~airflow_oauth_provider.oauth2.client.Client`."""
     entered: str = extra.get("assertion_audience") or ""
     if entered == "issuer" and not extra.get("issuer"):
@@ -193,7 +187,7 @@ def assertion_audience(extra: Extra) -> str:
     return "" if entered == "oauth_url" else entered
 
 
-def grant_inputs(extra: Extra) -> GrantInputs:
+def read_grant_inputs(extra: Extra) -> GrantInputs:
     """Return what the connection's grant takes.
 
     :raises ConfigurationError: names the key that is missing.

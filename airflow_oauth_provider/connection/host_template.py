@@ -35,8 +35,9 @@ def fill(conn_id: str, template: str, members: Mapping[str, Any]) -> str:
         if not isinstance(value, str) or not value:
             there = ", ".join(sorted(name for name, known in members.items() if isinstance(known, str))) or "none"
             raise ConfigurationError(
-                f"Connection {conn_id!r}: its host is {template!r}, but the last answer of the token endpoint has no "
-                f"text under {match[1]!r}. It has: {there}."
+                f"its host is {template!r}, but the last response of the token endpoint has no text under "
+                f"{match[1]!r}. It has: {there}.",
+                conn_id=conn_id,
             )
         return value.rstrip("/")
 
@@ -45,7 +46,7 @@ def fill(conn_id: str, template: str, members: Mapping[str, Any]) -> str:
         url = f"https://{url}"
     if not is_secure(url):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: its host {template!r} comes to {show_url(url)!r}, where the token may not go: it "
-            "has to be an https URL."
+            f"its host {template!r} comes to {show_url(url)!r}, where the token may not go: it has to be an https URL.",
+            conn_id=conn_id,
         )
     return url.rstrip("/")

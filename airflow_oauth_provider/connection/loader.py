@@ -48,7 +48,7 @@ class ConnectionLoader:
         kept = stored.kept
         for name, value in (kept or {}).items():
             if name != "client_id":
-                for secret in credentials.key_secrets(value):
+                for secret in credentials.find_key_secrets(value):
                     masking.mask_secret(secret)
         return Snapshot(
             settings.account(kept, "" if kept is None else _describe(stored.where, kept)),

@@ -116,14 +116,14 @@ class Settings:
                 f"Connection {self.conn_id!r}: there is no client id. Enter it in the field 'login'{there}.{extra.hint}"
             )
         secret = self._client_secret or _text(kept.get("client_secret"))
-        method = credentials.auth_method(extra, secret, place)
+        method = credentials.read_auth_method(extra, secret, place)
         refresh_token = extra.get("refresh_token") or _text(kept.get("refresh_token"))
         return GrantConfiguration(
             conn_id=self.conn_id,
             hint=hint,
             client=self._client(client_id, secret, method, kept),
             grant_type=extra.get("grant_type"),
-            inputs=credentials.grant_inputs(extra),
+            inputs=credentials.read_grant_inputs(extra),
             callback=self._callback(),
             options=GrantOptions(
                 scope=extra.get("scope") or "",
@@ -159,12 +159,12 @@ class Settings:
     def secrets(self) -> list[str]:
         """The secrets that the connection itself holds, for masking."""
         own = [self._client_secret] if self._client_secret else []
-        return [*own, *credentials.secrets(self._extra)]
+        return [*own, *credentials.find_secrets(self._extra)]
 
     @property
     def keys(self) -> ConnectionKeys:
         """What the connection itself has to seal its record with."""
-        secrets = credentials.sealing(self._extra, self._client_secret)
+        secrets = credentials.find_sealing_secrets(self._extra, self._client_secret)
         return ConnectionKeys(secrets, rotates=self._extra.get("grant_type") == "refresh_token")
 
     @property
@@ -205,12 +205,12 @@ class Settings:
             refresh_url=self._endpoint("refresh_url"),
             dialect=read_dialect(self._extra),
             basic_encoding=self._extra.get("basic_encoding"),
-            signing_key=credentials.signing_key(self._extra, kept, method),
-            assertion_audience=credentials.assertion_audience(self._extra),
+            signing_key=credentials.read_signing_key(self._extra, kept, method),
+            assertion_audience=credentials.read_assertion_audience(self._extra),
             revocation_url=self._endpoint("revocation_url"),
             introspection_url=self._endpoint("introspection_url"),
             introspects=self._extra.get("introspect"),
-            dpop_key=credentials.dpop_key(self._extra, kept),
+            dpop_key=credentials.read_dpop_key(self._extra, kept),
         )
 
 

@@ -19,14 +19,13 @@ from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.errors import api_error, presentable
 from airflow_oauth_provider.http.sender import Sender
 from airflow_oauth_provider.http.session import OAuth2Session
+from airflow_oauth_provider.oauth2.redaction import is_secret_name
 from airflow_oauth_provider.stores.factory import open_fallback
 from airflow_oauth_provider.tokens.manager import TokenManager
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenStatus
 
 if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter
-
-_SECRET_MARKS = ("token", "secret", "password", "assertion")
 
 
 class OAuth2Hook(HttpHook):
@@ -323,7 +322,7 @@ class OAuth2Hook(HttpHook):
                 settings.refresh_when,
                 settings.bearer_usage,
             )
-            self._auth.private_headers = frozenset(credentials.private(settings.headers))
+            self._auth.private_headers = frozenset(credentials.find_private_headers(settings.headers))
         return self._auth
 
 
@@ -345,9 +344,5 @@ def merged_options(settings: Settings, given: Mapping[str, Any]) -> dict[str, An
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            name: _without_secrets(member)
-            for name, member in value.items()
-            if name == "token_type" or not any(mark in name.lower() for mark in _SECRET_MARKS)
-        }
+        return {name: _without_secrets(member) for name, member in value.items() if not is_secret_name(name)}
     return [_without_secrets(member) for member in value] if isinstance(value, list) else value

@@ -11,18 +11,13 @@ from requests.exceptions import ConnectTimeout, ProxyError
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_oauth_provider.exceptions import ApiError
-from airflow_oauth_provider.oauth2.redaction import MASK, redact, show_url
+from airflow_oauth_provider.oauth2.redaction import MASK, is_secret_name, redact, redact_members, show_url
 
 #: Characters of an answer's body that are shown; four times as many bytes are looked at.
 SHOWN = 500
 
 # What an error that was made presentable still knows: its text, and whether its request can have been taken.
 _FIT_TO_SHOW, _UNSENT = "fit_to_show", "never_connected"
-
-_SECRET_WORD = r"token|secret|passw|pwd|key|sig|code|auth|assertion|session|credential|cookie"  # noqa: S105
-_SECRET_NAME = re.compile(_SECRET_WORD, re.IGNORECASE)
-_SECRET_MEMBER = re.compile(rf'("[^"]*(?:{_SECRET_WORD})[^"]*"\s*:\s*")(?:[^"\\]|\\.)*("|$)', re.IGNORECASE)
-_SECRET_FIELD = re.compile(rf"\b([\w-]*(?:{_SECRET_WORD})[\w-]*=)[^\s&,;\"'<]+", re.IGNORECASE)
 
 
 def api_error(response: requests.Response, conn_id: str) -> ApiError:
@@ -90,7 +85,7 @@ def failure_text(method: str | None, url: str | None, error: BaseException, conn
     reason = next((str(c) for c in reversed(causes) if str(c) and not isinstance(c, requests.RequestException)), "")
     reason = re.sub(r"<[^>]*object at 0x[0-9a-f]+>:?\s*|^\w+\([^)]*\):\s*", "", reason)
     kind = type(error).__name__
-    shown = f"{kind}: {redact(_without_members(reason))}" if reason else kind
+    shown = f"{kind}: {redact(redact_members(reason))}" if reason else kind
     return f"Connection {conn_id!r}: {method} {show_target(url or '')} got no answer ({shown})"
 
 
@@ -100,9 +95,7 @@ def show_target(url: str) -> str:
         query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
     except ValueError:
         return show_url(url)
-    shown = "&".join(
-        f"{name}={MASK if _SECRET_NAME.search(name) else redact(value, limit=60)}" for name, value in query
-    )
+    shown = "&".join(f"{name}={MASK if is_secret_name(name) else redact(value, limit=60)}" for name, value in query)
     return f"{show_url(url)}?{shown}" if shown else show_url(url)
 
 
@@ -123,7 +116,7 @@ def _body(response: requests.Response) -> str:
         text = _first_bytes(response, 4 * SHOWN).decode(encoding, errors="replace")
     except LookupError:
         text = _first_bytes(response, 4 * SHOWN).decode("utf-8", errors="replace")
-    return redact(_without_members(text), _sent_secrets(response), limit=SHOWN).strip()
+    return redact(redact_members(text), _sent_secrets(response), limit=SHOWN).strip()
 
 
 def _first_bytes(response: requests.Response, size: int) -> bytes:
@@ -138,15 +131,11 @@ def _first_bytes(response: requests.Response, size: int) -> bytes:
         response.close()
 
 
-def _without_members(text: str) -> str:
-    return _SECRET_FIELD.sub(rf"\g<1>{MASK}", _SECRET_MEMBER.sub(rf"\g<1>{MASK}\g<2>", text))
-
-
 def _sent_secrets(response: requests.Response) -> Iterator[str]:
     """Yield what the request carried that an answer might quote."""
     request = response.request
     for name, value in (request.headers if request is not None else {}).items():
-        if _SECRET_NAME.search(name) and value:
+        if is_secret_name(name) and value:
             shown = value if isinstance(value, str) else value.decode("latin-1")
             yield shown
             yield shown.rpartition(" ")[2]

@@ -9,6 +9,7 @@ from urllib.parse import quote, quote_plus
 from airflow_oauth_provider.oauth2 import assertions, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.discovery import assertion_audience
+from airflow_oauth_provider.oauth2.redaction import is_public_parameter
 from airflow_oauth_provider.oauth2.transport import HttpResponse, encode_form, exchange
 
 Parameters = Sequence[tuple[str, str]]
@@ -18,10 +19,6 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 #: Changes the parameters and the headers of a token request that is about to be sent.
 ClientAuthentication = Callable[[Client, list[tuple[str, str]], dict[str, str]], None]
-#: Parameters that are no secrets (RFC 6749, RFC 7009, RFC 7523, RFC 8707).
-_PUBLIC_PARAMETERS = frozenset(
-    {"grant_type", "scope", "client_id", "audience", "resource", "token_type_hint", "client_assertion_type"}
-)
 
 _ENCODINGS: dict[str, Callable[[str], str]] = {
     "percent": lambda text: quote(text, safe=""),
@@ -134,7 +131,7 @@ def post_form(client: Client, url: str, fields: Parameters, headers: Mapping[str
 
 def request_secrets(client: Client, fields: Iterable[tuple[str, str]]) -> list[str]:
     """Return what a request holds that must not come back in an error text."""
-    values = [value for name, value in fields if name not in _PUBLIC_PARAMETERS]
+    values = [value for name, value in fields if not is_public_parameter(name)]
     sent = [*client.dialect.parameters.values(), *client.dialect.headers.values()]
     secret = [client.client_secret] if client.client_secret else []
     return [*values, *(value for value in sent if len(value) >= 8), *secret]
