@@ -90,7 +90,7 @@ def _conn_field(field: Field) -> dict[str, Any]:
     if choices:
         # Airflow's switch knows on and off, but not "as by default": hence a drop-down for booleans too.
         schema["enum"] = [None, *choices]
-        schema["values_display"] = {"null": field.unchosen}
+        schema["values_display"] = {"null": field.unchosen, **field.labels}
     if field.secret:
         schema["format"] = "password"
     if field.kind == "object":

@@ -96,7 +96,7 @@ def _row(name: str, vendor: Mapping[str, Any]) -> tuple[str, ...]:
         CLIENTS.get(defaults["auth_method"], f"`{defaults['auth_method']}`"),
         defaults.get("request_format", "form"),
         _life(defaults),
-        _rotation(defaults),
+        _rotation(vendor["facts"]),
     )
 
 
@@ -109,9 +109,9 @@ def _life(defaults: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _rotation(defaults: Mapping[str, Any]) -> str:
-    answer = {True: "yes", False: "no", None: ""}[defaults.get("rotates")]
-    grace = defaults.get("grace_seconds")
+def _rotation(facts: Mapping[str, Any]) -> str:
+    answer = {True: "yes", False: "no", None: ""}[facts.get("rotates")]
+    grace = facts.get("grace_seconds")
     if not grace:
         return answer
     return f"{answer}, the used one works for {_span(grace)}".removeprefix(", ")

@@ -9,15 +9,19 @@ import webbrowser
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_oauth_provider.cli.loopback import Loopback
 from airflow_oauth_provider.cli.run import say
 from airflow_oauth_provider.compat import connections
 from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.connection.presets import find_presets
 from airflow_oauth_provider.connection.settings import SignIn, read_settings
 from airflow_oauth_provider.connection.sign_in import Endpoints, check_grant, find_endpoints, keep, redeem
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device
+from airflow_oauth_provider.oauth2.discovery import discover
+from airflow_oauth_provider.oauth2.errors import OAuth2ProtocolError
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration
 from airflow_oauth_provider.tokens.record import Record, fingerprint
@@ -33,6 +37,9 @@ def authorize(arguments: Any) -> int:
     if arguments.scope:
         account = replace(account, options=replace(account.options, scope=arguments.scope))
     sign_in = read_settings(conn_id, connection).sign_in
+    if not arguments.scope:  # who names a scope wants that one
+        scope = sign_in.complete_scope(account.options.scope)
+        account = replace(account, options=replace(account.options, scope=scope))
     endpoints = find_endpoints(account, sign_in)
     if arguments.device:
         answer, sent_at = _on_another_device(account, endpoints)
@@ -106,9 +113,31 @@ def _unknown(account: GrantConfiguration, key: str) -> ConfigurationError:
     why = f"its issuer {issuer} publishes none" if issuer else "it has no issuer to ask"
     other = " Or leave out --device." if key == "device_authorize_url" else " Or try --device."
     return ConfigurationError(
-        f"there is no {key!r} in its extra, and {why}. Enter the address from the vendor's documentation.{other}",
+        f"there is no {key!r} in its extra, and {why}. "
+        f"Enter the address from the vendor's documentation{_remedy(account)}.{other}",
         conn_id=account.conn_id,
     )
+
+
+def _remedy(account: GrantConfiguration) -> str:
+    """Say which provider or issuer would do in place of the one address that the connection has."""
+    client = account.client
+    names = find_presets(client.token_url) if client.token_url else []
+    if names:
+        return f", or set its 'provider' to {' or '.join(map(repr, names))} and leave 'oauth_url' empty"
+    issuer = "" if client.issuer or not client.token_url else _issuer_of(account)
+    return f", or set its 'issuer' to {issuer!r}" if issuer else ""
+
+
+def _issuer_of(account: GrantConfiguration) -> str:
+    """Return the issuer at the token endpoint's origin, if it publishes that endpoint as its own; else nothing."""
+    url = urlsplit(account.client.token_url)
+    origin = f"{url.scheme}://{url.netloc}"
+    try:
+        metadata = discover(origin, account.client.transport)
+    except OAuth2ProtocolError:
+        return ""
+    return origin if metadata.token_endpoint == account.client.token_url else ""
 
 
 def _report(conn_id: str, account: GrantConfiguration, record: Record, store: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -25,7 +26,8 @@ _PATIENCE_WITH_A_CONNECTION = 2.0
 
 
 class _Server(HTTPServer):
-    allow_reuse_address = False
+    # The port of an earlier sign-in, which the system keeps for a minute; elsewhere this would share a port in use.
+    allow_reuse_address = os.name == "posix"
     accept: Callable[[str], str]
     path: str
     code: str | None = None

@@ -18,11 +18,11 @@ of names.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from airflow_oauth_provider.connection.presets.names import PRESET_NAMES
+from airflow_oauth_provider.connection.presets.names import PRESET_LABELS
 from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES
 
 Kind = Literal["string", "password", "boolean", "integer", "number", "object", "list", "pairs"]
@@ -40,9 +40,10 @@ MASK = "***"
 RECORD_KEY = "token_record"
 """The key under which the ``connection`` store keeps the rotated tokens; see the last row of the table."""
 
+NEEDED = "Needed"
 SERVER = "Authorization server"
 GRANT = "Grant and scope"
-TOKENS = "First tokens"
+TOKENS = "Tokens that you have"
 REFRESH = "When to refresh"
 STORE = "Where new tokens are kept"
 API = "API calls"
@@ -69,6 +70,7 @@ class Field:
     :param in_form: whether the form has a field for it; other keys are set in the JSON of ``extra``.
     :param kept: whether the program writes it and no person does: part of the form, but out of sight.
     :param mixed: whether a secret may stand among its values: no error quotes them.
+    :param labels: what a drop-down shows for a choice, where that is more than the choice itself.
     """
 
     key: str
@@ -86,6 +88,7 @@ class Field:
     in_form: bool = True
     kept: bool = False
     mixed: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def default_text(self) -> str:
@@ -139,39 +142,60 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "provider",
         "Provider",
-        SERVER,
+        NEEDED,
         "string",
-        choices=PRESET_NAMES,
-        unset="none, fill in the fields below",
-        help="A vendor that this program knows: its addresses and peculiarities are filled in. What you enter "
-        "yourself in any field wins.",
+        choices=tuple(PRESET_LABELS),
+        labels=PRESET_LABELS,
+        unset="none, fill in the token URL or the issuer",
+        help="The vendor whose API you read, if the list has it: addresses and peculiarities are filled in. What you "
+        "enter yourself in any field wins. Behind the colon: what this vendor needs in the next fields.",
     ),
     Field(
         "provider_params",
         "Provider parameters",
-        SERVER,
+        NEEDED,
         "pairs",
         placeholder="tenant=contoso.onmicrosoft.com",
         unset="none",
-        help="What the provider's addresses differ by, such as your tenant or region: name=value, with commas "
-        "between them. If one is missing, the first task says which.",
+        help="What the list of providers says that yours needs, such as your tenant or region: name=value, with commas "
+        "between them.",
+    ),
+    Field(
+        "scope",
+        "Scope",
+        NEEDED,
+        "string",
+        placeholder="offline_access invoices.read",
+        unset="what was granted at sign-in",
+        help="What the token may do: names with spaces between them, from the vendor's documentation. A sign-in asks "
+        "for it, and for what the provider wants before it gives a refresh token.",
     ),
     Field(
         "oauth_url",
         "Token URL",
-        SERVER,
+        NEEDED,
         "string",
         placeholder="https://login.example.com/oauth/token",
-        help="The address that hands out tokens, as the vendor's documentation gives it. "
-        "Fill in this field or the issuer, unless you chose a provider.",
+        help="Needed without a provider: the address that hands out tokens, from the vendor's documentation.",
     ),
     Field(
         "issuer",
         "Issuer",
-        SERVER,
+        NEEDED,
         "string",
         placeholder="https://login.example.com",
         help="In place of the token URL: the address of the sign-in service. The token URL is looked up there.",
+    ),
+    Field(
+        "refresh_token",
+        "Refresh token",
+        NEEDED,
+        "password",
+        secret=True,
+        unset="sign in, see below",
+        help="Leave it empty and sign in after you have saved the connection: on the page OAuth 2.0 grants, or by the "
+        "command airflow oauth2 authorize. If you have a refresh token, enter it: the program spends it once and keeps "
+        "its successors. Not needed for client_credentials.",
     ),
     Field(
         "auth_method",
@@ -206,15 +230,6 @@ FIELDS: tuple[Field, ...] = (
         "person's name and password, which is out of date.",
     ),
     Field(
-        "scope",
-        "Scope",
-        GRANT,
-        "string",
-        placeholder="offline_access invoices.read",
-        unset="what was granted at sign-in",
-        help="What the token may do: names with spaces between them.",
-    ),
-    Field(
         "audience",
         "Audience",
         GRANT,
@@ -229,15 +244,6 @@ FIELDS: tuple[Field, ...] = (
         "string",
         unset="not sent",
         help="Which API the token is for, as a URL. Only for vendors that ask for it.",
-    ),
-    Field(
-        "refresh_token",
-        "Refresh token",
-        TOKENS,
-        "password",
-        secret=True,
-        help="What you got when you signed in. The program spends it once and keeps its successors; this field "
-        "stays as it is. To sign in anew, enter the new one. Not needed for client_credentials.",
     ),
     Field(
         "access_token",
@@ -991,6 +997,16 @@ FIELDS: tuple[Field, ...] = (
         placeholder="access_type=offline, prompt=consent",
         unset="none",
         help="What else the server wants to be sent when a person signs in, so that it gives a refresh token.",
+    ),
+    Field(
+        "test_client",
+        "Test the client",
+        SERVER,
+        "boolean",
+        default=True,
+        in_form=False,
+        help="Whether Test connection and doctor ask the server for a refresh with a made-up refresh token, to see if "
+        "it accepts client ID and secret. Choose false for a vendor that counts refused requests.",
     ),
     # A form replaces extra as a whole: what it does not send back is gone, and with it the tokens that a
     # worker wrote while the form was open. As a field of the form it is sent back as MASK, and for MASK

@@ -64,11 +64,18 @@ class SignIn:
     :param authorize_url: the authorization endpoint; empty: found by the issuer.
     :param device_authorize_url: the device authorization endpoint; empty: found by the issuer.
     :param parameters: what else the server wants to be sent.
+    :param refresh_scope: the scope that the vendor wants for a refresh token, space-delimited; empty: none is known.
     """
 
     authorize_url: str = ""
     device_authorize_url: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    refresh_scope: str = ""
+
+    def complete_scope(self, scope: str) -> str:
+        """Return ``scope`` with what the vendor wants for a refresh token (space-delimited, RFC 6749 section 3.3)."""
+        names = scope.split()
+        return " ".join([*names, *(name for name in self.refresh_scope.split() if name not in names)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,7 @@ class Settings:
             self._endpoint("authorize_url"),
             self._endpoint("device_authorize_url"),
             self._extra.get("authorize_params") or {},
+            self._extra.preset("sign_in_scope") or "",
         )
 
     @property
@@ -172,6 +180,12 @@ class Settings:
         """The connection's ``refresh_when``."""
         when: str = self._extra.get("refresh_when")
         return when
+
+    @property
+    def test_client(self) -> bool:
+        """Whether a test may ask the server about the client with a made-up refresh token."""
+        allowed: bool = self._extra.get("test_client")
+        return allowed
 
     def _endpoint(self, key: str) -> str:
         url: str = self._extra.get(key) or ""

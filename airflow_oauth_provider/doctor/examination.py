@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider.doctor import connection, host, server, store, tokens
+from airflow_oauth_provider.doctor import client, connection, host, server, store, tokens
 from airflow_oauth_provider.doctor.report import Report
 
 
@@ -22,6 +22,7 @@ def examine(conn_id: str) -> Report:
     account = snapshot.configuration if snapshot else store.account_without(report, settings)
     if account is not None:
         server.check(report, account)
+        client.check(report, account, settings.test_client)
     host.check(report, settings, snapshot)
     if snapshot is None:
         if account is not None:

@@ -48,6 +48,10 @@ class Report:
         """Whether anything does not work."""
         return any(finding.level == "fail" for finding in self.findings)
 
+    def has_failed(self, *checks: str) -> bool:
+        """Tell whether one of ``checks`` found what does not work."""
+        return any(finding.level == "fail" and finding.check in checks for finding in self.findings)
+
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs."""
         findings = [asdict(finding) for finding in self.findings]

@@ -1,17 +1,20 @@
 """What "Test connection" tries: all that can be tried without spending a refresh token or writing anywhere.
 
-Airflow tests a connection under a name of chance, in the API server or a worker: what is written under that name is
-found by nobody, and a refresh token that is spent there is lost.
+Airflow tests a connection under a random name, in the API server or in a worker: nobody finds what is written under
+that name, and a refresh token that is spent there is lost.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from airflow_oauth_provider.compat import masking
-from airflow_oauth_provider.doctor import connection, host, server, store
-from airflow_oauth_provider.doctor.report import Report
-from airflow_oauth_provider.exceptions import OAuth2Error
+from airflow_oauth_provider.compat.extra_json import get_member
+from airflow_oauth_provider.connection.settings import Settings
+from airflow_oauth_provider.doctor import client, connection, host, server, store
+from airflow_oauth_provider.doctor.report import Finding, Report
+from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.manager import TokenManager
@@ -23,57 +26,87 @@ TOKEN = "token"  # noqa: S105 - the name of a check
 
 #: Seconds that one request may take: a person is waiting.
 PATIENCE = 4.0
-#: Stores whose records go by the connection's name, which a test does not know.
-_BY_NAME = frozenset({"connection", "variable"})
+#: Stores that find a record by the connection's name, which a test does not know.
+_BY_NAME = frozenset({"auto", "connection", "variable"})
 
 
 def try_connection(conn_id: str) -> tuple[bool, str]:
     """Try a connection.
 
-    :param conn_id: its name, or the one under which Airflow has it tested.
-    :return: whether it works as far as can be told, and what was found.
+    :param conn_id: its name, or the random one under which Airflow has it tested.
+    :return: whether it works as far as a test can tell, and the verdict with what to do.
     """
     report = Report(conn_id)
     _try(report)
-    shown = [finding for finding in report.findings if finding.level == ("fail" if report.failed else "ok")]
-    # What has a connection of that name is no news to whoever tests it.
-    texts = [f"{found.check}: {found.text}" for found in shown if report.failed or found.check != connection.CHECK]
-    changes = [found.change for found in shown if found.change]
-    warnings = [f"{found.check}: {found.text}" for found in report.findings if found.level == "warn"]
-    warned = f" But: {'; '.join(warnings)}." if warnings and not report.failed else ""
-    return not report.failed, " ".join([f"{'; '.join(text.rstrip('.') for text in texts)}.{warned}", *changes])
+    return not report.failed, _without_name(_verdict(report), conn_id)
+
+
+def _verdict(report: Report) -> str:
+    """Say in a few sentences what was found: first whether it works, then what to do."""
+    by_level = {level: [found for found in report.findings if found.level == level] for level in ("ok", "warn", "fail")}
+    if report.failed:
+        return " ".join(["Does not work.", *_sentences(by_level["fail"])])
+    # Where the connection comes from is no news to the person who tests it.
+    checked = [found.text.rstrip(".") for found in by_level["ok"] if found.check != connection.CHECK]
+    doubts = ["Not certain:", *_sentences(by_level["warn"])] if by_level["warn"] else []
+    return " ".join([f"Works, as far as a test can tell: {'; '.join(checked)}.", *doubts])
+
+
+def _sentences(findings: list[Finding]) -> list[str]:
+    return [text for found in findings for text in (f"{found.check}: {found.text.rstrip('.')}.", found.change) if text]
+
+
+def _without_name(text: str, conn_id: str) -> str:
+    """Take the name out: Airflow gives a connection a random one for its test, which nobody would recognize."""
+    return text.replace(f"Connection {conn_id!r}: ", "").replace(repr(conn_id), "this connection")
 
 
 def _try(report: Report) -> None:
     found = connection.look_up(report)
     settings = None if found is None else connection.read_keys(report, found)
-    if settings is None:
+    if found is None or settings is None:
         return
-    snapshot = store.read(report, settings)
+    known = _read_grant(report, settings, found)
     host.check(report, settings, patience=PATIENCE)
-    if snapshot is None:
+    if known is None:
         return
-    account = _hurried(snapshot.configuration)
+    account, record = _hurried(known[0]), precedence.current(known[0], known[1])
     server.check(report, account)
     if report.failed:
         return
+    client.check(report, account, settings.test_client)
     if account.rotates:
-        _look_for_refresh_token(report, snapshot)
+        _look_for_grant(report, account, record)
     else:
         _ask_for_token(report, account)
 
 
-def _look_for_refresh_token(report: Report, snapshot: Snapshot) -> None:
-    record = precedence.current(snapshot.configuration, snapshot.record)
-    if record.refresh_token:
-        report.ok(
-            TOKEN,
-            "there is a refresh token; a test does not spend it, since that can be done only once: the first task will",
-        )
-    elif snapshot.store.name in _BY_NAME:
-        report.warn(TOKEN, "no refresh token is entered, so there has to be one in the store")
+def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantConfiguration, Record | None] | None:
+    """Return the connection's configuration and record; None where that fails.
+
+    A store that goes by the connection's name is not asked. But Airflow puts what a form shows as ``***`` back in, so
+    the record of the row that is tested comes along in ``extra``.
+    """
+    if settings.store.kind not in _BY_NAME:
+        snapshot = store.read(report, settings)
+        return None if snapshot is None else (snapshot.configuration, snapshot.record)
+    try:
+        text = get_member(found.extra)
+        return settings.account(), Record.from_json(text) if text else None
+    except ConfigurationError as failure:
+        report.fail(connection.KEYS, str(failure))
+    except ValueError as failure:
+        report.fail(store.CHECK, f"the stored tokens cannot be read: {failure}", "Sign in again.")
+    return None
+
+
+def _look_for_grant(report: Report, account: GrantConfiguration, record: Record) -> None:
+    if not record.refresh_token:
+        report.fail(TOKEN, messages.no_refresh_token(report.conn_id, account.hint))
+    elif record.dead is not None and precedence.is_dead(account, record):
+        report.fail(TOKEN, messages.dead_grant(report.conn_id, record.dead))
     else:
-        report.fail(TOKEN, messages.no_refresh_token(report.conn_id, snapshot.configuration.hint))
+        report.ok(TOKEN, "there is a refresh token (a test does not spend it, since that can be done only once)")
 
 
 def _ask_for_token(report: Report, account: GrantConfiguration) -> None:

@@ -153,7 +153,7 @@ class _DropDownWidget:
     """A drop-down over a text field: Airflow does not let a hook use a ``SelectField``."""
 
     def __init__(self, choices: tuple[str, ...], field: Field) -> None:
-        self._options = (("", field.unchosen), *((choice, choice) for choice in choices))
+        self._options = (("", field.unchosen), *((choice, field.labels.get(choice, choice)) for choice in choices))
 
     def __call__(self, field: Any, **attributes: Any) -> Markup:
         current = _as_text(field.data)

@@ -106,8 +106,9 @@ class Form:
         field = next(field for field in SHOWN if field.key == key)
         self.input(field).fill(value)
         if field.choices or field.kind == "boolean":
-            self.page.get_by_role("option", name=value, exact=True).click()
-            expect(self.dialog.locator(f"#element_{key}")).to_contain_text(value)
+            shown = field.labels.get(value, value)
+            self.page.get_by_role("option", name=shown, exact=True).click()
+            expect(self.dialog.locator(f"#element_{key}")).to_contain_text(shown)
         else:
             self.page.keyboard.press("Tab")
 
@@ -169,7 +170,9 @@ def test_a_drop_down_offers_every_choice_and_none(blank):
 
     blank.input(field).click()
 
-    expect(blank.page.get_by_role("option")).to_have_text([field.unchosen, *field.choices])
+    expect(blank.page.get_by_role("option")).to_have_text(
+        [field.unchosen, *(field.labels.get(choice, choice) for choice in field.choices)]
+    )
     blank.page.keyboard.press("Tab")
 
 

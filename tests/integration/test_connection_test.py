@@ -9,6 +9,7 @@ import pytest
 from airflow_oauth_provider.compat import variables
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.stores.variable import VariableStore
+from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
 from tests.servers.openbao import OpenBao
 from tests.servers.scripted import Answer, ScriptedServer
 
@@ -58,9 +59,12 @@ def test_a_good_connection_is_tried_without_a_grant_and_without_the_token(tried,
     server.routes["/api"] = lambda _: Answer(401, {})
     worked, says = tried(headers={"X-Subscription-Key": "0123456789"})
     assert worked, says
+    assert says.startswith("Works, as far as a test can tell: ")
     assert "a test does not spend it" in says
-    (token_request,) = server.requests_to("/token")
-    assert (token_request.body, token_request.header("Authorization")) == (b"", None)
+    empty, made_up = server.requests_to("/token")
+    assert (empty.body, empty.header("Authorization")) == (b"", None)
+    assert server.history[-1].outcome == "unknown"
+    assert b"grant_type=refresh_token" in made_up.body
     (api_call,) = [request for request in server.requests if request.target.startswith("/api")]
     assert (api_call.header("Authorization"), api_call.header("X-Subscription-Key")) == (None, None)
     assert server.spends == 0
@@ -70,7 +74,7 @@ def test_a_good_connection_is_tried_without_a_grant_and_without_the_token(tried,
     ("changed", "says"),
     [
         ({"oauth_url": "https://login.invalid/token"}, "token endpoint: https://login.invalid/token: no connection"),
-        ({"host": "https://api.invalid"}, "host: Connection 'kzqwhxgf': HEAD https://api.invalid got no answer"),
+        ({"host": "https://api.invalid"}, "host: HEAD https://api.invalid got no answer"),
         ({"store": "vault", "vault_conn_id": "no_such_vault", "vault_path": "x"}, "'no_such_vault'"),
         ({"store": "file", "file_path": "/no/such/file.json"}, "/no/such/file.json"),
         ({"verify": "ture"}, "'verify'"),
@@ -79,7 +83,9 @@ def test_a_good_connection_is_tried_without_a_grant_and_without_the_token(tried,
 def test_what_cannot_work_fails_and_is_named(tried, changed, says):
     worked, text = tried(**changed)
     assert not worked
+    assert text.startswith("Does not work. ")
     assert says in text
+    assert CONN_ID not in text
 
 
 def test_an_address_that_is_no_token_endpoint(tried, server):
@@ -111,3 +117,72 @@ def test_client_credentials_are_tried_and_the_token_is_kept_nowhere(tried):
     worked, says = tried(grant_type="client_credentials", refresh_token=None, password="another")
     assert not worked
     assert "invalid_client" in says
+
+
+SIGN_IN_AGAIN = DeadGrant("", "invalid_grant", 1_700_000_000.0)
+
+
+def dead(server, refresh_token):
+    """The record that a row holds after a refusal; Airflow brings it along when the row's form is tested."""
+    from airflow_oauth_provider.oauth2.client import Client
+    from airflow_oauth_provider.tokens.configuration import GrantConfiguration
+
+    account = GrantConfiguration(CONN_ID, Client(server.client_id, server.token_url, server.client_secret))
+    mark = account.mark_of(refresh_token)
+    refused = DeadGrant(mark, SIGN_IN_AGAIN.error, SIGN_IN_AGAIN.at)
+    entered = fingerprint(refresh_token)
+    return Record(generation=3, entered_fingerprint=entered, refresh_token=refresh_token, dead=refused).to_json()
+
+
+@pytest.mark.parametrize("store", ["auto", "connection", "variable"])
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda s: {"password": "another-secret"}, "invalid_client"),
+        (lambda s: {"login": "another-client"}, "invalid_client"),
+        (lambda s: {"refresh_token": None}, "no refresh token"),
+        (lambda s: {"refresh_token": "spent", "token_record": dead(s, "spent")}, "sign in again"),
+        (lambda s: {"oauth_url": f"{s.api_url}/items"}, "token endpoint"),
+        (lambda s: {"oauth_url": f"{s.url}/page"}, "token endpoint"),
+        (lambda s: {"token_record": "{"}, "cannot be read"),
+    ],
+    ids=["secret", "client id", "no refresh token", "dead grant", "API address", "web page", "damaged record"],
+)
+def test_a_wrong_set_up_is_red(tried, server, wrong, says, store):
+    server.routes["/page"] = lambda _: Answer(200, "<html>Welcome</html>")
+    worked, text = tried(store=store, **wrong(server))
+    assert not worked
+    assert says.lower() in text.lower()
+    assert CONN_ID not in text
+    assert server.spends == 0
+
+
+def test_a_client_that_may_not_refresh(tried, server):
+    server.routes["/token"] = lambda _: Answer(400, {"error": "unauthorized_client"})
+    worked, text = tried()
+    assert not worked
+    assert "unauthorized_client" in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "doubt"),
+    [
+        (Answer(400, {"error": "invalid_request"}), "whether the server accepts the client is not known"),
+        (Answer(503, {"error": "temporarily_unavailable"}), "whether the server accepts the client is not known now"),
+        (Answer(200, {"access_token": "for-anybody", "token_type": "Bearer"}), "does not check the client"),
+    ],
+)
+def test_what_the_server_does_not_tell_is_said(tried, server, answer, doubt):
+    server.routes["/token"] = lambda request: answer if request.body else Answer(400, {"error": "invalid_request"})
+    worked, text = tried()
+    assert worked
+    assert "Not certain: " in text
+    assert doubt in text
+    assert "for-anybody" not in text
+
+
+def test_vendors_that_count_refused_requests_are_not_asked(tried, server):
+    worked, text = tried(test_client=False)
+    assert worked
+    assert "client ID and client secret are not checked" in text
+    assert [request.body for request in server.requests_to("/token")] == [b""]

@@ -109,7 +109,8 @@ def test_a_healthy_connection(case):
     # In the order in which a person would look.
     checks = list(dict.fromkeys(finding.check for finding in case.report.findings))
     assert checks == [
-        "connection", "keys", "store", "token endpoint", "clock", "host", "fallback store", "grant", "access token",
+        "connection", "keys", "store", "token endpoint", "clock", "client", "host", "fallback store", "grant",
+        "access token",
     ]  # fmt: skip
     assert any("can be written" in line for line in lines)
 
@@ -226,7 +227,7 @@ def test_the_token_endpoint(case, answer, level, says):
     case.server.routes["/probe"] = lambda _: answer
     case.extra["oauth_url"] = case.server.url + "/probe"
     case.found(f"{level} token endpoint", says)
-    sent = case.server.requests_to("/probe")[-1]
+    sent = case.server.requests_to("/probe")[0]  # a second one asks about the client
     assert sent.body == b""
     assert sent.header("Authorization") is None
 
@@ -484,3 +485,23 @@ def test_on_the_stores_of_a_real_airflow(server):
         assert home.use("three")["generation"] == 1
         assert server.spends == spends
         assert server.reuses == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "says"),
+    [
+        ({}, "ok", "accepts the client"),
+        ({"password": "another-secret"}, "fail", "invalid_client"),
+        ({"login": "another-client"}, "fail", "invalid_client"),
+    ],
+)
+def test_the_client_is_asked_about_and_nothing_is_spent(case, changed, level, says):
+    before = case.server.spends, case.server.reuses
+    case.parts |= changed
+    case.found(f"{level} client", says)
+    assert (case.server.spends, case.server.reuses) == before
+
+
+def test_a_client_whose_server_counts_refused_requests(case):
+    case.extra["test_client"] = False
+    case.found("warn client", "not checked")

@@ -11,7 +11,7 @@ from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.connection.extra import Extra
 from airflow_oauth_provider.connection.fields import FIELDS_BY_KEY
 from airflow_oauth_provider.connection.presets import load_presets
-from airflow_oauth_provider.connection.presets.names import PRESET_NAMES
+from airflow_oauth_provider.connection.presets.names import PRESET_LABELS
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from tests.http_support import CONN_ID, connect
 from tests.servers.scripted import Answer, Fault
@@ -111,7 +111,7 @@ def use(scripted_server, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("name", PRESET_NAMES)
+@pytest.mark.parametrize("name", list(PRESET_LABELS))
 def test_a_refresh_and_an_api_call(use, name):
     hook, store, server = use(name)
     field, value = HEADERS.get(name, ("Authorization", "Bearer {}"))
@@ -178,7 +178,7 @@ def other_value(key, value):
     }[field.kind]
 
 
-@pytest.mark.parametrize("name", PRESET_NAMES)
+@pytest.mark.parametrize("name", list(PRESET_LABELS))
 def test_any_key_of_the_connection_wins_over_its_preset(name):
     preset = load_presets()[name]
     given = {"provider": name, **dict.fromkeys(preset.parameters, "example")}

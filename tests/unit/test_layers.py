@@ -126,11 +126,15 @@ def test_one_place_spends():
     assert users_of("oauth2.grants.parameters", "oauth2.grants.refresh_token", "tokens.callbacks.request_token") == {
         "tokens/refresh.py"
     }
-    # The latter only compares with it, since some servers refresh at a URL of its own.
-    assert users_of("the grant, spelled out") == {"oauth2/grants.py", "oauth2/token_endpoint.py"}
+    assert users_of("the grant, spelled out") == {
+        "oauth2/grants.py",
+        "oauth2/token_endpoint.py",  # only compares with it, since some servers refresh at a URL of its own
+        "oauth2/client_check.py",  # makes its refresh token up, and takes none
+    }
 
 
 def test_who_else_sends_token_requests_redeems_a_sign_in():
     senders = {"tokens/manager.py"}  # which hands it on to the refresh
     sign_ins = {"connection/sign_in.py", "oauth2/device.py"}
-    assert users_of("oauth2.token_endpoint.request_token") == senders | sign_ins
+    checks = {"oauth2/client_check.py"}
+    assert users_of("oauth2.token_endpoint.request_token") == senders | sign_ins | checks

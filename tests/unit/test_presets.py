@@ -15,6 +15,7 @@ import pytest
 from airflow_oauth_provider.connection import presets
 from airflow_oauth_provider.connection.fields import FIELDS_BY_KEY
 from airflow_oauth_provider.connection.presets import PRESET_KEYS, URL_KEYS, load_presets, placeholders, preset
+from airflow_oauth_provider.connection.presets.names import PRESET_LABELS
 from scripts import generate_vendor_docs
 
 FOLDER = Path(presets.__file__).parent
@@ -22,7 +23,7 @@ SCHEMA = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
 TEXT = (FOLDER / "vendors.json").read_text(encoding="utf-8")
 VENDORS = json.loads(TEXT)
 
-VENDOR_KEYS = ["title", "docs", "confirmed", "parameters", "defaults", "notes"]
+VENDOR_KEYS = ["title", "docs", "confirmed", "parameters", "defaults", "facts", "notes"]
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
 
 each_vendor = pytest.mark.parametrize("name", sorted(VENDORS))
@@ -76,6 +77,7 @@ def test_the_schema_rejects(change):
         "confirmed": "The page.",
         "parameters": {},
         "defaults": {"oauth_url": "https://example.com/token", "auth_method": "none"},
+        "facts": {},
         "notes": [],
     }
     VALIDATOR.validate({"example": good})
@@ -184,6 +186,14 @@ def test_times_are_plausible(name):
     assert defaults.get("min_refresh_interval", 0) <= 3600
 
 
+@each_vendor
+def test_forms_show_the_vendor_and_what_it_needs(name):
+    vendor = VENDORS[name]
+    scope = vendor["defaults"].get("sign_in_scope")
+    needs = [*vendor["parameters"], *([f"scope {scope}"] if scope else [])]
+    assert PRESET_LABELS[name] == vendor["title"] + (f": needs {', '.join(needs)}" if needs else "")
+
+
 # The loader
 
 
@@ -247,8 +257,8 @@ def test_an_unknown_name_names_the_near_ones_and_all():
 
 
 def test_the_connection_wins():
-    resolved = preset("xero").resolve(given={"auth_method": "none", "grace_seconds": 0, "rotates": False})
-    assert not {"auth_method", "grace_seconds", "rotates"} & set(resolved)
+    resolved = preset("xero").resolve(given={"auth_method": "none", "host": "https://x", "sign_in_scope": "none"})
+    assert not {"auth_method", "host", "sign_in_scope"} & set(resolved)
     assert resolved["oauth_url"] == "https://identity.xero.com/connect/token"
 
 
@@ -309,3 +319,19 @@ def test_the_page_names_every_vendor(name):
     assert f"\n## {name}\n" in page
     assert VENDORS[name]["docs"] in page
     assert all(note in page for note in VENDORS[name]["notes"])
+
+
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        ("https://identity.xero.com/connect/token", ["xero"]),
+        ("https://IDENTITY.xero.com:443/connect/token", ["xero"]),
+        ("https://accounts.zoho.eu/oauth/v2/token", ["zoho"]),
+        ("https://login.microsoftonline.com/common/oauth2/v2.0/token", ["microsoft_entra"]),
+        ("https://identity.xero.com.evil.example/connect/token", []),
+        ("https://example.com/token", []),
+        ("nonsense", []),
+    ],
+)
+def test_presets_are_found_by_the_host_of_the_token_endpoint(url, names):
+    assert presets.find_presets(url) == names

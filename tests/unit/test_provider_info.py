@@ -96,7 +96,7 @@ def test_a_field_of_the_form(field):
     assert schema.get("minimum") == field.minimum
     if choices := ("true", "false") if field.kind == "boolean" else field.choices:
         assert schema["enum"] == [None, *choices]
-        assert schema["values_display"] == {"null": field.unchosen}
+        assert schema["values_display"] == {"null": field.unchosen, **field.labels}
     if not field.kept:
         assert "default" not in schema, "a default that a form stores cannot be told from a choice"
 

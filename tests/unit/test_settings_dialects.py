@@ -11,7 +11,7 @@ from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.connection.fields import FIELDS
 from airflow_oauth_provider.connection.presets import load_presets
-from airflow_oauth_provider.connection.presets.names import PRESET_NAMES
+from airflow_oauth_provider.connection.presets.names import PRESET_LABELS
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.dialect import Dialect
@@ -40,7 +40,7 @@ def settings(*, host="https://api.example.com", login="id", password="hidden-sec
 
 
 def test_names_of_presets_are_those_of_the_data():
-    assert list(PRESET_NAMES) == list(load_presets())
+    assert list(PRESET_LABELS) == list(load_presets())
 
 
 def test_a_plain_connection_has_no_dialect():
@@ -49,7 +49,7 @@ def test_a_plain_connection_has_no_dialect():
     assert read.bearer_usage == BearerUsage()
 
 
-@pytest.mark.parametrize("name", PRESET_NAMES)
+@pytest.mark.parametrize("name", list(PRESET_LABELS))
 def test_every_preset_makes_an_account(name):
     preset = load_presets()[name]
     parameters = dict.fromkeys(preset.parameters, "example")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 PRESET_KEYS = (
     "oauth_url",
@@ -48,9 +49,10 @@ PRESET_KEYS = (
     "header_prefix",
     "in_query",
     "resend_lost_response",
-    "grace_seconds",
+    "authorize_params",
+    "sign_in_scope",
+    "test_client",
     "host",
-    "rotates",
 )
 """The keys of ``extra`` that a preset may fill in, in the order in which they stand in the data."""
 
@@ -167,6 +169,29 @@ def preset(name: str) -> Preset:
         return presets[name]
     except KeyError:
         raise UnknownPresetError(_unknown(name, list(presets))) from None
+
+
+def find_presets(url: str) -> list[str]:
+    """Find the presets whose token endpoint has the host of ``url``.
+
+    :param url: a token endpoint, as a connection gives it.
+    :return: their names, in order; empty where no vendor is known by that host.
+    """
+    host = (urlsplit(url).hostname or "").lower()
+    return [
+        name
+        for name, known in load_presets().items()
+        if re.fullmatch(_host_pattern(known.defaults["oauth_url"]), host, re.IGNORECASE)
+    ]
+
+
+def _host_pattern(template: str) -> str:
+    """Return what hosts of a URL template look like; a host that is all placeholder says nothing of the vendor."""
+    host = urlsplit(template).netloc
+    fixed = "".join(_PLACEHOLDER.split(host)[::2])
+    if not fixed.strip("."):
+        return r"(?!)"
+    return r"[a-z0-9.-]+".join(re.escape(part) for part in _PLACEHOLDER.split(host)[::2])
 
 
 def _unknown(name: str, names: list[str]) -> str:
