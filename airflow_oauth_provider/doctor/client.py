@@ -13,26 +13,26 @@ from airflow_oauth_provider.tokens.configuration import GrantConfiguration
 CHECK = "client"
 
 
-def check(report: Report, account: GrantConfiguration, allowed: bool) -> None:
+def check(report: Report, configuration: GrantConfiguration, allowed: bool) -> None:
     """Ask the server about the client with a made-up refresh token; it refuses that, and nothing is spent.
 
     :param report: what was found so far.
-    :param account: the connection; one that fetches its tokens by a callback or another grant is passed by.
+    :param configuration: the connection; one that fetches its tokens by a callback or another grant is passed by.
     :param allowed: the connection's ``test_client``.
     """
     unreachable = report.has_failed(server.DISCOVERY, server.ENDPOINT)
-    if account.callback or not account.rotates or unreachable:
+    if configuration.callback or not configuration.rotates or unreachable:
         return
     if not allowed:
         report.warn(CHECK, "client ID and client secret are not checked: 'test_client' is false", "")
         return
     try:
-        known = check_client(account.client)
+        known = check_client(configuration.client)
     except errors.InvalidRequestResponse as refusal:
         report.warn(CHECK, f"whether the server accepts the client is not known: {refusal}")
     except errors.ErrorResponse as refusal:
         change = "" if refusal.code in STANDARD_CODES else "Is that the address of a token endpoint?"
-        report.fail(CHECK, str(messages.configuration_error(account, refusal)), change)
+        report.fail(CHECK, str(messages.configuration_error(configuration, refusal)), change)
     except errors.UnexpectedResponse as failure:
         report.fail(
             CHECK,
