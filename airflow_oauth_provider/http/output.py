@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import io
-import json
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import IO, Any
+
+from airflow_oauth_provider.http import json_text
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 16
+#: How a gzip file begins (RFC 1952 section 2.3.1).
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class OutputFile:
         self._partial = self.path.parent / f".{self.path.name}.{mark}.partial"
         self._file: IO[bytes] | None = None
         self._gzip: gzip.GzipFile | None = None
+        self._compresses = self.path.name.endswith(".gz")
         self._begun = False
         self._ends_a_line = True
         #: Bytes written, before compression.
@@ -66,37 +70,60 @@ class OutputFile:
         self._remove_partial()  # rather than write over it: a predecessor that still lives keeps its own file
         self._begun = True
         self._file = self._partial.fs.open(self._partial.path, "wb")
-        if self.path.name.endswith(".gz"):
-            # Without a time in it the same data gives the same file.
-            self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=self._file, compresslevel=6, mtime=0)
 
     def write(self, data: bytes) -> None:
         """Add bytes."""
-        target = self._gzip or self._file
-        if target is None:
+        if self._file is None:
             raise ValueError("the file is not open")
-        target.write(data)
+        if self._compresses and self._gzip is None:
+            # Without a time in it the same data gives the same file.
+            self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=self._file, compresslevel=6, mtime=0)
+        (self._gzip or self._file).write(data)
         self.size += len(data)
         if data:
             self._ends_a_line = data.endswith(b"\n")
 
     def write_page(self, source: bytes | IO[bytes]) -> None:
-        """Add a page as it came; a line break stands between two pages."""
+        """Add a page as it came; a line break stands between two pages.
+
+        A page that is gzip already goes into a ``.gz`` file as it is: such a file may consist of several parts
+        (RFC 1952 section 2.2).
+        """
+        chunks = _chunks(source)
+        first = next(chunks, b"")
+        if not first:
+            return
         if not self._ends_a_line:
             self.write(b"\n")
-        if isinstance(source, bytes):
-            self.write(source)
+        if self._compresses and first.startswith(_GZIP):
+            log.info("%s: the page is gzip already and is written as it is", self.path.name)
+            self._write_compressed(itertools.chain((first,), chunks))
             return
-        while chunk := source.read(_CHUNK):
+        self.write(first)
+        for chunk in chunks:
             self.write(chunk)
 
     def write_records(self, records: list[Any]) -> None:
-        """Add records, one JSON value a line."""
-        buffer = io.StringIO()
-        for record in records:
-            buffer.write(_encode(record))
-            buffer.write("\n")
-        self.write(buffer.getvalue().encode())
+        """Add records, one JSON value a line.
+
+        :raises ValueError: when one holds NaN or Infinity.
+        """
+        text = "".join(f"{json_text.encode(record)}\n" for record in records)
+        self.write(text.encode())
+
+    def _write_compressed(self, chunks: Iterable[bytes]) -> None:
+        if self._file is None:
+            raise ValueError("the file is not open")
+        self._end_part()
+        for chunk in chunks:
+            self._file.write(chunk)
+            self.size += len(chunk)
+        self._ends_a_line = True  # what is in it counts as whole: a line break would be a part of its own
+
+    def _end_part(self) -> None:
+        part, self._gzip = self._gzip, None
+        if part is not None:
+            part.close()
 
     def commit(self) -> None:
         """Finish: from now on the file is there under its name, instead of an older one."""
@@ -115,11 +142,11 @@ class OutputFile:
         self._remove_partial()
 
     def _close(self) -> None:
-        file, compressed = self._file, self._gzip
-        self._file = self._gzip = None
+        if self._file is not None and self._compresses and self.size == 0:
+            self.write(b"")  # an empty file of gzip is not an empty file
+        file, self._file = self._file, None
         try:
-            if compressed is not None:
-                compressed.close()
+            self._end_part()
         finally:
             if file is not None:
                 file.close()
@@ -133,8 +160,12 @@ class OutputFile:
             log.debug("%s cannot remove files", type(self._partial.fs).__name__)
 
 
-# Made once: json.dumps with arguments makes an encoder for each call.
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+def _chunks(source: bytes | IO[bytes]) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+        return
+    while chunk := source.read(_CHUNK):
+        yield chunk
 
 
 def owner_of(context: Mapping[str, Any]) -> str:

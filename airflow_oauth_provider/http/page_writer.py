@@ -30,6 +30,7 @@ class PageWriter:
 
         :param records: what to write instead of what is in the page.
         :return: how many records it had; None where the pages are written as they came.
+        :raises ApiError: when there are no records at the path, or one that JSON cannot hold.
         """
         if records is None and self._records_path is not None:
             records = page.records(self._records_path)
@@ -37,7 +38,10 @@ class PageWriter:
         if records is None:
             self._file.write_page(page.source())
             return None
-        self._file.write_records(records)
+        try:
+            self._file.write_records(records)
+        except ValueError as error:
+            raise page.error(f"has a record that cannot be written: {error}") from None
         self._records = (self._records or 0) + len(records)
         return len(records)
 

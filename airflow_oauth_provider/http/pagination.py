@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import tempfile
 from abc import ABC, abstractmethod
@@ -19,15 +20,24 @@ from typing import IO, Any, ClassVar, Literal
 from urllib.parse import urljoin
 
 from requests import Response
-from requests.utils import parse_header_links
 
-from airflow_oauth_provider.exceptions import ApiError
+from airflow_oauth_provider.exceptions import ApiError, ConfigurationError
+from airflow_oauth_provider.http import json_text
 from airflow_oauth_provider.http.errors import show_target
-from airflow_oauth_provider.http.record_path import check_path, lookup
+from airflow_oauth_provider.http.link_header import LinkHeaderError, parse_links
+from airflow_oauth_provider.http.record_path import PathError, check_path, collect, describe, is_missing, look_up
 
 Where = Literal["data", "json"]
 
 _NOTHING = (None, "", False)
+#: Texts by which APIs say no.
+_NO = frozenset({"false", "0", "no", ""})
+#: Methods whose ``data`` is the query of the URL.
+_WITHOUT_BODY = frozenset({"GET", "HEAD"})
+#: Statuses of answers that have no body (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5).
+_NO_BODY = frozenset({204, 205, 304})
+#: Bytes of a body up to which a page may turn out to hold no records although nobody said where they are.
+_SMALL = 4096
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,7 @@ class PageRequest:
     """What ``OAuth2Hook.run`` is called with for one page.
 
     :param request_kwargs: passed on to ``requests.Request``.
+    :param method: the HTTP method.
     """
 
     endpoint: str | None = None
@@ -42,20 +53,33 @@ class PageRequest:
     headers: Mapping[str, Any] = field(default_factory=dict)
     extra_options: Mapping[str, Any] = field(default_factory=dict)
     request_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    method: str = "GET"
 
     def with_parameters(self, parameters: Mapping[str, Any], where: Where) -> PageRequest:
-        """Return the request with more members in its ``data`` or its JSON body."""
+        """Return the request with more members in its ``data`` or its JSON body.
+
+        :raises ConfigurationError: when these are no dictionary.
+        """
         if where == "json":
-            body = {**(self.request_kwargs.get("json") or {}), **parameters}
-            return replace(self, request_kwargs={**self.request_kwargs, "json": body})
-        if self.data and not isinstance(self.data, Mapping):
-            raise ValueError("the pages' parameters cannot be added to data that is a text: give a dictionary")
-        return replace(self, data={**(self.data or {}), **parameters})
+            body = self.request_kwargs.get("json") or {}
+            _require_mapping(body, "request_kwargs['json']")
+            return replace(self, request_kwargs={**self.request_kwargs, "json": {**body, **parameters}})
+        data = self.data or {}
+        _require_mapping(data, "data")
+        return replace(self, data={**data, **parameters})
 
     def to_url(self, url: str) -> PageRequest:
-        """Return the request for a whole URL, which brings its own query."""
+        """Return the request for a whole URL. The URL brings its own query; a body goes along."""
         kept = {name: value for name, value in self.request_kwargs.items() if name != "params"}
-        return replace(self, endpoint=url, data={}, request_kwargs=kept)
+        data = {} if self.method.upper() in _WITHOUT_BODY else self.data
+        return replace(self, endpoint=url, data=data, request_kwargs=kept)
+
+
+def _require_mapping(value: Any, name: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f"The paginator adds its parameters to {name}, which is {type(value).__name__}: give a dictionary."
+        )
 
 
 class Page:
@@ -66,20 +90,51 @@ class Page:
         #: 1 for the first page.
         self.number = number
 
+    @property
+    def place(self) -> str:
+        """The page's number and address, for messages."""
+        return f"Page {self.number} ({show_target(self.response.url or '')})"
+
+    @cached_property
+    def is_blank(self) -> bool:
+        """Whether the answer has no body, by its status or in fact."""
+        return self.response.status_code in _NO_BODY or not (self.response.content or b"").strip()
+
     @cached_property
     def document(self) -> Any:
-        """The decoded JSON body.
+        """The decoded JSON body, with each number as it stands there; None for an answer without a body.
 
-        :raises ApiError: when it is none.
+        :raises ApiError: when it is no JSON.
+        """
+        if self.is_blank:
+            return None
+        content_type = self.response.headers.get("Content-Type", "")
+        charset = self.response.encoding if "charset" in content_type.lower() else None
+        try:
+            return json_text.decode(self.response.content, charset)
+        except ValueError:
+            raise self.error(f"is not JSON but {content_type or 'of no stated type'}") from None
+
+    def error(self, text: str) -> ApiError:
+        """Return the error that this page ``text``."""
+        return ApiError(f"{self.place} {text}", status_code=self.response.status_code)
+
+    def look_up(self, path: str) -> Any:
+        """Return the one value at ``path``, None where there is none.
+
+        :raises ApiError: when the path cannot be followed.
         """
         try:
-            return self.response.json()
-        except ValueError:
-            raise ApiError(
-                f"Page {self.number} ({show_target(self.response.url or '')}) is not JSON but "
-                f"{self.response.headers.get('Content-Type', 'of no stated type')}",
-                status_code=self.response.status_code,
-            ) from None
+            return look_up(path, self.document)
+        except PathError as error:
+            raise self.error(f"does not fit the path {path!r}: {error}") from None
+
+    def lacks(self, path: str) -> bool:
+        """Tell whether ``path`` leads nowhere, and should not."""
+        try:
+            return is_missing(path, self.document)
+        except PathError as error:
+            raise self.error(f"does not fit the path {path!r}: {error}") from None
 
     @property
     def size(self) -> int:
@@ -113,24 +168,63 @@ class Page:
     def records(self, path: str | None) -> list[Any]:
         """Return the records at ``path``; without one, the page itself if it is a list.
 
-        :raises ApiError: when there is no list.
+        :raises ApiError: when the path cannot be followed, or there is no list.
         """
-        found = self.document if path is None else lookup(path, self.document)
-        if found is None and path is not None:
+        if self.is_blank:
             return []
-        if not isinstance(found, list):
-            place = "is no list of records: say under which path they are" if path is None else f"has no list at {path}"
-            raise ApiError(f"Page {self.number} {place}", status_code=self.response.status_code)
-        return found
+        if path is not None:
+            try:
+                return collect(path, self.document)
+            except PathError as error:
+                raise self.error(f"has no list at {path}: {error}") from None
+        if self.document is None:
+            return []
+        if not isinstance(self.document, list):
+            raise self.error(f"is {describe(self.document)}, not a list of records: say under which path they are")
+        return self.document
+
+    def seems_empty(self) -> bool:
+        """Tell whether the page is likely to hold no records, where nobody said where they are."""
+        if self.size > _SMALL:
+            return False
+        if self._is_spooled:
+            position = self.response.raw.tell()
+            body: bytes = self.response.raw.read()
+            self.response.raw.seek(position)
+            return body.strip() in (b"", b"[]", b"{}", b"null")
+        if self.is_blank:
+            return True
+        try:
+            document = json_text.decode(self.response.content)
+        except ValueError:
+            return False
+        if not isinstance(document, dict):
+            return document in ([], None)
+        lists = [value for value in document.values() if isinstance(value, list)]
+        return not document or (bool(lists) and not any(lists))
 
 
 @dataclass(frozen=True)
 class Paginator(ABC):
-    """How the next page is found."""
+    """How the next page is found.
+
+    :param end_statuses: statuses of an answer that mean "there is no such page": after the first page such an answer
+        is the end, and not an error. Some APIs answer 404 to the page after the last.
+    :param max_empty_pages: how many pages without records may follow each other before the walk fails, where an API
+        always names a next page.
+    """
 
     kind: ClassVar[str]
     #: Whether the body has to be looked at.
     reads_body: ClassVar[bool] = True
+    #: Whether :meth:`plan` knows requests ahead, so that pages can be fetched side by side.
+    knows_ahead: ClassVar[bool] = False
+
+    end_statuses: tuple[int, ...] = field(default=(), kw_only=True)
+    max_empty_pages: int = field(default=100, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "end_statuses", tuple(self.end_statuses))
 
     def first(self, request: PageRequest) -> PageRequest:
         """Return the request of the first page."""
@@ -140,14 +234,23 @@ class Paginator(ABC):
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:
         """Return the request of the page after ``page``; None when that was the last.
 
-        :param request: the first page's request.
+        :param request: what the first page's request was made of.
         :param page: the page that just came.
         :param seen: how many records came before it.
         """
 
-    def count(self, page: Page) -> int:  # noqa: ARG002 - most kinds need no count
-        """Return how many records ``page`` has, where that matters for the next."""
-        return 0
+    def plan(self, request: PageRequest, page: Page, seen: int) -> Iterator[PageRequest]:  # noqa: ARG002
+        """Yield what the requests after ``page`` will probably be. :meth:`following` has the last word.
+
+        :param request: what the first page's request was made of.
+        :param page: the page that just came.
+        :param seen: how many records came before it.
+        """
+        return iter(())
+
+    def counted(self, page: Page) -> list[Any] | None:  # noqa: ARG002 - most kinds need no count
+        """Return the records of ``page`` where the next request depends on them; else None."""
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the paginator as plain values; see :func:`paginator_from_dict`."""
@@ -157,6 +260,8 @@ class Paginator(ABC):
 @dataclass(frozen=True)
 class LinkHeader(Paginator):
     """The next page's URL is in the header ``Link`` (RFC 8288), as with GitHub.
+
+    A link that also says ``results="false"``, as Sentry's last one, leads to no records and is the end.
 
     :param rel: the relation to follow.
     """
@@ -168,12 +273,22 @@ class LinkHeader(Paginator):
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
-        header = page.response.headers.get("Link")
-        for link in parse_header_links(header) if header else ():
-            relations = {name.lower(): value for name, value in link.items()}.get("rel", "").lower().split()
-            if self.rel.lower() in relations and link.get("url"):
-                return request.to_url(urljoin(page.response.url, link["url"]))
-        return None
+        targets = set(self._targets(page))
+        if len(targets) > 1:
+            raise page.error(f"has {len(targets)} different links with the relation {self.rel!r}")
+        return request.to_url(targets.pop()) if targets else None
+
+    def _targets(self, page: Page) -> Iterator[str]:
+        base = page.response.url
+        try:
+            links = parse_links(page.response.headers.get("Link") or "")
+        except LinkHeaderError as error:
+            raise page.error(f"has a header Link that cannot be read: {error}") from None
+        for link in links:
+            # A link with an anchor elsewhere does not start from this page (RFC 8288 section 3.2).
+            starts_here = urljoin(base, link.parameters.get("anchor", "")) == base
+            if link.has_relation(self.rel) and starts_here and not _says_no(link.parameters.get("results", "true")):
+                yield urljoin(base, link.target)
 
 
 @dataclass(frozen=True)
@@ -188,15 +303,16 @@ class NextUrl(Paginator):
     path: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_path("path", self.path)
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
-        url = lookup(self.path, page.document)
+        url = page.look_up(self.path)
         if url in _NOTHING:
             return None
         if not isinstance(url, str):
-            raise ApiError(f"Page {page.number} has no URL at {self.path} but {type(url).__name__}")
+            raise page.error(f"has no URL at {self.path} but {describe(url)}")
         return request.to_url(urljoin(page.response.url, url))
 
 
@@ -208,7 +324,7 @@ class Cursor(Paginator):
     :param parameter: the name under which it is sent.
     :param where: ``data`` (the query of a GET, the form of a POST) or ``json`` (the JSON body in ``request_kwargs``).
     :param more: path of something that is true as long as there are more pages, for APIs whose last page has a
-        cursor as well.
+        cursor as well. With a ``?`` at its end it may be missing, which means no.
     """
 
     kind: ClassVar[str] = "cursor"
@@ -219,19 +335,35 @@ class Cursor(Paginator):
     more: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_path("path", self.path)
         check_path("more", self.more)
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
-        if self.more is not None and not lookup(self.more, page.document):
+        cursor = page.look_up(self.path)
+        more = self._more(page, has_cursor=cursor not in _NOTHING)
+        if not more:
             return None
-        cursor = lookup(self.path, page.document)
         if cursor in _NOTHING:
+            if more is True:
+                raise page.error(f"says at {self.more} that there is more, but has no cursor at {self.path}")
             return None
-        if isinstance(cursor, list | dict):
-            raise ApiError(f"Page {page.number} has no cursor at {self.path} but a JSON {type(cursor).__name__}")
-        return request.with_parameters({self.parameter: cursor}, self.where)
+        if isinstance(cursor, list | dict | bool):
+            raise page.error(f"has no cursor at {self.path} but {describe(cursor)}")
+        value = str(cursor) if isinstance(cursor, json_text.Number) else cursor
+        return request.with_parameters({self.parameter: value}, self.where)
+
+    def _more(self, page: Page, *, has_cursor: bool) -> bool | None:
+        """Return whether the page says that there is more; None: it was not asked."""
+        if self.more is None:
+            return has_cursor or None
+        if has_cursor and page.lacks(self.more):
+            raise page.error(
+                f"has a cursor, but nothing at {self.more}. If the API leaves that out on the last page, "
+                f"write '{self.more}?'"
+            )
+        return not _says_no(page.look_up(self.more))
 
 
 @dataclass(frozen=True)
@@ -248,6 +380,7 @@ class PageNumber(Paginator):
     """
 
     kind: ClassVar[str] = "page_number"
+    knows_ahead: ClassVar[bool] = True
 
     records: str | None = None
     parameter: str = "page"
@@ -258,28 +391,38 @@ class PageNumber(Paginator):
     where: Where = "data"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_path("records", self.records)
         check_path("pages", self.pages)
 
     def first(self, request: PageRequest) -> PageRequest:
         """See :meth:`Paginator.first`."""
-        return request.with_parameters(self._parameters(self.start), self.where)
+        return self._request(request, 0)
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
         if not page.records(self.records):
             return None
-        if self.pages is not None and _is_reached(page.number, lookup(self.pages, page.document)):
-            return None
-        return request.with_parameters(self._parameters(self.start + page.number), self.where)
+        count = self._count(page)
+        return None if count is not None and page.number >= count else self._request(request, page.number)
 
-    def count(self, page: Page) -> int:
-        """See :meth:`Paginator.count`."""
-        return len(page.records(self.records))
+    def plan(self, request: PageRequest, page: Page, seen: int) -> Iterator[PageRequest]:  # noqa: ARG002
+        """See :meth:`Paginator.plan`."""
+        count = self._count(page)
+        ahead = itertools.count(page.number) if count is None else range(page.number, count)
+        return (self._request(request, before) for before in ahead)
 
-    def _parameters(self, number: int) -> dict[str, Any]:
+    def counted(self, page: Page) -> list[Any] | None:
+        """See :meth:`Paginator.counted`."""
+        return page.records(self.records)
+
+    def _count(self, page: Page) -> int | None:
+        return None if self.pages is None else _as_count(page.look_up(self.pages))
+
+    def _request(self, request: PageRequest, before: int) -> PageRequest:
+        """Return the request of the page that has ``before`` others before it."""
         size = {self.size_parameter: self.size} if self.size_parameter and self.size else {}
-        return {self.parameter: number, **size}
+        return request.with_parameters({self.parameter: self.start + before, **size}, self.where)
 
 
 @dataclass(frozen=True)
@@ -298,6 +441,7 @@ class OffsetLimit(Paginator):
     """
 
     kind: ClassVar[str] = "offset_limit"
+    knows_ahead: ClassVar[bool] = True
 
     limit: int
     records: str | None = None
@@ -308,6 +452,7 @@ class OffsetLimit(Paginator):
     where: Where = "data"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.limit < 1:
             raise ValueError(f"limit is {self.limit}, but has to be 1 at least")
         check_path("records", self.records)
@@ -315,70 +460,109 @@ class OffsetLimit(Paginator):
 
     def first(self, request: PageRequest) -> PageRequest:
         """See :meth:`Paginator.first`."""
-        return request.with_parameters(self._parameters(self.start), self.where)
+        return self._request(request, 0)
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:
         """See :meth:`Paginator.following`."""
         came = len(page.records(self.records))
         if came == 0:
             return None
-        if self.total is not None and _is_reached(seen + came, lookup(self.total, page.document)):
-            return None
-        return request.with_parameters(self._parameters(self.start + seen + came), self.where)
+        total = self._total(page)
+        return None if total is not None and seen + came >= total else self._request(request, seen + came)
 
-    def count(self, page: Page) -> int:
-        """See :meth:`Paginator.count`."""
-        return len(page.records(self.records))
+    def plan(self, request: PageRequest, page: Page, seen: int) -> Iterator[PageRequest]:
+        """See :meth:`Paginator.plan`."""
+        came = len(page.records(self.records))
+        total = self._total(page)
+        ahead = itertools.count(seen + came, came) if total is None else range(seen + came, total, came)
+        return (self._request(request, before) for before in ahead)
 
-    def _parameters(self, offset: int) -> dict[str, Any]:
-        return {self.offset_parameter: offset, self.limit_parameter: self.limit}
+    def counted(self, page: Page) -> list[Any] | None:
+        """See :meth:`Paginator.counted`."""
+        return page.records(self.records)
+
+    def _total(self, page: Page) -> int | None:
+        return None if self.total is None else _as_count(page.look_up(self.total))
+
+    def _request(self, request: PageRequest, before: int) -> PageRequest:
+        """Return the request of the page that has ``before`` records before it."""
+        parameters = {self.offset_parameter: self.start + before, self.limit_parameter: self.limit}
+        return request.with_parameters(parameters, self.where)
 
 
 class Walk:
-    """One way through all the pages.
+    """One way through all the pages, which ends.
 
     :param paginator: how the next page is found.
     :param request: the request that the first page's is made of.
+    :param records_path: where the records of a page are, for paginators that need not know.
     """
 
-    def __init__(self, paginator: Paginator, request: PageRequest) -> None:
-        self._paginator = paginator
+    def __init__(self, paginator: Paginator, request: PageRequest, records_path: str | None = None) -> None:
+        self.paginator = paginator
         self._base = request
+        self._records_path = records_path
         self._asked: set[bytes] = set()
         self._seen = 0
-        self._last_body = b""
+        self._empty = 0
+        self._last_records: list[Any] | None = None
         self.first = paginator.first(request)
         self._asked.add(_digest(self.first))
+        self._plan: Iterator[PageRequest] = iter(())
 
     def following(self, page: Page) -> PageRequest | None:
         """Return the request of the page after ``page``; None when that was the last.
 
-        :raises ApiError: when it was asked for already, or the API gives the same page for another number.
+        :raises ApiError: when the walk would never end: the page was asked for already, the API gives the same page
+            for another number, or names a next page for ever although none has records.
         """
-        request = self._paginator.following(self._base, page, self._seen)
+        request = self.paginator.following(self._base, page, self._seen)
         if request is None:
             return None
-        came = self._paginator.count(page)
-        if came:
-            self._refuse_same_page(page)
-        self._seen += came
-        digest = _digest(request)
-        if digest in self._asked:
-            raise ApiError(
-                f"After page {page.number} the API names a next page that was fetched already: it would never end"
-            )
-        self._asked.add(digest)
+        if self.paginator.knows_ahead:
+            self._plan = self.paginator.plan(self._base, page, self._seen)
+        records = self.paginator.counted(page)
+        if records is None:
+            self._refuse_empty_pages(page)
+        else:
+            self._refuse_same_page(page, records)
+            self._seen += len(records)
+        self._refuse_same_request(page, request)
         return request
 
-    def _refuse_same_page(self, page: Page) -> None:
+    def plan(self) -> Iterator[PageRequest]:
+        """Return what the requests after the last page will probably be."""
+        return self._plan
+
+    def ends_with(self, status: int | None, number: int) -> bool:
+        """Tell whether the status of the answer for page ``number`` means that there is no such page."""
+        return number > 1 and status in self.paginator.end_statuses
+
+    def _refuse_same_request(self, page: Page, request: PageRequest) -> None:
+        if "://" in (request.endpoint or ""):
+            self._asked.add(_digest(self._base.to_url(page.response.url)))
+        digest = _digest(request)
+        if digest in self._asked:
+            raise page.error("names a next page that was fetched already: it would never end")
+        self._asked.add(digest)
+
+    def _refuse_same_page(self, page: Page, records: list[Any]) -> None:
         # Numbers and offsets grow for ever, even where the API pays no heed to them.
-        body = hashlib.blake2b(page.response.content, digest_size=16).digest()
-        if body == self._last_body:
-            raise ApiError(
-                f"Page {page.number} is the same as the one before: the API seems to know the parameter by "
-                "another name, and it would never end"
+        if records == self._last_records:
+            raise page.error(
+                "is the same as the one before: the API seems to know the parameter by another name, and it would "
+                "never end"
             )
-        self._last_body = body
+        self._last_records = records
+
+    def _refuse_empty_pages(self, page: Page) -> None:
+        path = self._records_path
+        self._empty = self._empty + 1 if (page.seems_empty() if path is None else not page.records(path)) else 0
+        if self._empty > self.paginator.max_empty_pages:
+            raise page.error(
+                f"is the {self._empty}th in a row without records, and names a next one: it would never end. If the "
+                "API does that, raise max_empty_pages of the paginator"
+            )
 
 
 def paginator_from_dict(values: Mapping[str, Any]) -> Paginator:
@@ -387,11 +571,19 @@ def paginator_from_dict(values: Mapping[str, Any]) -> Paginator:
     return _KINDS[values["kind"]](**members)
 
 
-def _is_reached(count: int, total: Any) -> bool:
+def _says_no(value: Any) -> bool:
+    return not value or (isinstance(value, str) and value.strip().lower() in _NO)
+
+
+def _as_count(value: Any) -> int | None:
+    """Return a number of pages or records; None for what is none, such as the -1 of APIs that do not know."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
     try:
-        return total is not None and count >= int(total)
-    except (TypeError, ValueError):
-        return False
+        count = int(value)
+    except (ValueError, OverflowError):
+        return None
+    return count if count > 0 else None
 
 
 def _digest(request: PageRequest) -> bytes:
@@ -399,8 +591,6 @@ def _digest(request: PageRequest) -> bytes:
     return hashlib.blake2b(parts.encode(), digest_size=16).digest()
 
 
-def _kinds() -> Iterator[type[Paginator]]:
-    yield from (LinkHeader, NextUrl, Cursor, PageNumber, OffsetLimit)
-
-
-_KINDS: dict[str, type[Paginator]] = {kind.kind: kind for kind in _kinds()}
+_KINDS: dict[str, type[Paginator]] = {
+    kind.kind: kind for kind in (LinkHeader, NextUrl, Cursor, PageNumber, OffsetLimit)
+}

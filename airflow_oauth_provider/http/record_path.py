@@ -1,10 +1,36 @@
-"""Where in a page something stands: a JSONPath (RFC 9535), or names with dots between them."""
+"""Where in a page something stands: a JSONPath (RFC 9535), or names with dots between them.
+
+A path that cannot be followed is an error and not "nothing": a task that is green with records missing is worse than
+one that is red. What holds nothing at all (``null``, an empty object, an empty list) has no records to lose. A path
+that ends in ``?`` may be missing, for APIs that leave a member out when it is empty.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from airflow_oauth_provider.oauth2 import json_paths
+from airflow_oauth_provider.oauth2.json_paths import Step, Wildcard
+
+#: The end of a JSONPath that names one member; another end (wildcard, filter, slice) selects members.
+_NAMES_ONE = re.compile(r"(?:\.[^\W\d][\w-]*|\[\d+\]|\['[^'\\]*'\]|\[\"[^\"\\]*\"\])$")
+
+
+class PathError(ValueError):
+    """The path does not fit the document; the message says where and what is there instead, without data."""
+
+
+class _AbsentError(PathError):
+    """A member is missing.
+
+    :param empty: whether that in which it is missing holds nothing at all.
+    """
+
+    def __init__(self, text: str, *, empty: bool) -> None:
+        super().__init__(text)
+        self.empty = empty
 
 
 def check_path(name: str, path: str | None) -> None:
@@ -14,46 +40,193 @@ def check_path(name: str, path: str | None) -> None:
     """
     if path is None:
         return
-    if not path:
+    if not path.removesuffix("?"):
         raise ValueError(f"{name} is empty; leave it out, or give a path such as data.items or $.data.items")
     if path.startswith("$"):
         try:
-            json_paths.check(_without_wildcard(path))
+            json_paths.check(path.removesuffix("?"))
         except json_paths.BadPathError as error:
             raise ValueError(f"{name} {path!r} {error}") from None
 
 
-def lookup(path: str, document: Any) -> Any:
-    """Return what stands at ``path`` in ``document``, None where there is nothing.
+def look_up(path: str, document: Any) -> Any:
+    """Return the one value at ``path`` in ``document``, None where there is none.
 
     ``$.data.next`` is a JSONPath. ``data.next`` and ``data.0.id`` are names and indices with dots between them; a name
     with a dot of its own (``@odata.nextLink``) needs no quoting.
+
+    :raises PathError: when the path runs into something that has no members of that kind, or matches several values.
     """
-    if path.startswith("$"):
-        return json_paths.find(_without_wildcard(path), document)
-    return _follow(path, document)
-
-
-def _without_wildcard(path: str) -> str:
-    # All members of a list: the list itself.
-    return path.removesuffix("[*]")
-
-
-def _follow(path: str, document: Any) -> Any:
-    if isinstance(document, dict):
-        if path in document:
-            return document[path]
-        # The longest name first: one that has dots of its own.
-        cut = len(path)
-        while (cut := path.rfind(".", 0, cut)) >= 0:
-            if path[:cut] in document:
-                return _follow(path[cut + 1 :], document[path[:cut]])
+    try:
+        found = [value for value in _values(path.removesuffix("?"), document) if value is not None]
+    except _AbsentError:
         return None
-    if isinstance(document, list):
-        head, _, rest = path.partition(".")
+    if any(value != found[0] for value in found):
+        raise PathError(f"{len(found)} different values are there, and one is needed")
+    return found[0] if found else None
+
+
+def is_missing(path: str, document: Any) -> bool:
+    """Tell whether there is nothing at ``path``, not even a null, although it has no ``?`` at its end.
+
+    :raises PathError: see :func:`look_up`.
+    """
+    try:
+        return not path.endswith("?") and not _values(path, document)
+    except _AbsentError:
+        return True
+
+
+def collect(path: str, document: Any) -> list[Any]:
+    """Return all records at ``path`` in ``document``.
+
+    A path that ends in a name leads to a list, or to several whose records are put together. One that ends in a
+    wildcard, a filter or a slice selects the records themselves.
+
+    :raises PathError: when the path cannot be followed, or there is no list.
+    """
+    optional, path = path.endswith("?"), path.removesuffix("?")
+    try:
+        values = _values(path, document)
+    except _AbsentError as error:
+        if optional or error.empty:
+            return []
+        raise PathError(f"{error}. If the API leaves it out when there are no records, write '{path}?'") from None
+    if path.startswith("$") and not _NAMES_ONE.search(path) and path != "$":
+        return values
+    several = len(values) > 1
+    lists = [value for value in values if isinstance(value, list)]
+    others = [value for value in values if not isinstance(value, list | None)]
+    if not others:
+        return [record for value in lists for record in value]
+    if several and not lists:
+        return others
+    raise PathError(f"it leads to {describe(others[0])}, not to a list")
+
+
+def describe(value: Any) -> str:
+    """Return what ``value`` is, without its data."""
+    if isinstance(value, dict):
+        return f"an object with {len(value)} member{'' if len(value) == 1 else 's'}"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if value is None:
+        return "null"
+    return "a boolean" if isinstance(value, bool) else "a text" if isinstance(value, str) else "a number"
+
+
+def _values(path: str, document: Any) -> list[Any]:
+    """Return what stands at ``path``.
+
+    :raises _AbsentError: when a member is missing; in a path with wildcards, when it is missing everywhere.
+    :raises PathError: when the path runs into something that has no such members.
+    """
+    if not path.startswith("$"):
+        return [_follow_names(path.split("."), document)]
+    steps = json_paths.parse_steps(path)
+    if steps is None:
+        return _selected(path, document)
+    return _all_of(steps, document, "$")
+
+
+def _all_of(steps: tuple[Step, ...], value: Any, at: str) -> list[Any]:
+    for position, step in enumerate(steps):
+        if step is Wildcard.ALL:
+            return _branches(steps[position + 1 :], value, at)
+        value, at = _member(value, step, at), f"{at}{_show(step)}"
+    return [value]
+
+
+def _branches(steps: tuple[Step, ...], value: Any, at: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list | dict):
+        raise PathError(f"{at} is {describe(value)}, which has no members")
+    found: list[Any] = []
+    absent: _AbsentError | None = None
+    for member in value if isinstance(value, list) else value.values():
         try:
-            member = document[int(head)]
-        except (ValueError, IndexError):
-            return None
-        return _follow(rest, member) if rest else member
-    return None
+            found += _all_of(steps, member, f"{at}[*]")
+        except _AbsentError as error:
+            absent = error
+    if absent is not None and not found:
+        raise absent
+    return found
+
+
+def _member(value: Any, step: Step, at: str) -> Any:
+    if isinstance(value, dict) and isinstance(step, str):
+        if step in value:
+            return value[step]
+    elif isinstance(value, list) and isinstance(step, int):
+        if step < len(value):
+            return value[step]
+    elif value is not None:
+        hint = f": write {at}[*]{_show(step)} to look into each" if isinstance(value, list) else ""
+        raise PathError(f"{at} is {describe(value)}, which has no member {step!r}{hint}")
+    raise _absent(value, step, at)
+
+
+def _absent(value: Any, step: Step, at: str) -> _AbsentError:
+    return _AbsentError(f"{at} is {describe(value)}, without {step!r}", empty=value in ({}, []))
+
+
+def _show(step: Step) -> str:
+    return f"[{step}]" if isinstance(step, int) else f".{step}"
+
+
+def _selected(path: str, document: Any) -> list[Any]:
+    """Return the values of a path with filters, slices or descendants, which match nothing where they do not fit."""
+    found = json_paths.find_all(path, document)
+    if not found:
+        plain = list(_beginnings(path))[-1]
+        _values(plain, document)  # complains if the path does not even lead there
+        if path.removeprefix(plain).startswith("..") and document:
+            raise _AbsentError(f"nothing matches {path.removeprefix(plain)!r} below {plain}", empty=False)
+    return found
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """Yield the beginnings of ``path`` that are plain, the longest last."""
+    for end in range(1, len(path)):
+        if json_paths.parse_steps(path[:end]) is not None and path[end] in ".[":
+            yield path[:end]
+
+
+def _follow_names(names: list[str], document: Any) -> Any:
+    value, done = document, 0
+    while done < len(names):
+        if isinstance(value, dict):
+            # The longest name first: one that has dots of its own.
+            for end in range(len(names), done, -1):
+                if (name := ".".join(names[done:end])) in value:
+                    value, done = value[name], end
+                    break
+            else:
+                raise _absent(value, names[done], _place(names[:done]))
+        elif isinstance(value, list):
+            value = _at_index(value, names, done)
+            done += 1
+        elif value is None:
+            raise _absent(value, names[done], _place(names[:done]))
+        else:
+            raise PathError(f"{_place(names[:done])} is {describe(value)}, which has no member {names[done]!r}")
+    return value
+
+
+def _at_index(value: list[Any], names: list[str], done: int) -> Any:
+    try:
+        return value[int(names[done])]
+    except IndexError:
+        raise _absent(value, names[done], _place(names[:done])) from None
+    except ValueError:
+        place = "".join(_show(name) for name in names[:done])
+        path = f"${place}[*]{''.join(_show(name) for name in names[done:])}"
+        raise PathError(
+            f"{_place(names[:done])} is {describe(value)}, which has no member {names[done]!r}: "
+            f"write {path} to look into each"
+        ) from None
+
+
+def _place(names: list[str]) -> str:
+    return repr(".".join(names)) if names else "the page"

@@ -1,17 +1,31 @@
 """JSONPath (RFC 9535), as far as configuration needs it.
 
-Plain paths, which are all that presets and nearly all that people use, are followed here; whatever is beyond them
-(wildcards, filters) goes to ``jsonpath-ng``, an extra of this package, whose import takes longer than a token request.
+Plain paths (names, indices, wildcards), which are all that presets and nearly all that people use, are followed here.
+What is beyond them (filters, slices, descendants) goes to ``jsonpath-ng``, an extra of this package, whose import takes
+longer than a token request.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
-_STEP = re.compile(r"\.([^\W\d][\w-]*)|\[(\d+)\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]")
+_STEP = re.compile(
+    r"\.([^\W\d][\w-]*)|\[(\d+)\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]|(\.\*|\[\*\])",
+)
+
+
+class Wildcard(Enum):
+    """The step that takes all members of a list or an object."""
+
+    ALL = "*"
+
+
+#: A name, an index, or all members.
+Step = str | int | Wildcard
 
 
 class BadPathError(ValueError):
@@ -20,7 +34,7 @@ class BadPathError(ValueError):
 
 def check(path: str) -> None:
     """Raise :class:`BadPathError` unless ``path`` is a JSONPath."""
-    if plain_steps(path) is None:
+    if parse_steps(path) is None:
         _compiled(path)
 
 
@@ -29,38 +43,65 @@ def find(path: str, document: Any) -> Any:
 
     :raises BadPathError: when ``path`` is no JSONPath.
     """
-    steps = plain_steps(path)
+    found = find_all(path, document)
+    return found[0] if found else None
+
+
+def find_all(path: str, document: Any) -> list[Any]:
+    """Return all values at ``path`` in ``document``, in the order in which they stand there.
+
+    :raises BadPathError: when ``path`` is no JSONPath.
+    """
+    steps = parse_steps(path)
     if steps is None:
-        found = _compiled(path).find(document)
-        return found[0].value if found else None
-    return follow(document, steps)
+        return [match.value for match in _compiled(path).find(document)]
+    values = [document]
+    for step in steps:
+        values = [member for value in values for member in _members(value, step)]
+    return values
 
 
 def follow(document: Any, steps: Iterable[str | int]) -> Any:
-    """Return what stands at the end of ``steps`` in ``document``; None where nothing does."""
+    """Return what is at the end of ``steps`` in ``document``; None where nothing is."""
     for step in steps:
-        if isinstance(document, dict) and isinstance(step, str):
-            document = document.get(step)
-        elif isinstance(document, list) and isinstance(step, int):
-            document = document[step] if step < len(document) else None
-        else:
-            return None
+        document = next(iter(_members(document, step)), None)
     return document
 
 
-@cache
+def _members(value: Any, step: Step) -> list[Any]:
+    if isinstance(value, dict):
+        if step is Wildcard.ALL:
+            return list(value.values())
+        return [value[step]] if isinstance(step, str) and step in value else []
+    if isinstance(value, list):
+        if step is Wildcard.ALL:
+            return value
+        return [value[step]] if isinstance(step, int) and step < len(value) else []
+    return []
+
+
 def plain_steps(path: str) -> tuple[str | int, ...] | None:
-    """Return the names and indices of a plain path; None for one that is not plain."""
+    """Return the names and indices of a path to one place; None for another path."""
+    steps = parse_steps(path)
+    return None if steps is None or Wildcard.ALL in steps else cast("tuple[str | int, ...]", steps)
+
+
+@cache
+def parse_steps(path: str) -> tuple[Step, ...] | None:
+    """Return the steps of a plain path; None for one that is not plain."""
     if not path.startswith("$"):
         return None
-    steps: list[str | int] = []
+    steps: list[Step] = []
     position = 1
     while position < len(path):
         match = _STEP.match(path, position)
         if match is None:
             return None
-        name, index, single, double = match.groups()
-        steps.append(int(index) if index is not None else next(x for x in (name, single, double) if x is not None))
+        name, index, single, double, wildcard = match.groups()
+        if wildcard is not None:
+            steps.append(Wildcard.ALL)
+        else:
+            steps.append(int(index) if index is not None else next(x for x in (name, single, double) if x is not None))
         position = match.end()
     return tuple(steps)
 
@@ -73,7 +114,7 @@ def _compiled(path: str) -> Any:
         from jsonpath_ng.ext.parser import parse
     except ImportError:
         raise BadPathError(
-            "is no plain path such as $.data.items[0].value; for wildcards and filters install "
+            "is no plain path such as $.data.items[0].value; for filters and slices install "
             "'airflow-oauth-provider[jsonpath]'"
         ) from None
     try:
