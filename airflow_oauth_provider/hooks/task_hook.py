@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
+from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
+
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+from airflow_oauth_provider.http.page_loop import Pauses
 from airflow_oauth_provider.http.rate_limit import RateLimit
 from airflow_oauth_provider.http.retry import RetryPolicy
 from airflow_oauth_provider.http.sender import Sender
+
+#: Connections that an adapter keeps open by default.
+_POOL = 10
 
 
 class Arguments(Protocol):
@@ -30,13 +37,17 @@ def hook_of(
     auth_type: object = None,
     requests_per_second: float | None = None,
     spool: bool = False,
+    width: int = 1,
+    pauses: Pauses | None = None,
 ) -> OAuth2Hook:
     """Return a new hook for ``task``.
 
     :param attempts: how often one request is sent at the most.
     :param auth_type: of ``HttpOperator``.
     :param requests_per_second: send no more than this many; None: as many as will.
-    :param spool: see :class:`~airflow_oauth_provider.http.sender.Sending`.
+    :param spool: see :class:`~airflow_oauth_provider.http.sender.Sender`.
+    :param width: how many requests may be on their way at once.
+    :param pauses: the pauses between attempts; None: those of ``time.sleep``.
     """
     hook = OAuth2Hook(
         task.oauth2_conn_id,
@@ -47,6 +58,15 @@ def hook_of(
         tcp_keep_alive_count=task.tcp_keep_alive_count,
         tcp_keep_alive_interval=task.tcp_keep_alive_interval,
     )
+    if width > _POOL and task.tcp_keep_alive:
+        # All threads share the adapter, which keeps no more connections open than it is told to.
+        hook.keep_alive_adapter = TCPKeepAliveAdapter(
+            idle=task.tcp_keep_alive_idle,
+            count=task.tcp_keep_alive_count,
+            interval=task.tcp_keep_alive_interval,
+            pool_maxsize=width,
+        )
     policy = RetryPolicy(attempts, task.max_retry_after, task.retry_non_idempotent)
-    hook.sending = Sender(policy, RateLimit(requests_per_second, max_retry_after=task.max_retry_after), spool=spool)
+    throttle = RateLimit(requests_per_second, max_retry_after=task.max_retry_after)
+    hook.sending = Sender(policy, throttle, spool=spool, sleep=time.sleep if pauses is None else pauses.wait)
     return hook

@@ -7,7 +7,6 @@ import re
 from decimal import Decimal
 from typing import Any
 
-
 #: Halves of characters, which a JSON document can escape and UTF-8 cannot hold.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

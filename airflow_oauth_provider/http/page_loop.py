@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -126,13 +127,13 @@ def status_of(error: BaseException | None) -> int | None:
 
 
 def run_pages(
-    loop: PageLoop, fetch: Callable[[PageRequest], Response], width: int = 1, abandon: Callable[[], None] | None = None
+    loop: PageLoop, fetch: Callable[[PageRequest], Response], width: int = 1, pauses: Pauses | None = None
 ) -> Iterator[Page]:
     """Yield the pages: fetched in threads, or with a width of 1 in this one.
 
     :param fetch: returns the answer to a request.
     :param width: see :func:`page_loop`.
-    :param abandon: called when the caller wants no more, so that threads stop waiting.
+    :param pauses: those of ``fetch``, which are cut short when the caller wants no more.
     """
     if width == 1:
         yield from _drive(loop, lambda request: _Later(fetch, request))
@@ -141,8 +142,8 @@ def run_pages(
     try:
         yield from _drive(loop, lambda request: threads.submit(fetch, request))
     finally:
-        if abandon is not None:
-            abandon()
+        if pauses is not None:
+            pauses.end()
         threads.shutdown(cancel_futures=True)
 
 
@@ -174,6 +175,25 @@ async def apart(size: int, function: Callable[..., Any], *arguments: Any) -> Any
     :param size: bytes that it works on.
     """
     return await asyncio.to_thread(function, *arguments) if size > _LARGE else function(*arguments)
+
+
+class Pauses:
+    """Pauses between attempts, in threads that may have to stop early."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+
+    def wait(self, seconds: float) -> None:
+        """Wait.
+
+        :raises ApiError: when nobody wants the answer any more.
+        """
+        if self._ended.wait(seconds):
+            raise ApiError("The run has ended: nobody waits for this page any more")
+
+    def end(self) -> None:
+        """Cut short the pauses, those to come as well."""
+        self._ended.set()
 
 
 class _Later:

@@ -13,7 +13,7 @@ import itertools
 import json
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import IO, Any, ClassVar, Literal
@@ -129,6 +129,13 @@ class Page:
         except PathError as error:
             raise self.error(f"does not fit the path {path!r}: {error}") from None
 
+    def hint(self, path: str) -> Any:
+        """Return the value at ``path`` if there is one: without it the walk takes one request more."""
+        try:
+            return look_up(path, self.document)
+        except PathError:
+            return None
+
     def lacks(self, path: str) -> bool:
         """Tell whether ``path`` leads nowhere, and should not."""
         try:
@@ -219,6 +226,8 @@ class Paginator(ABC):
     reads_body: ClassVar[bool] = True
     #: Whether :meth:`plan` knows requests ahead, so that pages can be fetched side by side.
     knows_ahead: ClassVar[bool] = False
+    #: Whether the walk watches that it ends.
+    is_watched: ClassVar[bool] = True
 
     end_statuses: tuple[int, ...] = field(default=(), kw_only=True)
     max_empty_pages: int = field(default=100, kw_only=True)
@@ -342,28 +351,24 @@ class Cursor(Paginator):
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
         cursor = page.look_up(self.path)
-        more = self._more(page, has_cursor=cursor not in _NOTHING)
-        if not more:
-            return None
         if cursor in _NOTHING:
-            if more is True:
+            if self.more is not None and not _says_no(page.look_up(self.more)):
                 raise page.error(f"says at {self.more} that there is more, but has no cursor at {self.path}")
             return None
         if isinstance(cursor, list | dict | bool):
             raise page.error(f"has no cursor at {self.path} but {describe(cursor)}")
+        if self.more is not None and not self._says_more(page, self.more):
+            return None
         value = str(cursor) if isinstance(cursor, json_text.Number) else cursor
         return request.with_parameters({self.parameter: value}, self.where)
 
-    def _more(self, page: Page, *, has_cursor: bool) -> bool | None:
-        """Return whether the page says that there is more; None: it was not asked."""
-        if self.more is None:
-            return has_cursor or None
-        if has_cursor and page.lacks(self.more):
+    @staticmethod
+    def _says_more(page: Page, path: str) -> bool:
+        if page.lacks(path):
             raise page.error(
-                f"has a cursor, but nothing at {self.more}. If the API leaves that out on the last page, "
-                f"write '{self.more}?'"
+                f"has a cursor, but nothing at {path}. If the API leaves that out on the last page, write '{path}?'"
             )
-        return not _says_no(page.look_up(self.more))
+        return not _says_no(page.look_up(path))
 
 
 @dataclass(frozen=True)
@@ -417,7 +422,7 @@ class PageNumber(Paginator):
         return page.records(self.records)
 
     def _count(self, page: Page) -> int | None:
-        return None if self.pages is None else _as_count(page.look_up(self.pages))
+        return None if self.pages is None else _as_count(page.hint(self.pages))
 
     def _request(self, request: PageRequest, before: int) -> PageRequest:
         """Return the request of the page that has ``before`` others before it."""
@@ -482,12 +487,30 @@ class OffsetLimit(Paginator):
         return page.records(self.records)
 
     def _total(self, page: Page) -> int | None:
-        return None if self.total is None else _as_count(page.look_up(self.total))
+        return None if self.total is None else _as_count(page.hint(self.total))
 
     def _request(self, request: PageRequest, before: int) -> PageRequest:
         """Return the request of the page that has ``before`` records before it."""
         parameters = {self.offset_parameter: self.start + before, self.limit_parameter: self.limit}
         return request.with_parameters(parameters, self.where)
+
+
+@dataclass(frozen=True)
+class FunctionPaginator(Paginator):
+    """A function tells the next request, and has to find the end by itself.
+
+    :param following_page: returns the request after an answer; None when that was the last.
+    """
+
+    kind: ClassVar[str] = "function"
+    reads_body: ClassVar[bool] = False
+    is_watched: ClassVar[bool] = False  # a function may ask for the same again, as with HttpOperator
+
+    following_page: Callable[[Response], PageRequest | None]
+
+    def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
+        """See :meth:`Paginator.following`."""
+        return self.following_page(page.response)
 
 
 class Walk:
@@ -517,8 +540,8 @@ class Walk:
             for another number, or names a next page for ever although none has records.
         """
         request = self.paginator.following(self._base, page, self._seen)
-        if request is None:
-            return None
+        if request is None or not self.paginator.is_watched:
+            return request
         if self.paginator.knows_ahead:
             self._plan = self.paginator.plan(self._base, page, self._seen)
         records = self.paginator.counted(page)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from airflow_oauth_provider.compat.sdk import Context
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
     from airflow_oauth_provider.http.output import OutputSpec
-    from airflow_oauth_provider.http.pagination import Page, PageRequest, Paginator
+    from airflow_oauth_provider.http.page_loop import Pauses
+    from airflow_oauth_provider.http.pagination import Page, PageRequest, Paginator, Walk
     from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
 
 
@@ -43,6 +44,8 @@ class OAuth2HttpOperator(HttpOperator):
     :param max_attempts: how often one request is sent at the most; 1 turns repeating off.
     :param max_retry_after: the longest pause that the API may ask for, in seconds.
     :param retry_non_idempotent: also repeat a POST or PATCH that may have been taken before the failure.
+    :param concurrent_pages: how many pages may be fetched at once, with a paginator that knows addresses ahead
+        (``PageNumber``, ``OffsetLimit``). They come out in order, and memory holds no more of them than that.
     """
 
     conn_id_field = "oauth2_conn_id"
@@ -62,10 +65,10 @@ class OAuth2HttpOperator(HttpOperator):
         max_attempts: int = 5,
         max_retry_after: float = 300.0,
         retry_non_idempotent: bool = False,
+        concurrent_pages: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(http_conn_id=oauth2_conn_id or http_conn_id, **kwargs)
-        self.oauth2_conn_id = oauth2_conn_id or http_conn_id
         self.pagination = pagination
         # BaseOperator.output is something else: a reference to what the task returns.
         self.output_path = output
@@ -75,33 +78,57 @@ class OAuth2HttpOperator(HttpOperator):
         self.max_attempts = max_attempts
         self.max_retry_after = max_retry_after
         self.retry_non_idempotent = retry_non_idempotent
+        self.concurrent_pages = concurrent_pages
         self._hook: OAuth2Hook | None = None
+        self._pauses: Pauses | None = None
         self._check_arguments()
+
+    @property
+    def oauth2_conn_id(self) -> str:
+        """The connection: another name of ``http_conn_id``."""
+        conn_id: str = self.http_conn_id
+        return conn_id
+
+    @oauth2_conn_id.setter
+    def oauth2_conn_id(self, conn_id: str) -> None:
+        self.http_conn_id = conn_id
 
     def _check_arguments(self) -> None:
         if self.pagination is not None and self.pagination_function is not None:
             raise ValueError("give either pagination or pagination_function")
-        if self.records_path is not None and self.output_path is None:
-            raise ValueError("records_path says what to write to output: give output as well, or use response_filter")
-        if self.records_path is not None and self.response_filter is not None:
-            raise ValueError("give either records_path or response_filter: each says what to write to output")
         if self.requests_per_second is not None and not self.requests_per_second > 0:
             raise ValueError(f"requests_per_second is {self.requests_per_second}, but has to be more than 0")
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts is {self.max_attempts}, but has to be 1 at least")
-        if self.records_path is not None:
-            from airflow_oauth_provider.http.record_path import check_path
+        if self.concurrent_pages < 1:
+            raise ValueError(f"concurrent_pages is {self.concurrent_pages}, but has to be 1 at least")
+        if self.concurrent_pages > 1 and not (self.pagination is not None and self.pagination.knows_ahead):
+            raise ValueError("concurrent_pages needs a paginator that knows addresses ahead: PageNumber, OffsetLimit")
+        self._check_records_path()
 
-            check_path("records_path", self.records_path)
+    def _check_records_path(self) -> None:
+        if self.records_path is None:
+            return
+        from airflow_oauth_provider.http.record_path import check_path
+
+        check_path("records_path", self.records_path)
+        if self.output_path is None:
+            raise ValueError("records_path says what to write to output: give output as well, or use response_filter")
+        if self.response_filter is not None:
+            raise ValueError("give either records_path or response_filter: each says what to write to output")
 
     # -- in the task ---------------------------------------------------------------------------------------------
 
     @property
     def hook(self) -> OAuth2Hook:
         """The task's hook: one for all its requests."""
+        if self._hook is not None and self._hook.oauth2_conn_id != self.oauth2_conn_id:
+            self._close_hook()
         if self._hook is None:
             from airflow_oauth_provider.hooks.task_hook import hook_of
+            from airflow_oauth_provider.http.page_loop import Pauses
 
+            self._pauses = Pauses()
             self._hook = hook_of(
                 self,
                 # With retry_args the caller repeats requests: doing so here as well would multiply the attempts.
@@ -109,8 +136,15 @@ class OAuth2HttpOperator(HttpOperator):
                 auth_type=self.auth_type,
                 requests_per_second=self.requests_per_second,
                 spool=self._streams,
+                width=self.concurrent_pages,
+                pauses=self._pauses,
             )
         return self._hook
+
+    def _close_hook(self) -> None:
+        if self._hook is not None:
+            self._hook.close()
+        self._hook = None
 
     @property
     def _streams(self) -> bool:
@@ -124,61 +158,76 @@ class OAuth2HttpOperator(HttpOperator):
         self.log.info("Calling HTTP method")
         try:
             if self.output_path is not None:
-                return self._write(context, self._pages())
-            responses = self._collect(self._pages())
-            return self.process_response(context, responses if self._is_paged else responses[0])
+                return self._write(context, self._pages_of_output())
+            return self.process_response(context, self.paginate_sync(response=self._send(self._walk().first)))
         finally:
-            if self._hook is not None:
-                self._hook.close()
-            self._hook = None
+            self._close_hook()
 
-    @property
-    def _is_paged(self) -> bool:
-        return self.pagination is not None or self.pagination_function is not None
+    def paginate_sync(self, response: Response) -> Response | list[Response]:
+        """Return ``response`` together with the pages after it; just itself without pagination.
 
-    def _pages(self) -> Iterator[Page]:
-        """Yield the pages as they arrive."""
-        from airflow_oauth_provider.http.pagination import Page, Walk
-
-        request: PageRequest | None = self._first_request()
-        walk = None
-        if self.pagination is not None:
-            walk = Walk(self.pagination, self._first_request())
-            request = walk.first
-        number = 0
-        while request is not None:
-            number += 1
-            page = Page(self._send(request), number)
-            # Found out first: what the caller does with the page may use it up.
-            request = walk.following(page) if walk is not None else self._following(page)
-            yield page
-
-    def _collect(self, pages: Iterator[Page]) -> list[Response]:
+        A subclass may do this in its own way, as with ``HttpOperator``.
+        """
+        if not self._is_paged:
+            return response
         from airflow_oauth_provider.http.progress import Progress
 
         progress = Progress(self.log)
         responses = []
-        for page in pages:
+        for page in self._pages(response):
             responses.append(page.response)
             progress.page(page.size)
         progress.done()
         return responses
 
+    @property
+    def _is_paged(self) -> bool:
+        return self.pagination is not None or self.pagination_function is not None
+
+    def _pages(self, first: Response | None = None) -> Iterator[Page]:
+        """Yield the pages as they arrive.
+
+        :param first: the first one, where it is there already.
+        """
+        from airflow_oauth_provider.http.page_loop import page_loop, run_pages
+
+        _ = self.hook  # made here, and not by several threads
+        loop = page_loop(self._walk(), self.concurrent_pages, first)
+        return run_pages(loop, self._send, self.concurrent_pages, self._pauses)
+
+    def _pages_of_output(self) -> Iterator[Page]:
+        from airflow_oauth_provider.http.pagination import Page
+
+        if type(self).paginate_sync is OAuth2HttpOperator.paginate_sync:
+            yield from self._pages()
+            return
+        found = self.paginate_sync(response=self._send(self._walk().first))
+        for number, response in enumerate(found if isinstance(found, list) else [found], 1):
+            yield Page(response, number)
+
+    def _walk(self) -> Walk:
+        from airflow_oauth_provider.http.pagination import FunctionPaginator, Walk
+
+        paginator = self.pagination or FunctionPaginator(following_page=self._following)
+        return Walk(paginator, self._first_request(), self.records_path)
+
     def _first_request(self) -> PageRequest:
         from airflow_oauth_provider.http.pagination import PageRequest
 
-        return PageRequest(self.endpoint, self.data, self.headers, self.extra_options, self.request_kwargs)
+        return PageRequest(
+            self.endpoint, self.data, self.headers, self.extra_options, self.request_kwargs, method=self.method
+        )
 
-    def _following(self, page: Page) -> PageRequest | None:
+    def _following(self, response: Response) -> PageRequest | None:
         """Return the request that ``pagination_function`` wants next."""
         from airflow_oauth_provider.http.pagination import PageRequest
 
-        wanted = self.pagination_function(page.response) if self.pagination_function else None
+        wanted = self.pagination_function(response) if self.pagination_function else None
         if not wanted:
             return None
         merged = self._merge_next_page_parameters(wanted)
         common = {name: merged.pop(name) for name in ("endpoint", "data", "headers", "extra_options")}
-        return PageRequest(**common, request_kwargs=merged)
+        return PageRequest(**common, request_kwargs=merged, method=self.method)
 
     def _send(self, request: PageRequest) -> Response:
         options = {**request.extra_options, **({"stream": True} if self._streams else {})}
@@ -189,17 +238,6 @@ class OAuth2HttpOperator(HttpOperator):
         else:
             response = self.hook.run(*arguments, **request.request_kwargs)
         return response
-
-    def paginate_sync(self, response: Response) -> Response | list[Response]:
-        """Fetch the pages after ``response``; kept for subclasses of ``HttpOperator`` that call it."""
-        from airflow_oauth_provider.http.pagination import Page
-
-        if not self.pagination_function:
-            return response
-        responses = [response]
-        while (request := self._following(Page(responses[-1], len(responses)))) is not None:
-            responses.append(self._send(request))
-        return responses
 
     # -- what becomes of the pages -------------------------------------------------------------------------------
 
@@ -293,28 +331,60 @@ class OAuth2HttpOperator(HttpOperator):
             max_attempts=self.max_attempts,
             max_retry_after=self.max_retry_after,
             retry_non_idempotent=self.retry_non_idempotent,
+            concurrent_pages=self.concurrent_pages,
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any], paginated_responses: Any = None) -> Any:
         """Go on with what the triggerer fetched.
 
-        :param event: of :class:`~airflow_oauth_provider.triggers.http.OAuth2HttpTrigger`.
+        :param event: of :class:`~airflow_oauth_provider.triggers.http.OAuth2HttpTrigger`; or of ``HttpTrigger``, where
+            the task was deferred while it was still an ``HttpOperator``.
         :param paginated_responses: the pages before it.
         """
-        from airflow_oauth_provider.http.pagination import Page
-        from airflow_oauth_provider.triggers.events import pack_pages, raise_error_of, unpack_pages
+        from airflow_oauth_provider.triggers.events import raise_error_of, unpack_pages
 
         raise_error_of(event)
         if "output" in event:
             return event["output"]
-        responses = [*unpack_pages(paginated_responses or []), *unpack_pages(event["responses"])]
-        if self.pagination_function is None:
-            return self.process_response(context, responses if self._is_paged else responses[0])
-        following = self._following(Page(responses[-1], len(responses)))
+        earlier = unpack_pages(paginated_responses or [])
+        if "responses" not in event and self.pagination is not None:
+            return self._go_on_after_stock(context, unpack_pages([event["response"]])[0])
+        *before, last = unpack_pages(event["responses"] if "responses" in event else [event["response"]])
+        return self.paginate_async(context=context, response=last, previous_responses=[*earlier, *before])
+
+    def _go_on_after_stock(self, context: Context, first: Response) -> Any:
+        """Fetch in the worker what follows the page that ``HttpTrigger`` fetched."""
+        try:
+            return self._finish(context, [page.response for page in self._pages(first)])
+        finally:
+            self._close_hook()
+
+    def paginate_async(
+        self, context: Context, response: Response, previous_responses: list[Response] | None = None
+    ) -> Any:
+        """Defer for the page after ``response`` if there is one, else return the task's result.
+
+        A subclass may do this in its own way, as with ``HttpOperator``.
+
+        :param previous_responses: the pages before it.
+        """
+        from airflow_oauth_provider.triggers.events import pack_pages
+
+        if not self._is_paged:
+            return self._finish(context, [response])
+        responses = [*(previous_responses or []), response]
+        following = self._following(response)
         if following is not None:
             self.defer(
                 trigger=self._trigger(following, context),
                 method_name="execute_complete",
                 kwargs={"paginated_responses": pack_pages(responses)},
             )
-        return self.process_response(context, responses)
+        return self._finish(context, responses)
+
+    def _finish(self, context: Context, responses: list[Response]) -> Any:
+        if self.output_path is not None:  # deferred by an operator that had no output
+            from airflow_oauth_provider.http.pagination import Page
+
+            return self._write(context, (Page(response, n) for n, response in enumerate(responses, 1)))
+        return self.process_response(context, responses if self._is_paged else responses[0])

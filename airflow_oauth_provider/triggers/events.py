@@ -28,9 +28,9 @@ def pack_pages(responses: Iterable[Response]) -> list[dict[str, Any]]:
     return [_pack(response) for response in responses]
 
 
-def unpack_pages(pages: Iterable[Mapping[str, Any]]) -> list[Response]:
-    """Return the responses that :func:`pack_pages` was given."""
-    return [_unpack(page) for page in pages]
+def unpack_pages(pages: Iterable[Mapping[str, Any] | Response]) -> list[Response]:
+    """Return the responses that :func:`pack_pages` was given, or ``HttpTrigger`` has sent."""
+    return [page if isinstance(page, Response) else _unpack(page) for page in pages]
 
 
 def _pack(response: Response) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _pack(response: Response) -> dict[str, Any]:
 def _unpack(page: Mapping[str, Any]) -> Response:
     response = Response()
     content = base64.b64decode(page["content"])
-    response._content = zlib.decompress(content) if page["compressed"] else content
+    response._content = zlib.decompress(content) if page.get("compressed") else content
     response.status_code = page["status_code"]
     response.reason = page["reason"]
     response.url = page["url"]
@@ -63,7 +63,7 @@ def _unpack(page: Mapping[str, Any]) -> Response:
     for name, value in page["cookies"].items():
         jar.set(name, value)
     response.cookies = jar
-    response.history = unpack_pages(page["history"])
+    response.history = unpack_pages(page.get("history", []))
     return response
 
 

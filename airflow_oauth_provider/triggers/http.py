@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from airflow_oauth_provider.http.pagination import Page, PageRequest
     from airflow_oauth_provider.triggers.aio import AsyncClient
 
-#: Bytes of a page from which on it is decoded in a thread: less takes a millisecond or two.
-_LARGE = 128 * 1024
 #: Bytes of an event from which on a log line recommends ``output``.
 _LARGE_EVENT = 4 << 20
 
@@ -54,6 +52,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         max_attempts: int = 5,
         max_retry_after: float = 300.0,
         retry_non_idempotent: bool = False,
+        concurrent_pages: int = 1,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._arguments: dict[str, Any] = {
@@ -71,6 +70,7 @@ class OAuth2HttpTrigger(BaseTrigger):
             "max_attempts": max_attempts,
             "max_retry_after": max_retry_after,
             "retry_non_idempotent": retry_non_idempotent,
+            "concurrent_pages": concurrent_pages,
         }
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -103,6 +103,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         return await (self._fetch(client) if self._arguments["output"] is None else self._write(client))
 
     async def _fetch(self, client: AsyncClient) -> dict[str, Any]:
+        from airflow_oauth_provider.http.page_loop import apart
         from airflow_oauth_provider.http.progress import Progress
         from airflow_oauth_provider.triggers.events import pack_pages
 
@@ -110,7 +111,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         pages: list[dict[str, Any]] = []
         size = 0
         async for page in self._pages(client):
-            packed = await _apart(page.size, pack_pages, [page.response])
+            packed = await apart(page.size, pack_pages, [page.response])
             pages += packed
             size += len(packed[0]["content"])
             progress.page(page.size)
@@ -137,27 +138,21 @@ class OAuth2HttpTrigger(BaseTrigger):
         progress.done()
         return {"status": "success", "output": written}
 
-    async def _pages(self, client: AsyncClient) -> AsyncIterator[Page]:
-        from airflow_oauth_provider.http.pagination import Page, Walk, paginator_from_dict
+    def _pages(self, client: AsyncClient) -> AsyncIterator[Page]:
+        from airflow_oauth_provider.http.page_loop import page_loop, run_pages_async
+        from airflow_oauth_provider.http.pagination import FunctionPaginator, Walk, paginator_from_dict
 
-        request: PageRequest | None = self._request()
-        walk = None
-        if self._arguments["pagination"] is not None:
-            walk = Walk(paginator_from_dict(self._arguments["pagination"]), self._request())
-            request = walk.first
-        sender = self._sender(client)
-        number = 0
-        while request is not None:
-            number += 1
-            page = Page(await sender(request), number)
-            request = None if walk is None else await _apart(page.size, walk.following, page)
-            yield page
+        arguments = self._arguments
+        single = FunctionPaginator(following_page=lambda _: None)
+        paginator = single if arguments["pagination"] is None else paginator_from_dict(arguments["pagination"])
+        walk = Walk(paginator, self._request(), arguments["records_path"])
+        return run_pages_async(page_loop(walk, arguments["concurrent_pages"]), self._sender(client))
 
     def _request(self) -> PageRequest:
         from airflow_oauth_provider.http.pagination import PageRequest
 
         names = ("endpoint", "data", "headers", "extra_options", "request_kwargs")
-        return PageRequest(**{name: self._arguments[name] for name in names})
+        return PageRequest(**{name: self._arguments[name] for name in names}, method=self._arguments["method"])
 
     def _sender(self, client: AsyncClient) -> Any:
         from airflow_oauth_provider.http.aio_transport import Cookies
@@ -205,6 +200,7 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
         from dataclasses import replace
 
         from airflow_oauth_provider.http.errors import api_error
+        from airflow_oauth_provider.http.page_loop import apart
         from airflow_oauth_provider.triggers.events import pack_pages
 
         request = self._request()
@@ -215,15 +211,11 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
                 return {"not_yet": response.status_code}
             if response.status_code >= 400:
                 raise api_error(response, self._arguments["oauth2_conn_id"])
-        return {"status": "success", "responses": await _apart(len(response.content), pack_pages, [response])}
-
-
-async def _apart(size: int, function: Any, *arguments: Any) -> Any:
-    """Call ``function``, in a thread if there is much to do."""
-    return await asyncio.to_thread(function, *arguments) if size > _LARGE else function(*arguments)
+        return {"status": "success", "responses": await apart(len(response.content), pack_pages, [response])}
 
 
 def _import_parts() -> None:
+    import airflow_oauth_provider.http.page_loop
     import airflow_oauth_provider.http.page_writer
     import airflow_oauth_provider.triggers.aio
     import airflow_oauth_provider.triggers.events  # noqa: F401

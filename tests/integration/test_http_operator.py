@@ -311,8 +311,8 @@ def slept(monkeypatch):
     from airflow_oauth_provider.http import rate_limit, sender
 
     pauses = []
-    sender, limiter = sender.Sending.__init__, rate_limit.RateLimit.__init__
-    monkeypatch.setattr(sender.Sending, "__init__", lambda *a, **o: sender(*a, **{**o, "sleep": pauses.append}))
+    begin, limiter = sender.Sender.__init__, rate_limit.RateLimit.__init__
+    monkeypatch.setattr(sender.Sender, "__init__", lambda *a, **o: begin(*a, **{**o, "sleep": pauses.append}))
     monkeypatch.setattr(
         rate_limit.RateLimit, "__init__", lambda *a, **o: limiter(*a, **{**o, "clock": lambda: sum(pauses)})
     )
