@@ -1,6 +1,6 @@
 """Wait for something and fetch it without holding a worker: both requests are sent from the triggerer."""
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.sensors.http import OAuth2HttpSensor

@@ -1,8 +1,11 @@
 """The hook in a task of your own: its session keeps itself authorized, however long the task runs."""
 
-from airflow.providers.common.compat.sdk import dag, task
-
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+
+try:
+    from airflow.sdk import dag, task
+except ImportError:  # Airflow 2.11
+    from airflow.decorators import dag, task
 
 
 @dag(schedule=None)

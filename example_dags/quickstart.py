@@ -1,6 +1,6 @@
 """Refresh first, then fetch: the first task spends the refresh token once and keeps its successor."""
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.operators.refresh_token import RefreshTokenOperator

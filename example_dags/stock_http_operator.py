@@ -1,6 +1,6 @@
 """Airflow's own HttpOperator on an oauth2 connection: it gets its token from the connection's hook."""
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 from airflow.providers.http.operators.http import HttpOperator
 
 with DAG("stock_http_operator", schedule=None):

@@ -8,11 +8,14 @@ import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from airflow.providers.common.compat.sdk import TaskDeferred
-
 from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.exceptions import StaleVersion
 from airflow_oauth_provider.tokens.store import StoredRecord
+
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:  # before Airflow 3.2
+    from airflow.exceptions import TaskDeferred
 
 CONN_ID = "api"
 CONTEXT = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
-from airflow_oauth_provider.compat import connections, masking
+from airflow_oauth_provider.compat import connections, http_provider, masking
 from airflow_oauth_provider.connection import credentials, host_template
 from airflow_oauth_provider.connection.fields import CONN_TYPE, HOOK_NAME
 from airflow_oauth_provider.connection.loader import ConnectionLoader
@@ -73,6 +73,7 @@ class OAuth2Hook(HttpHook):
                 "of OAuth2Auth."
             )
         self.oauth2_conn_id = oauth2_conn_id
+        self._base_url_initialized = False  # HttpHook has it from 5.6 on
         self._settings: Settings | None = None
         self._manager: TokenManager | None = None
         self._auth: OAuth2Auth | None = None
@@ -200,10 +201,12 @@ class OAuth2Hook(HttpHook):
                 prepped_request.url, session.proxies, session.stream, session.verify, session.cert
             )
         )
-        options["timeout"] = extra_options.get("timeout")
-        options["allow_redirects"] = extra_options.get("allow_redirects", True)
+        # HttpHook.run hands over what get_conn() has merged, but up to 5.3.0 only what its caller gave.
+        given = merged_options(self.settings, extra_options)
+        options["timeout"] = given["timeout"]
+        options["allow_redirects"] = given.get("allow_redirects", True)
         response = self.sending.send(session, prepped_request, options, self.oauth2_conn_id)
-        if extra_options.get("check_response", True):
+        if given.get("check_response", True):
             self.check_response(response)
         return response
 
@@ -276,6 +279,7 @@ class OAuth2Hook(HttpHook):
             self.auth.allow(self.base_url)
         self._base_url_initialized = True
         if settings.http_options["srv_lookup"]:
+            http_provider.check_srv_lookup(self.oauth2_conn_id)
             scheme, _, rest = self.base_url.partition("://")
             self._srv_lookup_enabled = True
             self._srv_scheme, self._srv_name = scheme, rest.partition("/")[0].partition(":")[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.http.operators.http import HttpOperator
 
+from airflow_oauth_provider.compat.http_provider import known_arguments
 from airflow_oauth_provider.compat.sdk import AirflowException
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class OAuth2HttpOperator(HttpOperator):
         concurrent_pages: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(http_conn_id=oauth2_conn_id or http_conn_id, **kwargs)
+        super().__init__(http_conn_id=oauth2_conn_id or http_conn_id, **known_arguments(HttpOperator, kwargs))
         self.pagination = pagination
         # BaseOperator.output is something else: a reference to what the task returns.
         self.output_path = output

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from airflow.providers.common.compat.sdk import DAG, task, timezone
+from airflow import DAG
 
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.operators.refresh_token import RefreshTokenOperator
+
+try:
+    from airflow.sdk import task
+except ImportError:  # Airflow 2.11
+    from airflow.decorators import task
 
 CONN_ID = "invoices"
 FOLDER = Path("/opt/airflow/data/invoices")
@@ -18,7 +23,7 @@ SERIES = ([1, 2], [3])
 with DAG(
     "azure_data_factory",
     schedule=timedelta(hours=1),
-    start_date=timezone.datetime(2025, 1, 1),
+    start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
 ) as dag:

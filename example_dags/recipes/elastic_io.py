@@ -1,9 +1,14 @@
 """What elastic.io components do: a fresh token for each access, and the whole answer of the token endpoint at hand."""
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow import DAG
 
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
+
+try:
+    from airflow.sdk import task
+except ImportError:  # Airflow 2.11
+    from airflow.decorators import task
 
 with DAG("recipe_elastic_io", schedule=None) as dag:
 

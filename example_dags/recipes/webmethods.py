@@ -1,6 +1,6 @@
 """What webMethods.io Integration does: a session whose token comes from a function of one's own."""
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.operators.refresh_token import RefreshTokenOperator

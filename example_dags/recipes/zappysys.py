@@ -1,6 +1,6 @@
 """What SSIS packages do with ZappySys: refresh, call the API, and try the recovery without waiting for the expiry."""
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.operators.refresh_token import RefreshTokenOperator

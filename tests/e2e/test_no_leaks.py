@@ -86,7 +86,7 @@ def test_the_tokens_are_in_the_database_encrypted(scene, ran):
 
 
 LEAKY = """
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import DAG, task
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 
 with DAG("leaky", schedule=None):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 import tenacity
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.exceptions import AirflowException
 from airflow.providers.http.operators.http import HttpOperator
 
 from airflow_oauth_provider.exceptions import ApiError, ForeignOrigin

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
+from airflow.exceptions import AirflowException
 from requests import Response
 
 from airflow_oauth_provider.exceptions import ApiError
 from airflow_oauth_provider.sensors.http import OAuth2HttpSensor
 from airflow_oauth_provider.triggers.events import pack_pages
-from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, run_deferred
+from tests.http_support import CONN_ID, CONTEXT, TaskDeferred, api_calls, connect, run_deferred
 from tests.servers.scripted import Answer, Fault
 
 

@@ -16,8 +16,13 @@ CELL = os.environ.get("TEST_AIRFLOW", "")
 EXAMPLES = sorted((ROOT / "example_dags").rglob("*.py"))
 # What Airflow's own parts say about each other in any DAG file is not about us.
 STOCK_DAG = """
-from airflow.providers.common.compat.sdk import DAG, dag, task
+from airflow import DAG
 from airflow.providers.http.operators.http import HttpOperator
+
+try:
+    from airflow.sdk import dag, task
+except ImportError:
+    from airflow.decorators import dag, task
 
 @dag(schedule=None)
 def stock():

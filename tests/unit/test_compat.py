@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import threading
 from typing import Any
 
@@ -12,7 +13,7 @@ from airflow.sdk.execution_time import comms as messages
 
 from airflow_oauth_provider.compat import connections, masking, sdk, variables
 from airflow_oauth_provider.compat.supervisor import on_task_sdk
-from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from tests.unit.store_fakes import Supervisor, put_in_task, server_error
 
 
@@ -300,3 +301,83 @@ def test_the_event_loop_of_an_older_triggerer_is_not_made_to_wait_for_itself(mon
             variables.read_variable("a")
 
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+# ------------------------------------------------------------------------------------- versions of HttpHook
+
+
+def test_srv_lookup_is_refused_where_the_http_provider_does_not_know_it(monkeypatch):
+    from airflow.providers.http.hooks.http import HttpHook
+
+    from airflow_oauth_provider.compat import http_provider
+
+    monkeypatch.delattr(HttpHook, "_get_srv_base_urls", raising=False)
+    with pytest.raises(
+        ConfigurationError, match=r"Connection 'xero': srv_lookup needs .*-http 6\.2 or later"
+    ) as caught:
+        http_provider.check_srv_lookup("xero")
+    assert f"this is {importlib.metadata.version('apache-airflow-providers-http')}." in str(caught.value)
+
+
+def test_an_argument_that_silences_a_warning_is_left_out_where_nothing_warns():
+    class Older:
+        def __init__(self, method="POST"):
+            pass
+
+    class Newer(Older):
+        def __init__(self, method="POST", warn_on_non_idempotent=True):
+            pass
+
+    from airflow_oauth_provider.compat.http_provider import known_arguments
+
+    given = {"warn_on_non_idempotent": False, "mehtod": "GET"}
+    assert known_arguments(Newer, given) == given
+    assert known_arguments(Older, given) == {"mehtod": "GET"}, "what nobody knows is for the operator to refuse"
+
+
+def test_options_of_the_connection_hold_where_run_hands_over_only_those_of_the_call(monkeypatch):
+    """``HttpHook.run`` of 5.3.0 gives ``run_and_check`` what its caller gave, not what ``get_conn`` has merged."""
+    import json
+
+    import requests
+
+    from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+
+    extra = {
+        "token_url": "https://login.example/token",
+        "timeout": 7,
+        "allow_redirects": False,
+        "check_response": False,
+    }
+    uri = {"conn_type": "oauth2", "host": "https://api.example", "login": "id", "password": "s", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_API", json.dumps(uri))
+    hook, sent = OAuth2Hook("api"), []
+    refused = requests.Response()
+    refused.status_code = 500
+    monkeypatch.setattr(hook.sending, "send", lambda _s, _r, options, _c: sent.append(options) or refused)
+    request = requests.Request("GET", "https://api.example/items").prepare()
+
+    assert hook.run_and_check(requests.Session(), request, {}).status_code == 500
+    assert (sent[0]["timeout"], sent[0]["allow_redirects"]) == (7, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("2.11.0", (2, 11)), ("3.1.6rc1", (3, 1)), ("3.10.0.dev0", (3, 10)), ("3.4.0+astro.1", (3, 4))],
+)
+def test_versions(text, version):
+    from airflow_oauth_provider.compat.versions import parse_version
+
+    assert parse_version(text) == version
+
+
+@pytest.mark.parametrize("name", sdk.__all__)
+def test_every_name_of_airflow_has_a_place_and_no_warning(name, recwarn):
+    sdk.__dict__.pop(name, None)
+    getattr(sdk, name)
+    assert [str(warning.message) for warning in recwarn if "deprecat" in str(warning.message)] == []
+
+
+def test_no_other_name_has_one():
+    with pytest.raises(AttributeError, match="Nothing"):
+        sdk.Nothing  # noqa: B018
