@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_oauth_provider.compat import deployment
+from airflow_oauth_provider.compat.api_server import HAS_PAGES, PAGES_PREFIX, base_path
 from airflow_oauth_provider.compat.sdk import AirflowPlugin
 from airflow_oauth_provider.compat.versions import AIRFLOW_V_3_0_PLUS
 from airflow_oauth_provider.stores.api_client import URL_PREFIX
@@ -30,11 +31,22 @@ class _OfServers:
 def _apps() -> list[dict[str, Any]]:
     if not AIRFLOW_V_3_0_PLUS:
         return []  # the webserver of Airflow 2 has no such applications, and its tasks write the database
-    if not deployment.token_store_route():
-        return []
-    from airflow_oauth_provider.api_server.routes import create_app
+    from airflow_oauth_provider.api_server import pages
 
-    return [{"app": create_app(), "url_prefix": URL_PREFIX, "name": "OAuth 2.0 token store"}]
+    apps = [{"app": pages.create_app(), "url_prefix": PAGES_PREFIX, "name": "OAuth 2.0 grants"}]
+    if deployment.token_store_route():
+        from airflow_oauth_provider.api_server.routes import create_app
+
+        apps.append({"app": create_app(), "url_prefix": URL_PREFIX, "name": "OAuth 2.0 token store"})
+    return apps
+
+
+def _views() -> list[dict[str, Any]]:
+    if not HAS_PAGES:
+        return []
+    # Without a url_route it is a link and not a frame: vendors refuse to show their sign-in within one.
+    href = f"{base_path()}{PAGES_PREFIX}/"
+    return [{"name": "OAuth 2.0 grants", "href": href, "destination": "nav", "category": "admin"}]
 
 
 class TokenStorePlugin(AirflowPlugin):
@@ -42,4 +54,5 @@ class TokenStorePlugin(AirflowPlugin):
 
     name = "oauth2_token_store"
     fastapi_apps = _OfServers(_apps)  # asked for by the API server of Airflow 3
+    external_views = _OfServers(_views)  # asked for by the API server of Airflow 3.1 and later
     flask_blueprints = _OfServers(list)  # asked for by the webserver of Airflow 2

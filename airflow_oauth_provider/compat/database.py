@@ -15,7 +15,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_member, set_member
@@ -111,6 +111,50 @@ def row_exists(conn_id: str) -> bool:
     except MissingRow:
         return False
     return True
+
+
+@dataclass(slots=True)
+class ConnectionRow:
+    """A connection as one row of the database has it, decrypted.
+
+    :param conn_id: its name.
+    :param unreadable: why ``password`` and ``extra`` are not known; empty: they are.
+    """
+
+    conn_id: str
+    host: str | None
+    schema: str | None
+    port: int | None
+    login: str | None
+    password: str | None = field(default=None, repr=False)
+    extra: str | None = field(default=None, repr=False)
+    unreadable: str = ""
+
+
+def list_connections(conn_type: str) -> list[ConnectionRow]:
+    """Return all connections of a type that the database has, by one query, sorted by name.
+
+    :raises StoreUnavailable: the database cannot be asked.
+    """
+    from sqlalchemy import select
+
+    table = _connection_table()
+    names = ("id", "conn_id", "host", "schema", "port", "login", "password", "is_encrypted", "extra")
+    columns = [table.c[name] for name in (*names, "is_extra_encrypted")]
+    query = select(*columns).where(table.c.conn_type == conn_type).order_by(table.c.conn_id)
+    with _transaction() as transaction:
+        return [_read_row(dict(row)) for row in transaction.execute(query).mappings()]
+
+
+def _read_row(row: dict[str, Any]) -> ConnectionRow:
+    found = ConnectionRow(row["conn_id"], row["host"], row["schema"], row["port"], row["login"])
+    what = f"of the connection {found.conn_id!r}"
+    try:
+        found.password = Cell(row["id"], row["password"], bool(row["is_encrypted"])).text(f"The password {what}")
+        found.extra = Cell(row["id"], row["extra"], bool(row["is_extra_encrypted"])).text(f"The extra {what}")
+    except StoreUnavailable as failure:
+        found.unreadable = str(failure)
+    return found
 
 
 def record_in_extra(extra: str | None, conn_id: str) -> str | None:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from airflow_oauth_provider.compat import deployment
-from airflow_oauth_provider.connection import credentials
+from airflow_oauth_provider.connection import credentials, presets
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.connection.dialect import read_bearer_usage, read_dialect
 from airflow_oauth_provider.connection.extra import Extra
@@ -149,6 +150,15 @@ class Settings:
                 warn_before=_days(extra.get("refresh_warning_days")) or 0.0,
             ),
         )
+
+    @property
+    def vendor(self) -> str:
+        """The vendor's name for people: of the preset, else the host of the authorization server; empty: unknown."""
+        name = self._extra.get("provider")
+        if name:
+            return presets.preset(name).title
+        url = self._extra.get("issuer") or self._extra.get("oauth_url") or ""
+        return urlsplit(url).hostname or ""
 
     @property
     def sign_in(self) -> SignIn:

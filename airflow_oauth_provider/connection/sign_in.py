@@ -91,12 +91,13 @@ def redeem(account: GrantConfiguration, pending: authorization_code.Pending, cod
     return request_token(account.client, authorization_code.redeem(pending, code, account.options.resources)), sent_at
 
 
-def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float) -> tuple[Record, str]:
+def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float, actor: str = "") -> tuple[Record, str]:
     """Write the tokens of a sign-in to the connection's store, in place of whatever it holds.
 
     :param source: reads the connection.
     :param answer: the tokens.
     :param sent_at: seconds since the epoch when they were asked for.
+    :param actor: who signed in, for the grant's history.
     :return: the record, and the kind of store that has it.
     :raises ConfigurationError: there is no refresh token, or the store is not what everybody reads.
     :raises StoreUnavailable: the store did not take it.
@@ -111,7 +112,7 @@ def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float) -> 
             account = snapshot.configuration
             if not answer.refresh_token:
                 raise ConfigurationError(_no_refresh_token(account))
-            new = precedence.signed_in(precedence.current(account, snapshot.record), answer, sent_at)
+            new = precedence.signed_in(precedence.current(account, snapshot.record), answer, sent_at, actor)
             snapshot.store.write(new, if_version=snapshot.version)
             _check_in_use(source, new)
         except (StaleVersion, StoreUnavailable) as failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter
 
 
+def name_task() -> str:
+    """Return the task that runs in this process, ``dag_id/task_id``; empty where none does."""
+    names = [os.environ.get(f"AIRFLOW_CTX_{name}", "") for name in ("DAG_ID", "TASK_ID")]
+    return "/".join(names) if all(names) else ""
+
+
 class OAuth2Hook(HttpHook):
     """Calls an API with an access token that is kept fresh.
 
@@ -39,6 +46,7 @@ class OAuth2Hook(HttpHook):
     :param tcp_keep_alive_count: probes without an answer after which a connection is dead.
     :param tcp_keep_alive_interval: seconds between probes.
     :param adapter: a transport adapter to mount instead.
+    :param actor: who uses the connection, for the grant's history; None: the task of this process.
     """
 
     conn_name_attr = "oauth2_conn_id"
@@ -56,6 +64,7 @@ class OAuth2Hook(HttpHook):
         tcp_keep_alive_count: int = 20,
         tcp_keep_alive_interval: int = 30,
         adapter: HTTPAdapter | None = None,
+        actor: str | None = None,
     ) -> None:
         super().__init__(
             method=method,
@@ -74,6 +83,7 @@ class OAuth2Hook(HttpHook):
             )
         self.oauth2_conn_id = oauth2_conn_id
         self._base_url_initialized = False  # HttpHook has it from 5.6 on
+        self._actor = name_task() if actor is None else actor
         self._settings: Settings | None = None
         self._manager: TokenManager | None = None
         self._auth: OAuth2Auth | None = None
@@ -133,7 +143,7 @@ class OAuth2Hook(HttpHook):
 
         _ = self.settings
         # Read anew: what this hook has read first may hold a refresh token that was rotated away since.
-        return revoke(ConnectionLoader(self.oauth2_conn_id), kind)
+        return revoke(ConnectionLoader(self.oauth2_conn_id), kind, actor=self._actor)
 
     def get_token_response(self) -> dict[str, Any]:
         """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""
@@ -310,7 +320,8 @@ class OAuth2Hook(HttpHook):
         if self._manager is None:
             _ = self.settings
             source = ConnectionLoader(self.oauth2_conn_id, first=self._first_connection)
-            self._manager = TokenManager(source, open_fallback(self.oauth2_conn_id), mask=masking.mask_secret)
+            fallback = open_fallback(self.oauth2_conn_id)
+            self._manager = TokenManager(source, fallback, mask=masking.mask_secret, actor=self._actor)
         return self._manager
 
     @property

@@ -93,23 +93,39 @@ def wait(
     """
     interval = authorization.interval
     ends = clock() + min(authorization.expires_in, MAX_WAIT)
-    parameters = [("grant_type", GRANT_TYPE), ("device_code", authorization.device_code)]
     while clock() + interval <= ends:
         sleep(interval)
-        try:
-            return request_token(client, parameters)
-        except errors.NotConnected as failure:
-            if failure.lasting:
-                raise
-            interval *= 2  # section 3.5: back off when the connection times out
-        except (errors.LostResponse, errors.NonceRequired):
-            interval *= 2
-        except errors.ServerFailure as failure:
-            interval = max(interval + SLOWER_BY, failure.retry_after or 0.0)  # slow_down among them
-        except errors.ErrorResponse as refusal:
-            if refusal.code != "authorization_pending":
-                raise
+        answer = poll(client, authorization.device_code, interval)
+        if not isinstance(answer, float):
+            return answer
+        interval = answer
     raise errors.ErrorResponse("Nobody signed in before the code ran out", code="expired_token")
+
+
+def poll(client: Client, device_code: str, interval: float) -> TokenResponse | float:
+    """Ask the token endpoint once (RFC 8628 sections 3.4 and 3.5).
+
+    :param client: who asks.
+    :param device_code: of :func:`begin`.
+    :param interval: seconds since the last poll.
+    :return: the tokens; or the seconds until the next poll, where the person has not signed in yet.
+    :raises ErrorResponse: the person refused (``access_denied``), or was too slow (``expired_token``).
+    :raises OAuth2ProtocolError: the token endpoint failed for good.
+    """
+    try:
+        return request_token(client, [("grant_type", GRANT_TYPE), ("device_code", device_code)])
+    except errors.NotConnected as failure:
+        if failure.lasting:
+            raise
+        return interval * 2  # section 3.5: back off when the connection times out
+    except (errors.LostResponse, errors.NonceRequired):
+        return interval * 2
+    except errors.ServerFailure as failure:
+        return max(interval + SLOWER_BY, failure.retry_after or 0.0)  # slow_down among them
+    except errors.ErrorResponse as refusal:
+        if refusal.code != "authorization_pending":
+            raise
+        return interval
 
 
 def _refusal(response: HttpResponse, client: Client) -> errors.OAuth2ProtocolError:

@@ -49,6 +49,19 @@ class TokenStatus:
     generation: int
     warning: str | None = None
 
+    @property
+    def sentence(self) -> str:
+        """What happened, for a log or a page."""
+        until = f"works until {self.expires_at}" if self.expires_at else "works for a time that the server did not say"
+        if self.action != "refreshed":
+            why = f" {self.warning}" if self.warning else ""
+            return f"The stored access token was used again; it {until}.{why}"
+        rotated = "rotated" if self.rotated else "not rotated"
+        return (
+            f"The access token was refreshed and {until}. The refresh token was {rotated}; the tokens are in the store "
+            f"{self.store!r}."
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return the status as plain JSON values."""
         return asdict(self)

@@ -52,7 +52,6 @@ def test_it_is_loaded_for_edits_only(tmp_path):
 
 
 def test_the_route_can_be_turned_off(monkeypatch):
-    (app,) = TokenStorePlugin.fastapi_apps
-    assert app["url_prefix"] == "/oauth2-token-store"
+    assert [app["url_prefix"] for app in TokenStorePlugin.fastapi_apps] == ["/oauth2-grants", "/oauth2-token-store"]
     monkeypatch.setenv("AIRFLOW__OAUTH2__TOKEN_STORE_ROUTE", "False")
-    assert TokenStorePlugin.fastapi_apps == []
+    assert [app["url_prefix"] for app in TokenStorePlugin.fastapi_apps] == ["/oauth2-grants"]

@@ -1,0 +1,336 @@
+"""The pages: all grants, one grant, sign in. They look like Airflow's own, and need no script to work.
+
+All pages stand at one level below :data:`~airflow_oauth_provider.compat.api_server.PAGES_PREFIX` and link to each other
+relatively, so that a base URL with a path makes no difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from airflow_oauth_provider.api_server import actions, grants_json, session, sign_in
+from airflow_oauth_provider.api_server.access import require
+from airflow_oauth_provider.compat import api_server
+from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
+from airflow_oauth_provider.doctor.grants import list_grants
+from airflow_oauth_provider.doctor.report import Finding
+from airflow_oauth_provider.exceptions import OAuth2Error
+from airflow_oauth_provider.oauth2.errors import OAuth2ProtocolError
+from airflow_oauth_provider.tokens.grant_state import State, format_time
+
+NOTE_COOKIE = "oauth2_note"
+_NOTE = "note"
+
+#: Nothing but this server's own files; no frames, so that nobody can be made to click a button unseen.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # the address of an answer holds a code
+    "Cache-Control": "no-store",
+}
+
+_templates = Environment(
+    loader=PackageLoader("airflow_oauth_provider.api_server"), autoescape=True, undefined=StrictUndefined
+)
+_templates.filters["time"] = lambda seconds: "" if seconds is None else format_time(seconds)
+_templates.filters["css"] = lambda state: state.value.replace(" ", "-")
+_templates.filters["query"] = lambda conn_id: quote(conn_id, safe="")
+
+router = APIRouter(default_response_class=HTMLResponse)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence at the top of a page.
+
+    :param level: ``ok``, ``warn`` or ``fail``.
+    :param text: the sentence.
+    """
+
+    level: str
+    text: str
+
+
+def create_app() -> FastAPI:
+    """Return the application that the plugin mounts: pages where Airflow's session opens them, JSON everywhere."""
+    app = FastAPI(title="OAuth 2.0 grants", docs_url=None, redoc_url=None, openapi_url=None)
+    app.middleware("http")(_add_headers)
+    app.include_router(grants_json.router)
+    if api_server.HAS_PAGES:
+        app.include_router(router)
+        app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+        app.add_exception_handler(HTTPException, _show_refusal)
+    return app
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+@router.get("/")
+def show_grants(request: Request, user: GetUserDep) -> Response:
+    """Show all grants that the person may see."""
+    if not api_server.is_permitted("GET", None, user) and not api_server.permitted_connections(user):
+        raise HTTPException(403, "You have no right to see connections.")
+    permitted = api_server.permitted_connections(user)
+    grants = [grant for grant in list_grants() if grant.conn_id in permitted]
+    return _page(request, user, "grants.html", grants=grants, states=list(State))
+
+
+@router.get("/grant")
+def show_grant(request: Request, connection: str, user: GetUserDep) -> Response:
+    """Show one grant."""
+    require("GET", connection, user)
+    members = session.unseal(_NOTE, request.cookies.get(NOTE_COOKIE), 60)
+    note = Note(members["level"], members["text"]) if members and members["connection"] == connection else None
+    response = _grant_page(request, connection, user, note)
+    if members:
+        session.delete_cookie(response, NOTE_COOKIE)
+    return response
+
+
+@router.get("/sign-in")
+def show_sign_in(request: Request, connection: str, user: GetUserDep) -> Response:
+    """Show where a person signs in, and what is asked for."""
+    require("PUT", connection, user)
+    try:
+        prepared = sign_in.prepare(connection)
+    except AirflowNotFoundException:
+        raise HTTPException(404, f"There is no connection {connection!r}.") from None
+    except OAuth2Error as failure:
+        return _grant_page(request, connection, user, Note("fail", str(failure)), status=409)
+    return _page(
+        request,
+        user,
+        "sign_in.html",
+        connection=connection,
+        redirect_uri=sign_in.redirect_uri(request),
+        server=urlsplit(prepared.endpoints.authorize_url).hostname or "",
+        device_server=urlsplit(prepared.endpoints.device_authorize_url).hostname or "",
+        scopes=prepared.configuration.options.scope.split(),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- acting
+
+
+@router.post("/refresh")
+async def refresh(request: Request, user: GetUserDep) -> Response:
+    """Refresh the access token now."""
+    return await _act(request, user, _refresh)
+
+
+@router.post("/revoke")
+async def revoke(request: Request, user: GetUserDep) -> Response:
+    """End the grant."""
+    return await _act(request, user, _revoke)
+
+
+@router.post("/check")
+async def check(request: Request, user: GetUserDep) -> Response:
+    """Have the doctor examine the connection, and show what it found."""
+    return await _act(request, user, _check)
+
+
+@router.post("/start")
+async def start(request: Request, user: GetUserDep) -> Response:
+    """Send the browser to the authorization server."""
+    return await _act(request, user, _start)
+
+
+@router.post("/device")
+async def begin_device(request: Request, user: GetUserDep) -> Response:
+    """Show the code to enter on another device."""
+    return await _act(request, user, _begin_device)
+
+
+@router.post("/device-poll", response_class=JSONResponse)
+async def poll_device(request: Request, user: GetUserDep) -> Response:
+    """Ask once whether the person has signed in on the other device."""
+    return await _act(request, user, _poll_device)
+
+
+@router.get("/callback")
+def callback(request: Request, user: GetUserDep) -> Response:
+    """Take the answer of the authorization server: the browser arrives here with a code."""
+    connection = ""
+    try:
+        connection, pending = sign_in.read_pending(request, user)
+        require("PUT", connection, user)
+        response = _note_outcome(request, connection, sign_in.finish(request, connection, pending, user))
+    except (OAuth2Error, OAuth2ProtocolError) as failure:
+        response = _page(
+            request, user, "message.html", status=400, title="The sign-in failed", connection=connection,
+            text=str(failure),
+        )  # fmt: skip
+    session.delete_cookie(response, sign_in.CODE_COOKIE)
+    return response
+
+
+async def _act(request: Request, user: Any, action: Any) -> Response:
+    """Check a form, and who has sent it; then do what it asks for, in a thread: it may wait for servers."""
+    from starlette.concurrency import run_in_threadpool
+
+    form = await session.read_form(request)
+    session.check_form(request, form.get(session.FORM_FIELD, ""), user)
+    connection = form.get("connection", "")
+    return await run_in_threadpool(_act_on, request, connection, form, user, action)
+
+
+def _act_on(request: Request, connection: str, form: dict[str, str], user: Any, action: Any) -> Response:
+    require("PUT", connection, user)
+    grants_json.find_grant(connection)
+    try:
+        response: Response = action(request, connection, form, user)
+    except (OAuth2Error, OAuth2ProtocolError) as failure:
+        if action is _poll_device:
+            return JSONResponse({"error": str(failure)}, 409)
+        return _leave_note(request, connection, Note("fail", str(failure)))
+    return response
+
+
+def _refresh(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
+    status = actions.refresh(connection, user)
+    return _leave_note(request, connection, Note("warn" if status.warning else "ok", status.sentence))
+
+
+def _revoke(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
+    if actions.revoke(connection, user):
+        return _leave_note(request, connection, Note("ok", "The grant has been revoked. Tasks fail until you sign in."))
+    return _leave_note(request, connection, Note("warn", "There was nothing to revoke."))
+
+
+def _check(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
+    report = actions.check(connection, user)
+    return _grant_page(request, connection, user, _summarize(report.findings), report.findings)
+
+
+def _summarize(findings: list[Finding]) -> Note:
+    levels = [found.level for found in findings]
+    for level, what in (("fail", "fault"), ("warn", "warning")):
+        if count := levels.count(level):  # type: ignore[arg-type]
+            return Note(level, f"Found {count} {what}{'' if count == 1 else 's'}: see the findings below.")
+    return Note("ok", "No fault was found.")
+
+
+def _start(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
+    url, sealed = sign_in.begin(request, connection, user)
+    # Not a redirect: form-action would have to allow whatever addresses the vendor redirects to in turn.
+    response = _page(request, user, "leave.html", connection=connection, url=url, server=urlsplit(url).hostname or "")
+    session.set_cookie(request, response, sign_in.CODE_COOKIE, sealed, sign_in.LIFETIME)
+    return response
+
+
+def _begin_device(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
+    authorization, sealed = sign_in.begin_device(connection, user)
+    response = _page(request, user, "device.html", connection=connection, authorization=authorization)
+    session.set_cookie(request, response, sign_in.DEVICE_COOKIE, sealed, int(authorization.expires_in))
+    return response
+
+
+def _poll_device(request: Request, connection: str, form: dict[str, str], user: Any) -> Response:
+    try:
+        interval = float(form.get("interval", "5"))
+    except ValueError:
+        interval = 5.0
+    outcome = sign_in.poll_device(request, connection, min(max(interval, 1.0), 300.0), user)
+    if isinstance(outcome, float):
+        return JSONResponse({"interval": outcome})
+    noted = _note_outcome(request, connection, outcome)
+    response = JSONResponse({"signed_in": noted.headers["location"]})
+    response.raw_headers += [header for header in noted.raw_headers if header[0] == b"set-cookie"]
+    session.delete_cookie(response, sign_in.DEVICE_COOKIE)
+    return response
+
+
+# ---------------------------------------------------------------------------------------------------- answers
+
+
+def _note_outcome(request: Request, connection: str, outcome: sign_in.Outcome) -> Response:
+    text = f"You have signed in. The tokens are in the store {outcome.store!r}, and tasks use them at once."
+    if outcome.granted:
+        text += f" Granted: {' '.join(outcome.granted)}."
+    if outcome.missing:
+        text += f" Not granted, although asked for: {' '.join(outcome.missing)}."
+    return _leave_note(request, connection, Note("warn" if outcome.missing else "ok", text))
+
+
+def _leave_note(request: Request, connection: str, note: Note) -> Response:
+    """Send the browser to the grant's page, where it shows ``note`` once: reloading that does nothing again."""
+    response = RedirectResponse(f"grant?{urlencode({'connection': connection})}", 303)
+    members = {"level": note.level, "text": note.text[:1500], "connection": connection}
+    session.set_cookie(request, response, NOTE_COOKIE, session.seal(_NOTE, members), 60)
+    return response
+
+
+def _grant_page(
+    request: Request,
+    connection: str,
+    user: Any,
+    note: Note | None = None,
+    findings: list[Finding] | None = None,
+    status: int = 200,
+) -> Response:
+    return _page(
+        request,
+        user,
+        "grant.html",
+        status=status,
+        grant=grants_json.find_grant(connection),
+        note=note,
+        findings=findings,
+        may_act=api_server.is_permitted("PUT", connection, user),
+    )
+
+
+def _page(request: Request, user: Any, template: str, status: int = 200, **values: Any) -> Response:
+    text = _templates.get_template(template).render(
+        **values,
+        form_token=session.form_token(request, user),
+        form_field=session.FORM_FIELD,
+        user_name=user.get_name(),
+        airflow=f"{api_server.base_path()}/",
+    )
+    response = HTMLResponse(text, status)
+    session.keep_session(request, response)
+    return response
+
+
+async def _add_headers(request: Request, call_next: Any) -> Response:
+    response: Response = await call_next(request)
+    for name, value in _HEADERS.items():
+        response.headers[name] = value
+    return response
+
+
+async def _show_refusal(request: Request, error: Exception) -> Response:
+    """Answer in the form that was asked for: JSON to scripts, a page to people, the login page to strangers."""
+    if not isinstance(error, HTTPException):
+        raise error
+    path = request.scope["path"].rpartition(api_server.PAGES_PREFIX)[2]
+    if path.startswith("/json") or path == "/device-poll":
+        return JSONResponse({"detail": error.detail}, error.status_code)
+    if error.status_code == 401 and request.method == "GET":
+        # Not back to a callback: its answer may be used only once, and by whoever is signed in already.
+        here = f"{api_server.base_url()}{api_server.PAGES_PREFIX}/"
+        if path != "/callback":
+            here += f"{path.lstrip('/')}{'?' if request.url.query else ''}{request.url.query}"
+        return RedirectResponse(f"{api_server.base_url()}/api/v2/auth/login?{urlencode({'next': here})}", 303)
+    text = _templates.get_template("message.html").render(
+        title="Not possible", text=str(error.detail), connection="", user_name="", airflow=f"{api_server.base_path()}/"
+    )
+    return HTMLResponse(text, error.status_code)

@@ -1,0 +1,203 @@
+"""A person signs in from the page: the authorization-code grant by way of the API server, or the device grant.
+
+Nothing is kept in the server's memory. What belongs to a sign-in (state, PKCE verifier, person, connection) travels in
+a sealed cookie; that it is answered once only is held by a row of the audit log, which all workers see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from fastapi import Request
+
+from airflow_oauth_provider.api_server import session
+from airflow_oauth_provider.api_server.access import audited
+from airflow_oauth_provider.compat import api_server
+from airflow_oauth_provider.compat.connections import get_connection
+from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.connection.settings import SignIn, read_settings
+from airflow_oauth_provider.connection.sign_in import Endpoints, check_grant, find_endpoints, keep, redeem
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.oauth2 import authorization_code, device, errors
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.tokens.configuration import GrantConfiguration
+from airflow_oauth_provider.tokens.record import Record
+
+#: Seconds that a person has between the page and the answer.
+LIFETIME = 900
+CODE, DEVICE = "authorization code", "device code"
+CODE_COOKIE, DEVICE_COOKIE = "oauth2_sign_in", "oauth2_device"
+#: The row of the audit log that an answer leaves, so that no second one counts.
+_ANSWERED = "oauth2_sign_in_answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What is known before a sign-in.
+
+    :param configuration: the connection.
+    :param parameters: what the connection says about signing in.
+    :param endpoints: where it happens.
+    """
+
+    configuration: GrantConfiguration
+    parameters: SignIn
+    endpoints: Endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a sign-in. Nothing in it is secret.
+
+    :param store: where the tokens are.
+    :param granted: the scopes that the server has granted; empty where it did not say.
+    :param missing: the scopes that were asked for and not granted.
+    """
+
+    store: str
+    granted: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def redirect_uri(request: Request) -> str:
+    """Return where the authorization server sends the browser back to; a person registers it there."""
+    base = api_server.base_url() or str(request.base_url).rstrip("/").removesuffix(api_server.PAGES_PREFIX)
+    return f"{base}{api_server.PAGES_PREFIX}/callback"
+
+
+def prepare(conn_id: str) -> Preparation:
+    """Read the connection, and find out where its sign-in happens.
+
+    :raises OAuth2Error: it cannot be read, is wrong, or nobody signs in for it.
+    """
+    connection = get_connection(conn_id)
+    configuration = ConnectionLoader(conn_id, first=connection).load().configuration  # the store can be read, too
+    check_grant(configuration)
+    parameters = read_settings(conn_id, connection).sign_in
+    return Preparation(configuration, parameters, find_endpoints(configuration, parameters))
+
+
+def begin(request: Request, conn_id: str, user: Any) -> tuple[str, str]:
+    """Begin a sign-in by authorization code (RFC 6749 section 4.1) with PKCE (RFC 7636).
+
+    :return: the address to send the browser to, and what :data:`CODE_COOKIE` has to hold meanwhile.
+    :raises OAuth2Error: the connection is wrong, or its server has no authorization endpoint.
+    """
+    prepared = prepare(conn_id)
+    if not prepared.endpoints.authorize_url:
+        raise ConfigurationError(f"Connection {conn_id!r}: enter the vendor's authorization endpoint, 'authorize_url'.")
+    pending = authorization_code.begin(
+        prepared.configuration.client,
+        prepared.endpoints.authorize_url,
+        redirect_uri(request),
+        prepared.configuration.options,
+        prepared.parameters.parameters,
+        issuer_required=prepared.endpoints.issuer_required,
+    )
+    members = {**asdict(pending), "conn_id": conn_id, "user": user.get_name(), "session": session.session_id(request)}
+    del members["url"]
+    return pending.url, session.seal(CODE, members)
+
+
+def read_pending(request: Request, user: Any) -> tuple[str, authorization_code.Pending]:
+    """Return the connection and the sign-in that the browser comes back from.
+
+    :raises OAuth2ProtocolError: there is none, it is another person's, or it took too long.
+    """
+    members = session.unseal(CODE, request.cookies.get(CODE_COOKIE), LIFETIME)
+    mine = members is not None and (members["user"], members["session"]) == (
+        user.get_name(),
+        session.session_id(request),
+    )
+    if members is None or not mine:
+        raise authorization_code.NotOurs(
+            f"No sign-in of yours waits for this answer: it took longer than {LIFETIME // 60} minutes, or was begun in "
+            "another browser or by another user. Begin again."
+        )
+    names = ("redirect_uri", "state", "verifier", "issuer", "issuer_required")
+    return members["conn_id"], authorization_code.Pending(url="", **{name: members[name] for name in names})
+
+
+def finish(request: Request, conn_id: str, pending: authorization_code.Pending, user: Any) -> Outcome:
+    """Take the answer of the authorization server, redeem the code, and keep the tokens in the connection's store.
+
+    :raises OAuth2ProtocolError: the answer is not the one that is waited for, or the server refused.
+    :raises OAuth2Error: the tokens could not be kept.
+    """
+    code = authorization_code.accept(pending, str(request.url.query))
+    _use_once(pending.state, conn_id, user)
+    configuration = prepare(conn_id).configuration
+    answer, sent_at = redeem(configuration, pending, code)
+    return _keep(conn_id, configuration, answer, sent_at, user)
+
+
+def _use_once(state: str, conn_id: str, user: Any) -> None:
+    """Refuse the second of two requests with the same answer, at whichever worker they arrive.
+
+    A code that is sent twice may end the grant (RFC 6749 section 4.1.2). Both write a row and then look for another
+    one, so of two at the same time none may win, but never both.
+
+    :raises OAuth2ProtocolError: this answer has been used.
+    """
+    members = {"connection_id": conn_id, "state": hashlib.sha256(state.encode()).hexdigest()}
+    row = api_server.write_audit_log(_ANSWERED, user.get_name(), **members)
+    if row is None or api_server.is_in_audit_log(_ANSWERED, row, 2 * LIFETIME, **members):
+        raise authorization_code.NotOurs("This answer has been used already. Begin again if the grant is not fresh.")
+
+
+def _keep(conn_id: str, configuration: GrantConfiguration, answer: TokenResponse, sent_at: float, user: Any) -> Outcome:
+    source = ConnectionLoader(conn_id)
+    record, store = audited(
+        "oauth2_sign_in", conn_id, user, lambda: keep(source, answer, sent_at, actor=user.get_name())
+    )
+    return Outcome(store, *_compare_scopes(configuration, record))
+
+
+def _compare_scopes(configuration: GrantConfiguration, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    asked, granted = set(configuration.options.scope.split()), set((record.scope or "").split())
+    return tuple(sorted(granted)), tuple(sorted(asked - granted)) if granted else ()
+
+
+# ----------------------------------------------------------------------------------------------- device grant
+
+
+def begin_device(conn_id: str, user: Any) -> tuple[device.DeviceAuthorization, str]:
+    """Begin a sign-in on another device (RFC 8628).
+
+    :return: what to show, and what :data:`DEVICE_COOKIE` has to hold meanwhile.
+    :raises OAuth2Error: the connection is wrong, or its server has no such endpoint.
+    :raises OAuth2ProtocolError: the server gave no codes.
+    """
+    prepared = prepare(conn_id)
+    if not prepared.endpoints.device_authorize_url:
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: enter the vendor's device authorization endpoint, 'device_authorize_url'."
+        )
+    configuration = prepared.configuration
+    authorization = device.begin(configuration.client, prepared.endpoints.device_authorize_url, configuration.options)
+    lifetime = min(authorization.expires_in, device.MAX_WAIT)
+    authorization = replace(authorization, expires_in=lifetime)
+    members = {**asdict(authorization), "conn_id": conn_id, "user": user.get_name(), "until": time.time() + lifetime}
+    return authorization, session.seal(DEVICE, members)
+
+
+def poll_device(request: Request, conn_id: str, interval: float, user: Any) -> Outcome | float:
+    """Ask once whether the person has signed in (RFC 8628 section 3.4).
+
+    :param interval: seconds since the last poll.
+    :return: what came of it, or the seconds until the next poll.
+    :raises OAuth2ProtocolError: the person refused, or was too slow, or there is no such sign-in.
+    :raises OAuth2Error: the tokens could not be kept.
+    """
+    members = session.unseal(DEVICE, request.cookies.get(DEVICE_COOKIE), int(device.MAX_WAIT))
+    if members is None or (members["conn_id"], members["user"]) != (conn_id, user.get_name()):
+        raise authorization_code.NotOurs("No sign-in of yours waits on another device. Begin again.")
+    if time.time() > members["until"]:
+        raise errors.ErrorResponse("Nobody signed in before the code ran out. Begin again", code="expired_token")
+    configuration = prepare(conn_id).configuration
+    sent_at = time.time()
+    answer = device.poll(configuration.client, members["device_code"], max(interval, members["interval"]))
+    return answer if isinstance(answer, float) else _keep(conn_id, configuration, answer, sent_at, user)

@@ -1,0 +1,127 @@
+"""All grants of a deployment: what a list shows of them, without asking an authorization server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_oauth_provider.compat import database
+from airflow_oauth_provider.compat.connections import get_connection
+from airflow_oauth_provider.compat.database import ConnectionRow, record_in_extra
+from airflow_oauth_provider.connection.fields import CONN_TYPE
+from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.connection.settings import read_settings
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreError
+from airflow_oauth_provider.tokens.grant_state import GrantState, State, determine_state
+from airflow_oauth_provider.tokens.history import Event
+from airflow_oauth_provider.tokens.record import Record
+
+#: The stores whose records stand in the row of the connection, which the one query of a list reads anyway.
+_IN_THE_ROW = ("auto", "connection")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One line of the list. Nothing in it is secret.
+
+    :param conn_id: the connection.
+    :param vendor: the vendor's name, or the server's; empty where neither is known.
+    :param store: the connection's ``store``.
+    :param state: the state of its grant.
+    :param scope: what was granted, as the server said; empty where it did not.
+    :param history: what has happened, oldest first.
+    """
+
+    conn_id: str
+    vendor: str
+    store: str
+    state: GrantState
+    scope: str = ""
+    history: tuple[Event, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line for programs; times in seconds since the epoch."""
+        state = asdict(self.state)
+        state["state"] = self.state.state.value
+        state["needs_person"] = self.state.state.needs_person
+        return {"connection": self.conn_id, "vendor": self.vendor, "store": self.store, "scope": self.scope, **state}
+
+
+def list_grants() -> list[Grant]:
+    """Return the grants of all connections in Airflow's database, the most urgent first.
+
+    One query reads them all, with the records that stand in the connections themselves. Other stores are not asked:
+    those grants have the state ``not read yet``, and :func:`read_grant` reads one of them. Connections from the
+    environment and from secrets backends cannot be listed.
+
+    :raises StoreUnavailable: the database cannot be asked.
+    """
+    now = time.time()
+    grants = [_grant_of_row(row, now) for row in database.list_connections(CONN_TYPE)]
+    return sort_by_urgency(grants)
+
+
+def sort_by_urgency(grants: list[Grant]) -> list[Grant]:
+    """Return ``grants``, the most urgent first; within a state those that end first."""
+
+    def key(grant: Grant) -> tuple[int, float, str]:
+        return grant.state.state.urgency, grant.state.refresh_token_until or float("inf"), grant.conn_id
+
+    return sorted(grants, key=key)
+
+
+def read_grant(conn_id: str) -> Grant:
+    """Return the grant of one connection, from whichever store it has.
+
+    :param conn_id: the connection.
+    :raises AirflowNotFoundException: there is no such connection.
+    """
+    try:
+        connection = get_connection(conn_id)
+        settings = read_settings(conn_id, connection)
+    except ConfigurationError as failure:
+        return _failed(conn_id, State.WRONG_CONFIGURATION, failure)
+    except StoreError as failure:
+        return _failed(conn_id, State.STORE_UNREADABLE, failure)
+    vendor = settings.vendor
+    try:
+        snapshot = ConnectionLoader(conn_id, first=connection).load()
+    except ConfigurationError as failure:
+        return _failed(conn_id, State.WRONG_CONFIGURATION, failure, vendor, settings.store.kind)
+    except StoreError as failure:
+        return _failed(conn_id, State.STORE_UNREADABLE, failure, vendor, settings.store.kind)
+    state = determine_state(snapshot.configuration, snapshot.record, time.time())
+    return _grant(conn_id, vendor, snapshot.store.name, state, snapshot.record)
+
+
+def _grant_of_row(row: ConnectionRow, now: float) -> Grant:
+    if row.unreadable:
+        return Grant(row.conn_id, "", "", GrantState(State.STORE_UNREADABLE, row.unreadable))
+    try:
+        settings = read_settings(row.conn_id, row)
+    except ConfigurationError as failure:
+        return _failed(row.conn_id, State.WRONG_CONFIGURATION, failure)
+    vendor, store = settings.vendor, settings.store.kind
+    if store not in _IN_THE_ROW:
+        return Grant(row.conn_id, vendor, store, GrantState(State.NOT_READ, f"Its tokens are in the store {store!r}."))
+    try:
+        text = record_in_extra(row.extra, row.conn_id)
+        record = Record.from_json(text) if text else None
+        state = determine_state(settings.account(), record, now)
+    except ConfigurationError as failure:
+        return _failed(row.conn_id, State.WRONG_CONFIGURATION, failure, vendor, store)
+    except ValueError as failure:
+        return Grant(row.conn_id, vendor, store, GrantState(State.STORE_UNREADABLE, f"{failure}."))
+    return _grant(row.conn_id, vendor, store, state, record)
+
+
+def _grant(conn_id: str, vendor: str, store: str, state: GrantState, record: Record | None) -> Grant:
+    if record is None:
+        return Grant(conn_id, vendor, store, state)
+    return Grant(conn_id, vendor, store, state, record.scope or "", record.history)
+
+
+def _failed(conn_id: str, state: State, failure: Exception, vendor: str = "", store: str = "") -> Grant:
+    reason = str(failure).removeprefix(f"Connection {conn_id!r}: ")
+    return Grant(conn_id, vendor, store, GrantState(state, reason))
