@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import requests
+
+from airflow_oauth_provider.oauth2.patterns import Search
 
 #: Bytes of a body in which ``expired_pattern`` is looked for.
 _LOOKED_AT = 64 * 1024
@@ -21,14 +22,14 @@ class BearerUsage:
     :param header_prefix: the word before it; empty: none.
     :param in_query: the query parameter that carries it instead; empty: a header does.
     :param expired_statuses: statuses that mean "expired".
-    :param expired_pattern: for statuses other than 401: what the body has to match; None: anything.
+    :param expired_pattern: for statuses other than 401: what finds it in the body; None: anything.
     """
 
     header_name: str = "Authorization"
     header_prefix: str = "Bearer"
     in_query: str = ""
     expired_statuses: frozenset[int] = frozenset({401})
-    expired_pattern: re.Pattern[str] | None = None
+    expired_pattern: Search | None = None
 
     def put(self, request: Any, token: str) -> None:
         """Put ``token`` on ``request`` (anything with ``headers`` and ``url``), in place of an earlier one."""
@@ -68,7 +69,7 @@ class BearerUsage:
             return False
         if status == 401 or self.expired_pattern is None:
             return True
-        return self.expired_pattern.search(body()[:_LOOKED_AT].decode(errors="replace")) is not None
+        return self.expired_pattern(body()[:_LOOKED_AT].decode(errors="replace")) is not None
 
     def _with_query(self, url: str, token: str | None) -> str:
         parts = urlsplit(url)

@@ -8,6 +8,7 @@ from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.connection.extra import Extra
 from airflow_oauth_provider.oauth2 import json_paths
 from airflow_oauth_provider.oauth2.dialect import BEARER_TYPES, PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
+from airflow_oauth_provider.oauth2.patterns import BadPatternError, Search, compile_pattern
 
 #: What stands for "nothing" in a field of which empty means "not set".
 NOTHING = "none"
@@ -132,8 +133,8 @@ def _statuses(extra: Extra) -> frozenset[int]:
     return statuses
 
 
-def _pattern(extra: Extra, key: str, pattern: str) -> re.Pattern[str]:
+def _pattern(extra: Extra, key: str, pattern: str) -> Search:
     try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise extra.error(key, f"has to be a regular expression ({error})") from None
+        return compile_pattern(pattern)
+    except BadPatternError as error:
+        raise extra.error(key, str(error)) from None

@@ -888,8 +888,9 @@ FIELDS: tuple[Field, ...] = (
         in_form=False,
         placeholder='{"path": "$.ok", "pattern": "^false$"}',
         unset="none",
-        help="What marks an error where the status is 200: the value at the JSONPath matches the regular expression. "
-        "The path $ stands for the text of the body.",
+        help="What marks an error where the status is 200: the value at the JSONPath matches the pattern: text, ^, $ "
+        "and |, or any regular expression of RE2 with the extra airflow-oauth-provider[regex]. The path $ stands for "
+        "the text of the body.",
     ),
     Field(
         "scope_separator",
@@ -947,9 +948,10 @@ FIELDS: tuple[Field, ...] = (
         API,
         "string",
         in_form=False,
-        placeholder="token (is )?expired",
+        placeholder="token expired|token is expired",
         unset="any",
-        help="For statuses other than 401: a regular expression that the body of the answer has to match.",
+        help="For statuses other than 401: what the body of the response has to match: text, ^, $ and |, or any "
+        "regular expression of RE2 with the extra airflow-oauth-provider[regex].",
     ),
     Field(
         "revocation_url",

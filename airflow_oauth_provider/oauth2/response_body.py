@@ -1,14 +1,45 @@
-"""Read the body of a response: JSON, or the form that some servers send instead (RFC 6749 section 5.1)."""
+"""Read the body of a response: JSON, or the form that some servers send instead (RFC 6749 section 5.1).
+
+A token that stands in the body is found, whatever else is wrong with it: by the time the body is read, the refresh
+token is spent.
+"""
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2.json_text import parse_broken_object, parse_json
 from airflow_oauth_provider.oauth2.transport import HttpResponse
+
+_FORM_TYPE = "application/x-www-form-urlencoded"
+_FORM = re.compile(r"[\w.%-]{1,100}=[^\s<>{}\"]*+")
+_CHARSET = re.compile(r"""charset\s{0,9}=\s{0,9}["']?([\w.:-]{1,40})""", re.IGNORECASE)
+#: Lists and texts within each other that an object is looked for in.
+_MAX_WRAPPERS = 3
+_JSON_NAMES: dict[type, str] = {
+    list: "array",
+    str: "string",
+    int: "number",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a response says.
+
+    :param document: the JSON value, or the fields of the form, as they were sent.
+    :param members: the members of the object that ``document`` is or holds.
+    """
+
+    document: Any = field(repr=False)
+    members: dict[str, Any] = field(repr=False)
 
 
 def say(response: HttpResponse, what: str) -> str:
@@ -21,52 +52,95 @@ def read_members(response: HttpResponse) -> dict[str, Any]:
 
     :raises UnexpectedResponse: when it holds none.
     """
-    try:
-        text = response.body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise errors.UnexpectedResponse(say(response, "the body is not UTF-8 text"), status=response.status) from None
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/x-www-form-urlencoded" or _looks_like_form(text):
-        return dict(parse_qsl(text))
-    try:
-        members = json.loads(text)
-    except (ValueError, RecursionError):
+    body = read_body(response)
+    check_object(response, body)
+    return body.members
+
+
+def check_object(response: HttpResponse, body: Body) -> None:
+    """Raise :class:`UnexpectedResponse` unless ``body`` has an object in it."""
+    if not isinstance(body.document, dict) and not body.members:
         raise errors.UnexpectedResponse(
-            say(response, _what_it_is_instead(text, kind)), status=response.status
-        ) from None
-    if not isinstance(members, dict):
-        raise errors.UnexpectedResponse(
-            say(response, f"the body is a JSON {_JSON_NAMES.get(type(members), 'value')}, not an object"),
+            say(response, f"the body is a JSON {_JSON_NAMES.get(type(body.document), 'value')}, not an object"),
             status=response.status,
             is_whole=True,
         )
-    return _whole(members) if _HALF.search(text) else members
 
 
-def _whole(members: dict[str, Any]) -> dict[str, Any]:
-    """Replace halves of characters, which JSON can name but no other text can hold: stores, logs, forms."""
-    text = json.dumps(members, ensure_ascii=False)
-    whole: dict[str, Any] = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    return whole
+def read_body(response: HttpResponse) -> Body:
+    """Return what ``response`` says.
+
+    The object may stand in an array, or as text in a JSON string. Of several in an array, the first counts that has an
+    access token or an error.
+
+    :raises UnexpectedResponse: when the body is neither JSON nor a form.
+    """
+    text = decode_text(response).strip("\x00 \t\r\n")
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not text.startswith(("{", "[", '"')) and (kind == _FORM_TYPE or _FORM.fullmatch(text)):
+        return _read_form(text)
+    try:
+        document = parse_json(text)
+    except ValueError:
+        members = _salvage(text, kind)
+        if members is None:
+            what = _name_content(text, kind)
+            raise errors.UnexpectedResponse(say(response, what), status=response.status) from None
+        return Body(members, members)
+    return Body(*_unwrap(document))
 
 
-#: An escape of a character's half (RFC 8259 section 7); most of them have the other half beside them.
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
-_JSON_NAMES: dict[type, str] = {
-    list: "array",
-    str: "string",
-    int: "number",
-    float: "number",
-    bool: "boolean",
-    type(None): "null",
-}
+def decode_text(response: HttpResponse) -> str:
+    """Return the body as text; bytes that no charset explains are replaced, since tokens are ASCII.
+
+    UTF-8 comes first whatever the response claims, since JSON is UTF-8 (RFC 8259 section 8.1), then the charset of its
+    ``Content-Type``.
+    """
+    charset = _CHARSET.search(response.headers.get("content-type", "")[:500])
+    for encoding in ("utf-8-sig", *([charset[1]] if charset else [])):
+        try:
+            return response.body.decode(encoding)
+        except (UnicodeDecodeError, LookupError, ValueError):
+            continue
+    return response.body.decode("utf-8-sig", errors="replace")
 
 
-def _looks_like_form(text: str) -> bool:
-    return text.startswith("access_token=") and "\n" not in text
+def _read_form(text: str) -> Body:
+    fields: dict[str, Any] = {}
+    for name, value in parse_qsl(text):
+        fields[name] = value
+    return Body(fields, fields)
 
 
-def _what_it_is_instead(text: str, kind: str) -> str:
+def _unwrap(document: Any, depth: int = 0) -> tuple[Any, dict[str, Any]]:
+    """Return the document out of the JSON strings around it, and the members of its object."""
+    if isinstance(document, dict):
+        return document, document
+    if depth < _MAX_WRAPPERS and isinstance(document, str) and document.lstrip().startswith(("{", "[", '"')):
+        try:
+            return _unwrap(parse_json(document), depth + 1)
+        except ValueError:
+            return document, {}
+    if depth < _MAX_WRAPPERS and isinstance(document, list):
+        objects = [members for item in document[:100] if (members := _unwrap(item, depth + 1)[1])]
+        telling = (members for members in objects if members.get("access_token") or members.get("error"))
+        return document, next(telling, objects[0] if objects else {})
+    return document, {}
+
+
+def _salvage(text: str, kind: str) -> dict[str, Any] | None:
+    """Return the members of an object in a body that is no JSON; None where they say nothing for certain."""
+    if text.startswith("<") and "json" not in kind:
+        return None  # a page, which may quote anything
+    members, is_whole = parse_broken_object(text)
+    if is_whole and any(isinstance(members.get(name), str) for name in ("access_token", "error")):
+        return members
+    # Of a body that was cut off, a token counts only where its successor came along: else that one is lost.
+    has_both = all(isinstance(members.get(name), str) for name in ("access_token", "refresh_token"))
+    return members if has_both else None
+
+
+def _name_content(text: str, kind: str) -> str:
     start = text.lstrip()[:64].lower()
     if not start:
         return "the body is empty, where a JSON object was expected"

@@ -11,8 +11,9 @@ from airflow_oauth_provider.oauth2 import errors, json_paths
 from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
 from airflow_oauth_provider.oauth2.lifetimes import parse_date, parse_lifetime
+from airflow_oauth_provider.oauth2.patterns import compile_pattern
 from airflow_oauth_provider.oauth2.redaction import redact, show_url
-from airflow_oauth_provider.oauth2.response_body import read_members, say
+from airflow_oauth_provider.oauth2.response_body import Body, check_object, decode_text, read_body, read_members, say
 from airflow_oauth_provider.oauth2.retry_after import read_wait
 from airflow_oauth_provider.oauth2.token_response import TokenResponse, trim_members
 from airflow_oauth_provider.oauth2.transport import HttpResponse, server_time
@@ -34,29 +35,30 @@ def parse_token_response(
 
     :param response: what the token endpoint sent.
     :param secrets: what was sent to it and must not come back in an error text.
-    :param dialect: the server's way to response.
+    :param dialect: how the server departs from the RFC.
     :raises ServerFailure: for 429 and 5xx.
     :raises ErrorResponse: for an OAuth error, whatever the status, 200 included.
     :raises UnexpectedResponse: for anything else.
     """
     known = [secret for secret in secrets if secret]
-    _check_served(response)
+    _check_served(response, known, dialect)
     _check_not_redirected(response)
-    mark = dialect.error_mark
-    if mark is not None and mark.path == "$":
-        found = re.search(mark.pattern, response.body.decode(errors="replace"))
-        if found:
-            raise _oauth_error(response, {"error": found[0]}, known, dialect)
-    members = read_members(response)
-    values = {**members, **_placed(members, dialect)}
+    marked = _find_mark_in_text(response, dialect)
+    if marked:
+        raise _oauth_error(response, {"error": marked}, known, dialect)
+    body = read_body(response)
+    values = {**body.members, **_map_members(body, dialect)}
     token = values.get("access_token")
-    is_error = not 200 <= response.status < 300 or _is_marked(members, dialect)
+    token = token.strip() if isinstance(token, str) else token
+    is_error = not 200 <= response.status < 300 or _is_marked(body, dialect)
     if not is_error and isinstance(token, str) and token:
-        return _token(response, token, members, values, dialect)
+        return _token(response, token, body.members, values, dialect)
     if _code(values):
         raise _oauth_error(response, values, known, dialect)
-    place, elsewhere = _token_elsewhere(members)
-    what = _what_is_missing(response, values) or _no_token(members, known, dialect, place)
+    if not values:
+        check_object(response, body)
+    place, elsewhere = _token_elsewhere(body.document)
+    what = _what_is_missing(response, values) or _no_token(body.members, known, dialect, place)
     raise errors.UnexpectedResponse(
         say(response, what),
         status=response.status,
@@ -67,24 +69,32 @@ def parse_token_response(
 
 def parse_error_response(response: HttpResponse, secrets: Iterable[str | None] = ()) -> errors.OAuth2ProtocolError:
     """Return what a response means that is no success; for endpoints beside the token endpoint."""
+    known = [secret for secret in secrets if secret]
     try:
-        _check_served(response)
+        _check_served(response, known)
         _check_not_redirected(response)
         values = read_members(response)
     except (errors.ServerFailure, errors.UnexpectedResponse) as failure:
         return failure
     if _code(values):
-        return _oauth_error(response, values, [secret for secret in secrets if secret], _STANDARD)
+        return _oauth_error(response, values, known, _STANDARD)
     what = _what_is_missing(response, values) or "the response says neither what was done nor what is wrong"
     return errors.UnexpectedResponse(say(response, what), status=response.status)
 
 
-def _check_served(response: HttpResponse) -> None:
+def _check_served(response: HttpResponse, secrets: list[str], dialect: Dialect = _STANDARD) -> None:
+    """Raise what a 429 or 5xx means: later. What the server says of it may be what a person has to know."""
     if response.status == 429 or response.status >= 500:
+        what = "the server cannot serve the request for now"
+        try:
+            body = read_body(response)
+            values = {**body.members, **_map_members(body, dialect)}
+        except errors.UnexpectedResponse:
+            values = {}
+        if _code(values):
+            what = f"{what}, and says {_describe_error(values, secrets)}"
         raise errors.ServerFailure(
-            say(response, "the server cannot serve the request for now"),
-            status=response.status,
-            retry_after=read_wait(response.status, response.headers),
+            say(response, what), status=response.status, retry_after=read_wait(response.status, response.headers)
         )
 
 
@@ -98,18 +108,29 @@ def _check_not_redirected(response: HttpResponse) -> None:
         )
 
 
-def _is_marked(members: dict[str, Any], dialect: Dialect) -> bool:
+def _find_mark_in_text(response: HttpResponse, dialect: Dialect) -> str | None:
+    mark = dialect.error_mark
+    return compile_pattern(mark.pattern)(decode_text(response)) if mark is not None and mark.path == "$" else None
+
+
+def _is_marked(body: Body, dialect: Dialect) -> bool:
     """Tell whether the response bears the mark of an error inside a success."""
     mark = dialect.error_mark
     if mark is None or mark.path == "$":
         return False
-    value = json_paths.find(mark.path, members)
-    return re.search(mark.pattern, value if isinstance(value, str) else json.dumps(value)) is not None
+    value = _find(mark.path, body)
+    return compile_pattern(mark.pattern)(value if isinstance(value, str) else json.dumps(value)) is not None
 
 
-def _placed(members: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+def _find(path: str, body: Body) -> Any:
+    """Return the value at ``path`` in what was sent, else in the object that stood in an array."""
+    value = json_paths.find(path, body.document)
+    return json_paths.find(path, body.members) if value is None and body.document is not body.members else value
+
+
+def _map_members(body: Body, dialect: Dialect) -> dict[str, Any]:
     """Return what stands where the connection says. Servers with errors of their own also send standard ones."""
-    found = {name: json_paths.find(path, members) for name, path in dialect.paths.items()}
+    found = {name: _find(path, body) for name, path in dialect.paths.items()}
     return {name: value for name, value in found.items() if value is not None or name not in _ERROR_MEMBERS}
 
 
@@ -157,7 +178,7 @@ def _token(
     response: HttpResponse, token: str, members: dict[str, Any], values: dict[str, Any], dialect: Dialect
 ) -> TokenResponse:
     refresh_token = _text(values.get("refresh_token"))
-    token_type = _text(values.get("token_type")) or "Bearer"
+    token_type = (_text(values.get("token_type")) or "").strip() or "Bearer"
     problem = ""
     kind = errors.UnexpectedResponse
     if not _HEADER_SAFE.fullmatch(token):
@@ -251,15 +272,23 @@ def _oauth_error(
 ) -> errors.OAuth2ProtocolError:
     said = _code(values) or ""
     standard = dialect.error_codes.get(said, said)
-    code = redact(said, secrets, limit=60)
-    parts = [_text(values.get(name)) for name in ("error_subtype", "suberror", "error_description")]
-    description = redact(": ".join(part for part in parts if part), secrets)
-    message = say(response, f"{code} ({description})" if description else code)
+    message = say(response, _describe_error(values, secrets))
     if standard in errors.PASSING_CODES:
         retry_after = read_wait(response.status, response.headers)
         return errors.ServerFailure(message, status=response.status, retry_after=retry_after)
     kind = errors.ERROR_CLASSES.get(standard, errors.ErrorResponse)
-    return kind(message, code=code, description=description, status=response.status)
+    description = _describe_details(values, secrets)
+    return kind(message, code=redact(said, secrets, limit=60), description=description, status=response.status)
+
+
+def _describe_error(values: dict[str, Any], secrets: list[str]) -> str:
+    code, details = redact(_code(values) or "", secrets, limit=60), _describe_details(values, secrets)
+    return f"{code} ({details})" if details else code
+
+
+def _describe_details(values: dict[str, Any], secrets: list[str]) -> str:
+    parts = [_text(values.get(name)) for name in ("error_subtype", "suberror", "error_description")]
+    return redact(": ".join(part for part in parts if part), secrets)
 
 
 def _text(value: object) -> str | None:

@@ -136,7 +136,7 @@ def test_a_callback_that_is_not_allowed_is_not_imported(monkeypatch, scripted_se
 
 def test_the_prefixes_come_from_the_configuration(monkeypatch):
     monkeypatch.setenv("AIRFLOW__OAUTH2__CALLBACK_PREFIXES", " a.b , c ")
-    assert deployment.callback_prefixes() == ["a.b", "c"]
+    assert deployment.callback_prefixes() == ("a.b", "c")
 
 
 # Grants

@@ -30,7 +30,7 @@ DIALECTS = st.builds(
     default_expires_in=st.none() | st.just(60.0),
     accepted_types=st.sampled_from([(), ("bearer",)]),
     error_codes=st.dictionaries(st.text(max_size=5), st.sampled_from(STANDARD_CODES), max_size=2),
-    error_mark=st.none() | st.builds(ErrorMark, PATHS, st.sampled_from(["^false$", "Denied", "."])),
+    error_mark=st.none() | st.builds(ErrorMark, PATHS, st.sampled_from(["^false$", "Denied|^x", "1"])),
     scope_separator=st.sampled_from(" ,;"),
 )
 
