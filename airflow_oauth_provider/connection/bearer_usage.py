@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
@@ -58,6 +59,17 @@ class BearerUsage:
         if self.in_query:
             return {}
         return {self.header_name: f"{self.header_prefix} {token}" if self.header_prefix else token}
+
+    def mask_with(self, mask: Callable[[str], None]) -> Callable[[str], None]:
+        """Return a function that masks a token as ``mask`` does, in the form too in which it stands in a query."""
+        if not self.in_query:
+            return mask
+
+        def mask_both(token: str) -> None:
+            mask(token)
+            mask(quote(token, safe=""))
+
+        return mask_both
 
     def means_expired(self, response: requests.Response) -> bool:
         """Tell whether ``response`` says that the token has expired; reads its body only where that decides."""

@@ -1,25 +1,50 @@
-"""Which hosts may see the access token."""
+"""Which hosts may see the access token, told by the very address to which a request goes."""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from functools import lru_cache
+
+import requests
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Origin = tuple[str, str, int]
 
 
+def normalize_url(url: str) -> str:
+    """Return ``url`` as it is sent: its host in ASCII (RFC 5891), its path percent-encoded, no user in it.
+
+    To be used before an address is checked, and what it returns is what is to be sent: two parsers of one text that
+    disagree on its host would send the token past the check.
+
+    :raises requests.RequestException: when it is no http or https URL.
+    """
+    request = requests.PreparedRequest()
+    request.prepare_url(url, None)
+    prepared = request.url or ""
+    parts = parse_url(prepared)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.host:
+        raise requests.exceptions.InvalidURL("the address is no http or https URL")
+    return parts._replace(auth=None).url if parts.auth else prepared
+
+
+@lru_cache(maxsize=64)
 def origin_of(url: str) -> Origin | None:
     """Return scheme, host and port of ``url`` (RFC 6454 section 4), or None where it has none."""
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
+        parts = parse_url(normalize_url(url))
+    except (requests.RequestException, LocationParseError, ValueError):
         return None
-    scheme = parts.scheme.lower()
-    if not host or scheme not in _DEFAULT_PORTS:
-        return None
-    return scheme, host.rstrip(".").lower(), port or _DEFAULT_PORTS[scheme]
+    scheme, host = str(parts.scheme), str(parts.host).strip("[]").rstrip(".").lower()
+    return (scheme, host, parts.port or _DEFAULT_PORTS[scheme]) if host else None
+
+
+def upgrade_origin(origin: Origin) -> Origin:
+    """Return where ``origin`` is when the same server is reached over TLS: nobody learns more of a token there."""
+    scheme, host, port = origin
+    return ("https", host, 443 if port == _DEFAULT_PORTS["http"] else port) if scheme == "http" else origin
 
 
 def show_origin(origin: Origin) -> str:
@@ -33,5 +58,6 @@ def parse_allowed(entry: str) -> Origin | None:
     """Return the origin that an entry of ``allowed_hosts`` names; a bare host means https.
 
     :param entry: ``files.example.com``, ``files.example.com:8443`` or ``https://files.example.com``.
+    :return: None where it names none; a wildcard names no host.
     """
-    return origin_of(entry if "://" in entry else f"https://{entry}")
+    return None if "*" in entry else origin_of(entry if "://" in entry else f"https://{entry}")

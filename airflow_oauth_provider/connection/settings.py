@@ -186,6 +186,11 @@ class Settings:
         return ConnectionKeys(secrets, rotates=self._extra.get("grant_type") == "refresh_token")
 
     @property
+    def allow_http(self) -> bool:
+        """Whether the token may travel unencrypted beyond this machine."""
+        return bool(self._extra.get("allow_http"))
+
+    @property
     def refresh_when(self) -> str:
         """The connection's ``refresh_when``."""
         when: str = self._extra.get("refresh_when")
@@ -251,20 +256,17 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
         _warned.add(conn_id)
         log.warning("Connection %r:%s", conn_id, extra.hint)
     base_url = _base_url(conn_id, connection, extra)
-    origins = {origin_of(base_url)} if base_url and not is_template(base_url) else set()
-    for entry in extra.get("allowed_hosts") or []:
-        origin = parse_allowed(entry)
-        if origin is None:
-            shown = show_url(entry) if "://" in entry else entry
-            raise extra.error("allowed_hosts", f"has {shown!r} in it, which is neither a host nor an http URL")
-        origins.add(origin)
+    origins = _allowed_origins(extra)
+    own = origin_of(base_url) if base_url and not is_template(base_url) else None
+    if own is not None:
+        origins.add(own)
     http_options = {
         key: extra.get(key) for key in ("stream", "allow_redirects", "max_redirects", "check_response", "srv_lookup")
     }
     return Settings(
         conn_id=conn_id,
         base_url=base_url,
-        allowed_origins=frozenset(origin for origin in origins if origin is not None),
+        allowed_origins=frozenset(origins),
         headers={str(name): str(value) for name, value in (extra.get("headers") or {}).items()},
         transport=Transport(
             timeout=extra.get("timeout"),
@@ -284,6 +286,26 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
         _client_id=connection.login or None,
         _client_secret=connection.password or None,
     )
+
+
+def _allowed_origins(extra: Extra) -> set[Origin]:
+    """Return what ``allowed_hosts`` lists, by the same rules as the host."""
+    origins: set[Origin] = set()
+    for entry in extra.get("allowed_hosts") or []:
+        shown = show_url(entry) if "://" in entry else entry
+        origin = parse_allowed(entry)
+        if "*" in entry:
+            raise extra.error("allowed_hosts", f"has {shown!r} in it, but takes no wildcards: list each host by name")
+        if origin is None:
+            raise extra.error("allowed_hosts", f"has {shown!r} in it, which is neither a host nor an http URL")
+        if origin[0] == "http" and not extra.get("allow_http") and not is_loopback(origin[1]):
+            raise extra.error(
+                "allowed_hosts",
+                f"has {shown!r} in it, where the access token would travel unencrypted (RFC 6750 section 5.3): use "
+                "https, or set 'allow_http' to true, for a network that you trust",
+            )
+        origins.add(origin)
+    return origins
 
 
 def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 
-from airflow_oauth_provider.compat import connections, http_provider, masking
-from airflow_oauth_provider.connection import credentials, host_template
+from airflow_oauth_provider.compat import http_provider
 from airflow_oauth_provider.connection.fields import CONN_TYPE, HOOK_NAME
 from airflow_oauth_provider.connection.loader import ConnectionLoader
-from airflow_oauth_provider.connection.settings import Settings, read_settings
+from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.http.access import ApiAccess, join_url
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.errors import api_error, presentable
 from airflow_oauth_provider.http.sender import Sender
 from airflow_oauth_provider.http.session import OAuth2Session
-from airflow_oauth_provider.oauth2.redaction import is_secret_name
-from airflow_oauth_provider.stores.factory import open_fallback
+from airflow_oauth_provider.http.srv import CertifiedAdapter
 from airflow_oauth_provider.tokens.manager import TokenManager
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenStatus
 
@@ -84,9 +83,8 @@ class OAuth2Hook(HttpHook):
         self.oauth2_conn_id = oauth2_conn_id
         self._base_url_initialized = False  # HttpHook has it from 5.6 on
         self._actor = name_task() if actor is None else actor
-        self._settings: Settings | None = None
-        self._manager: TokenManager | None = None
-        self._auth: OAuth2Auth | None = None
+        #: The connection's settings, tokens and addresses.
+        self.access = ApiAccess(oauth2_conn_id, auth_type or OAuth2Auth, self._actor)
         #: How :meth:`run` sends: by default once, as ``HttpHook`` does.
         self.sending = Sender()
         # The session of run(), one a thread, and whether run() is what asks get_conn() for it.
@@ -147,9 +145,7 @@ class OAuth2Hook(HttpHook):
 
     def get_token_response(self) -> dict[str, Any]:
         """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""
-        record = self.tokens.obtain(TokenRequirements()).record
-        public = {"token_type": record.token_type, "scope": record.scope, **record.response_parameters}
-        return {name: value for name, value in _without_secrets(public).items() if value is not None}
+        return self.access.read_token_response()
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -212,7 +208,7 @@ class OAuth2Hook(HttpHook):
             )
         )
         # HttpHook.run hands over what get_conn() has merged, but up to 5.3.0 only what its caller gave.
-        given = merged_options(self.settings, extra_options)
+        given = self.access.merge_options(extra_options)
         options["timeout"] = given["timeout"]
         options["allow_redirects"] = given.get("allow_redirects", True)
         response = self.sending.send(session, prepped_request, options, self.oauth2_conn_id)
@@ -233,14 +229,7 @@ class OAuth2Hook(HttpHook):
 
     def url_from_endpoint(self, endpoint: str | None) -> str:
         """Return the URL of ``endpoint``; a whole URL stays as it is, and the token goes to allowed origins only."""
-        if endpoint and endpoint.lower().startswith(("https://", "http://")):
-            return endpoint
-        if not self._base_url_initialized:
-            # HttpHook would read the connection by Airflow's own look-up, which ends the triggerer of Airflow 3.0:
-            # from a worker thread it takes another caller's answer.
-            self._set_base_url(self.settings)
-        url: str = super().url_from_endpoint(endpoint)
-        return url
+        return join_url(self.access.find_servers()[0], endpoint)
 
     def _kept_session(self, extra_options: Mapping[str, Any]) -> OAuth2Session:
         session: OAuth2Session | None = getattr(self._kept, "session", None)
@@ -252,7 +241,7 @@ class OAuth2Hook(HttpHook):
     def _new_session(self) -> OAuth2Session:
         settings = self.settings
         self._set_base_url(settings)
-        session = OAuth2Session(timeout=settings.transport.timeout)
+        session = OAuth2Session(settings.transport.timeout, allow_http=settings.allow_http)
         session.auth = self.auth
         session.headers.update(settings.headers)
         self._configure_session_from_mount_adapters(session)
@@ -260,7 +249,7 @@ class OAuth2Hook(HttpHook):
 
     def _apply_options(self, session: OAuth2Session, extra_options: Mapping[str, Any]) -> None:
         """Set every option anew, so that none of an earlier call remains."""
-        options = merged_options(self.settings, extra_options)
+        options = self.access.merge_options(extra_options)
         session.timeout = options["timeout"]
         session.proxies = dict(options["proxies"])
         session.stream = options["stream"]
@@ -276,28 +265,22 @@ class OAuth2Hook(HttpHook):
 
         return try_connection(self.oauth2_conn_id)
 
-    def _set_base_url(self, connection: Any) -> None:
+    def _set_base_url(self, connection: Any) -> None:  # noqa: ARG002 - HttpHook's signature
         """Take the base URL from the connection; HttpHook would take ``http`` for a host without a scheme."""
-        settings = connection if isinstance(connection, Settings) else self.settings
-        if not settings.base_url:
-            raise ConfigurationError(
-                f"Connection {self.oauth2_conn_id!r}: enter the API's base URL in the field 'host'."
-            )
-        self.base_url = settings.base_url
-        if host_template.is_template(settings.base_url):
-            self.base_url = host_template.fill(self.oauth2_conn_id, settings.base_url, self.get_token_response())
-            self.auth.allow(self.base_url)
+        self.base_url = self.access.base_url
         self._base_url_initialized = True
-        if settings.http_options["srv_lookup"]:
+        self._srv_lookup_enabled = self.settings.http_options["srv_lookup"]
+        if self._srv_lookup_enabled:
             http_provider.check_srv_lookup(self.oauth2_conn_id)
-            scheme, _, rest = self.base_url.partition("://")
-            self._srv_lookup_enabled = True
-            self._srv_scheme, self._srv_name = scheme, rest.partition("/")[0].partition(":")[0]
 
     def _get_srv_base_urls(self) -> list[str]:
-        urls: list[str] = super()._get_srv_base_urls()
+        """Return the servers that DNS names and that may have the token; :meth:`run` tries them in this order."""
+        urls = self.access.find_servers()
+        session: OAuth2Session | None = getattr(self._kept, "session", None)
         for url in urls:
-            self.auth.allow(url)
+            name = self.access.certified_name(url)
+            if session is not None and name is not None:
+                session.mount(url, CertifiedAdapter(name))
         return urls
 
     # -- parts, made once ----------------------------------------------------------------------------------------
@@ -308,56 +291,14 @@ class OAuth2Hook(HttpHook):
 
         :raises ConfigurationError: when it is wrong.
         """
-        if self._settings is None:
-            connection = connections.get_connection(self.oauth2_conn_id)
-            self._settings = read_settings(self.oauth2_conn_id, connection)
-            self._first_connection = connection
-        return self._settings
+        return self.access.settings
 
     @property
     def tokens(self) -> TokenManager:
         """The connection's life cycle of tokens."""
-        if self._manager is None:
-            _ = self.settings
-            source = ConnectionLoader(self.oauth2_conn_id, first=self._first_connection)
-            fallback = open_fallback(self.oauth2_conn_id)
-            self._manager = TokenManager(source, fallback, mask=masking.mask_secret, actor=self._actor)
-        return self._manager
+        return self.access.tokens
 
     @property
     def auth(self) -> OAuth2Auth:
         """What authorizes the requests; may be given to other sessions."""
-        if self._auth is None:
-            settings = self.settings
-            kind: type[OAuth2Auth] = self._auth_type or OAuth2Auth
-            self._auth = kind(
-                self.tokens,
-                self.oauth2_conn_id,
-                settings.allowed_origins,
-                settings.refresh_when,
-                settings.bearer_usage,
-            )
-            self._auth.private_headers = frozenset(credentials.find_private_headers(settings.headers))
-        return self._auth
-
-
-def merged_options(settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return HttpHook's options: those of the call before those of the connection."""
-    transport = settings.transport
-    options: dict[str, Any] = {
-        "timeout": transport.timeout,
-        "verify": transport.verify,
-        "cert": transport.cert,
-        "proxies": transport.proxies,
-        "trust_env": transport.trust_env,
-        **{key: value for key, value in settings.http_options.items() if key != "srv_lookup"},
-    }
-    aliases = {"verify_ssl": "verify", "proxy": "proxies"}
-    options.update({aliases.get(key, key): value for key, value in given.items() if value is not None})
-    return options
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_secrets(member) for name, member in value.items() if not is_secret_name(name)}
-    return [_without_secrets(member) for member in value] if isinstance(value, list) else value
+        return self.access.auth

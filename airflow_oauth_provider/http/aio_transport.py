@@ -6,6 +6,7 @@ import asyncio
 import resource
 import ssl
 from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, select_proxy
 from yarl import URL
 
+from airflow_oauth_provider.connection.origin import Origin, origin_of
 from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.http.body import BodyReader
+from airflow_oauth_provider.http.errors import mark_unsent
+
+#: What ``http.client`` allows, and so a worker: bytes of a line of the head, and how many header fields.
+MAX_LINE, MAX_FIELDS = 65536, 100
 
 _OURS_TO_SET = frozenset({"content-length", "transfer-encoding", "connection", "accept-encoding", "cookie"})
 
@@ -61,41 +68,66 @@ class Connections:
         if session is not None:
             await session.close()
 
-    async def open(
+    async def exchange(
         self,
         request: requests.PreparedRequest,
         settings: Mapping[str, Any],
-        timeout: aiohttp.ClientTimeout,
+        timeout: Any,
         cookies: Cookies,
-    ) -> aiohttp.ClientResponse:
-        """Send ``request``, and return its answer as soon as it begins.
+        certified_name: str | None = None,
+    ) -> requests.Response:
+        """Send ``request``, read the response to its end, and return it in the form that functions of DAGs know.
 
         :param settings: of ``requests.Session.merge_environment_settings``.
+        :param timeout: seconds, for connecting and between pieces of the response, or a pair of both.
+        :param certified_name: the name that the server's certificate has to bear; None: its host's.
+        :raises requests.RequestException: when no response came, in the class that ``requests`` would raise.
         """
-        url = URL(request.url or "", encoded=True)
+        url = self._checked_url(request)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS_TO_SET}
-        # What both libraries can always decode.
+        # What is decoded within bounds.
         headers["Accept-Encoding"] = "gzip, deflate"
         if (cookie := cookies.header(request, url)) is not None:
             headers["Cookie"] = cookie
-        return await self._open_session().request(
-            request.method or "",
-            url,
-            headers=headers,
-            # Neither adds what requests would not send.
-            skip_auto_headers=("Content-Type", "User-Agent", "Accept"),
-            data=request.body.encode() if isinstance(request.body, str) else request.body,
-            allow_redirects=False,
-            timeout=timeout,
-            ssl=await self._context(settings) if url.scheme == "https" else True,
-            proxy=_proxy(self._conn_id, request.url or "", settings["proxies"]),
-        )
+        context = await self._context(settings) if url.scheme == "https" else True
+        options: dict[str, Any] = {} if certified_name is None else {"server_hostname": certified_name}
+        try:
+            async with await self._open_session().request(
+                request.method or "",
+                url,
+                headers=headers,
+                # Neither adds what requests would not send.
+                skip_auto_headers=("Content-Type", "User-Agent", "Accept"),
+                data=request.body.encode() if isinstance(request.body, str) else request.body,
+                allow_redirects=False,
+                timeout=_timeouts(timeout),
+                ssl=context,
+                proxy=_proxy(self._conn_id, request.url or "", settings["proxies"]),
+                **options,
+            ) as answer:
+                cookies.take(answer)
+                return await _read(answer, request, self._conn_id)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            failure = _error_of_requests(error, request)
+        raise failure  # without the error of aiohttp as its context, whose text quotes the URL
+
+    def _checked_url(self, request: requests.PreparedRequest) -> URL:
+        """Return the URL in the form of ``aiohttp``, which must mean the host that was checked."""
+        url = URL(request.url or "", encoded=True)
+        meant: Origin = (url.scheme, (url.raw_host or "").rstrip(".").lower(), url.port or 0)
+        if meant != origin_of(request.url or "") or url.user or url.password:
+            raise requests.exceptions.InvalidURL("the address can be read in two ways", request=request)
+        return url
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=_connection_limit())
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                max_line_size=MAX_LINE,
+                max_field_size=MAX_LINE,
             )
         return self._session
 
@@ -109,36 +141,75 @@ class Connections:
         return self._contexts[key]
 
 
-def timeouts(timeout: Any) -> aiohttp.ClientTimeout:
-    """Return the timeouts that ``requests`` means: for the connection to come about, and between pieces of the answer.
-
-    :param timeout: seconds, for both or as a pair.
-    """
+def _timeouts(timeout: Any) -> aiohttp.ClientTimeout:
     connect, read = timeout if isinstance(timeout, list | tuple) else (timeout, timeout)
     return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
 
 
-async def as_response(
-    answer: aiohttp.ClientResponse, request: requests.PreparedRequest, cookies: Cookies
-) -> requests.Response:
-    """Read ``answer`` to its end and return it in the form that functions of DAGs know."""
-    cookies.take(answer)
+async def _read(answer: aiohttp.ClientResponse, request: requests.PreparedRequest, conn_id: str) -> requests.Response:
     response = requests.Response()
-    response._content = await answer.read()
     response.status_code = answer.status
-    response.reason = answer.reason or ""
+    # aiohttp reads the head as UTF-8; it is Latin-1 for http.client, and so for whoever reads it in a worker.
+    response.reason = (answer.reason or "").encode("utf-8", "surrogateescape").decode("latin-1")
     response.url = request.url or ""
     response.request = request.copy()
+    if len(answer.raw_headers) > MAX_FIELDS:
+        raise requests.ConnectionError(f"got more than {MAX_FIELDS} header fields", request=request)
     headers: CaseInsensitiveDict[str] = CaseInsensitiveDict()
-    for name, value in answer.headers.items():
+    for raw_name, raw_value in answer.raw_headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     response.headers = headers
     response.encoding = get_encoding_from_headers(headers)
-    jar = RequestsCookieJar()
-    for name, morsel in answer.cookies.items():
-        jar.set(name, morsel.value)
-    response.cookies = jar
+    response.cookies = _read_cookies(answer)
+    reader, content = BodyReader(response, conn_id), bytearray()
+    async for data in answer.content.iter_any():
+        for piece in reader.feed(data):
+            content += piece
+    reader.finish()
+    response._content = bytes(content)
+    response._content_consumed = True  # type: ignore[attr-defined]
     return response
+
+
+def _read_cookies(answer: aiohttp.ClientResponse) -> RequestsCookieJar:
+    jar = RequestsCookieJar()
+    for name, value in answer.raw_headers:
+        if name.lower() == b"set-cookie":
+            cookie: SimpleCookie = SimpleCookie()
+            try:
+                cookie.load(value.decode("latin-1"))
+            except CookieError:
+                continue
+            for morsel in cookie.values():
+                jar.set(morsel.key, morsel.value)
+    return jar
+
+
+_KINDS: tuple[tuple[type[BaseException], type[requests.RequestException]], ...] = (
+    (aiohttp.ClientSSLError, requests.exceptions.SSLError),
+    (aiohttp.ClientHttpProxyError, requests.exceptions.ProxyError),
+    (aiohttp.ClientProxyConnectionError, requests.exceptions.ProxyError),
+    (aiohttp.ConnectionTimeoutError, requests.ConnectTimeout),
+    (aiohttp.ClientConnectorError, requests.ConnectionError),
+    (TimeoutError, requests.ReadTimeout),
+    (aiohttp.InvalidURL, requests.exceptions.InvalidURL),
+    (aiohttp.ClientPayloadError, requests.exceptions.ChunkedEncodingError),
+)
+
+
+def _error_of_requests(error: BaseException, request: requests.PreparedRequest) -> requests.RequestException:
+    """Return what ``requests`` would have raised, so that one text and one policy hold for both."""
+    kind = next((ours for theirs, ours in _KINDS if isinstance(error, theirs)), requests.ConnectionError)
+    reason = ""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        reason = f"Proxy answered {error.status} {error.message}"
+    elif isinstance(error, aiohttp.ClientResponseError):
+        reason = error.message
+    elif not isinstance(error, TimeoutError | aiohttp.InvalidURL):  # whose texts quote the URL
+        reason = str(error)
+    failure = kind(aiohttp.ClientError(reason), request=request)
+    return mark_unsent(failure) if isinstance(error, aiohttp.ClientConnectorError) else failure
 
 
 def _load_context(conn_id: str, verify: bool | str, cert: Any) -> ssl.SSLContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,18 +11,23 @@ from typing import Any
 
 import requests
 from requests.auth import AuthBase
+from requests.cookies import RequestsCookieJar
 from requests.exceptions import UnrewindableBodyError
 from requests.utils import rewind_body
 
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
-from airflow_oauth_provider.connection.origin import Origin, origin_of, show_origin
-from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
+from airflow_oauth_provider.connection.origin import Origin, normalize_url, origin_of, show_origin, upgrade_origin
+from airflow_oauth_provider.exceptions import ConfigurationError, ForeignOrigin, UnrewindableBody
 from airflow_oauth_provider.http import dpop_headers
+from airflow_oauth_provider.http.body import skip_body
+from airflow_oauth_provider.http.flow import Flow, RefreshToken, Send, Step, drive
 from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.tokens.manager import TokenManager
 
 log = logging.getLogger(__name__)
+
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+").fullmatch
 
 
 class OAuth2Auth(AuthBase):
@@ -50,7 +56,7 @@ class OAuth2Auth(AuthBase):
         self._manager = manager
         #: The connection's name.
         self.conn_id = conn_id
-        self._origins = set(origins)
+        self._origins = {*origins, *map(upgrade_origin, origins)}
         self._replays = refresh_when != "never"
         self._bearer = usage or BearerUsage()
         self._bound = replace(self._bearer, header_name="Authorization", header_prefix=dpop.TOKEN_TYPE, in_query="")
@@ -63,7 +69,7 @@ class OAuth2Auth(AuthBase):
         """Allow the origin of ``url`` as well."""
         origin = origin_of(url)
         if origin is not None:
-            self._origins.add(origin)
+            self._origins |= {origin, upgrade_origin(origin)}
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Authorize ``request``.
@@ -76,23 +82,40 @@ class OAuth2Auth(AuthBase):
         request.register_hook("response", self._after_answer)  # type: ignore[no-untyped-call]
         return request
 
-    def follow_redirect(self, request: requests.PreparedRequest) -> None:
-        """Take the token off a redirected request, and put it on again only where it may go."""
-        self._take_off(request)
+    def follow_redirect(self, request: requests.PreparedRequest, came_from: str) -> None:
+        """Make a redirected request fit for where it goes, and put the token on it only where that may go.
+
+        :param came_from: the URL whose response redirects.
+        """
+        self.prepare_redirect(request, came_from)
         if self.allows(request.url or ""):
             self._put(request, self._manager.access_token())
         else:
-            self._leave_behind(request)
             log.info("Connection %r: following a redirect without the token", self.conn_id)
 
+    def prepare_redirect(self, request: requests.PreparedRequest, came_from: str) -> None:
+        """Take the token off a redirected request, and what is for the old origin only: ``Authorization``, cookies.
+
+        :raises requests.RequestException: when its address is none.
+        """
+        self._take_off(request)
+        url = request.url = normalize_url(request.url or "")
+        old, new = origin_of(came_from), origin_of(url)
+        goes_along = self.allows(url)
+        if not goes_along:
+            self._leave_behind(request)
+        if not goes_along or old is None or new not in (old, upgrade_origin(old)):
+            request.headers.pop("Authorization", None)
+            _drop_cookies_of_no_host(request)
+
     def allows(self, url: str) -> bool:
-        """Tell whether the token may go to the origin of ``url``."""
+        """Tell whether the token may go to the origin of ``url``: a listed one, or the same one over TLS."""
         return origin_of(url) in self._origins
 
     def check_origin(self, url: str) -> None:
         """Raise ForeignOrigin unless the token may go to the origin of ``url``."""
-        origin = origin_of(url)
-        if origin not in self._origins:
+        if not self.allows(url):
+            origin = origin_of(url)
             where = show_origin(origin) if origin else show_url(url)
             raise ForeignOrigin(
                 f"Connection {self.conn_id!r} does not allow its token to be sent to {where}. If that host may have "
@@ -127,7 +150,41 @@ class OAuth2Auth(AuthBase):
         self._leave_behind(copy)
         return copy
 
-    def expired_token(self, response: requests.Response) -> str | None:
+    def answer_flow(self, response: requests.Response) -> Flow[requests.Response]:
+        """Return the response that counts: ``response``, or what comes of its request with a nonce or a new token.
+
+        One refresh and one request more, at the most; before each of them one more for a nonce. It is to be run for
+        each response that arrives, redirects too: before them the token may be turned down as well.
+        """
+        response = yield from self._with_nonce(response)
+        rejected = self._expired_token(response)
+        if rejected is None:
+            return response
+        log.info("Connection %r: the API answered %d; refreshing the access token", self.conn_id, response.status_code)
+        fresh: str = yield RefreshToken(rejected)
+        again = yield from self._with_nonce((yield from self._replay(response, fresh)))
+        self._note_replay(again, fresh)
+        return again
+
+    def _with_nonce(self, response: requests.Response) -> Flow[requests.Response]:
+        """Return ``response``, or where that only asks for a nonce what comes of the request with it."""
+        token = self._usage.token_of(response.request) if self._wants_nonce(response) else None
+        if token is None:
+            return response
+        again = yield from self._replay(response, token)
+        self._wants_nonce(again)  # its answer may bring the next one
+        return again
+
+    def _replay(self, response: requests.Response, token: str) -> Flow[requests.Response]:
+        request = response.request.copy()
+        rewind(request, self.conn_id, "the API answered 401")
+        self._put(request, token)
+        again: requests.Response = yield Send(request, instead_of=response)
+        again.history = [*again.history, *response.history, response]
+        again.request = request
+        return again
+
+    def _expired_token(self, response: requests.Response) -> str | None:
         """Return the token that ``response`` turns down, if a new one may help; else None."""
         if not self._replays or not self._usage.means_expired(response):
             return None
@@ -135,26 +192,23 @@ class OAuth2Auth(AuthBase):
         # None: the request went out without our token. The other: a fresh one has been refused before.
         return None if token == self._turned_down_fresh else token
 
-    def replayed(self, response: requests.Response, fresh: str) -> None:
+    def _note_replay(self, response: requests.Response, fresh: str) -> None:
         """Take note of the answer to a replay: where even ``fresh`` was turned down, further ones would not help."""
-        if self._usage.means_expired(response):
-            self._turned_down_fresh = fresh
-            log.warning(
-                "Connection %r: %s answers %d to a brand-new token as well: the token lacks a permission, or the API "
-                "wants another one%s",
-                self.conn_id,
-                show_url(response.url),
-                response.status_code,
-                ""
-                if self._manager.prover is None
-                else ", or does not like the proof (a clock is wrong, or an address)",
-            )
+        if not self._usage.means_expired(response):
+            return
+        self._turned_down_fresh = fresh
+        is_bound = self._manager.prover is not None
+        log.warning(
+            "Connection %r: %s answers %d to a brand-new token as well: the token lacks a permission, or the API "
+            "wants another one%s",
+            self.conn_id,
+            show_url(response.url),
+            response.status_code,
+            ", or does not like the proof (a clock is wrong, or an address)" if is_bound else "",
+        )
 
-    def wants_nonce(self, response: requests.Response) -> bool:
-        """Take the nonce out of ``response``, and tell whether the request is to be sent again with that.
-
-        To be asked of each answer where the token may be bound to a key; a second time in a row means no.
-        """
+    def _wants_nonce(self, response: requests.Response) -> bool:
+        """Take the nonce out of ``response``, and tell whether the request is to be sent again with that."""
         prover = self._manager.prover
         return prover is not None and dpop_headers.wants_another(prover, response)
 
@@ -163,6 +217,11 @@ class OAuth2Auth(AuthBase):
         return self._bearer if self._manager.prover is None else self._bound
 
     def _put(self, request: Any, token: str) -> None:
+        if not _HEADER_SAFE(token):
+            raise ConfigurationError(
+                f"Connection {self.conn_id!r}: its access token has a line break or another character that cannot "
+                "stand in a header (RFC 6750 section 2.1): enter it anew, without what is around it."
+            )
         prover = self._manager.prover
         if prover is None:
             self._bearer.put(request, token)
@@ -184,39 +243,40 @@ class OAuth2Auth(AuthBase):
         return answer
 
     def _answered(self, response: requests.Response, send_options: dict[str, Any]) -> requests.Response:
-        response = self._with_nonce(response, send_options)
-        token = self.expired_token(response)
-        if token is None:
-            return response
-        log.info("Connection %r: the API answered %d; refreshing the access token", self.conn_id, response.status_code)
-        fresh = self._manager.access_token(rejected=token)
-        again = self._with_nonce(self._replay(response, fresh, send_options), send_options)
-        self.replayed(again, fresh)
-        return again
+        def perform(step: Step) -> Any:
+            match step:
+                case RefreshToken(rejected):
+                    return self._manager.access_token(rejected=rejected)
+                case Send(request, instead_of):
+                    return _send_instead_of(instead_of or response, request, send_options)
+            raise AssertionError(step)
 
-    def _with_nonce(self, response: requests.Response, send_options: dict[str, Any]) -> requests.Response:
-        """Return ``response``, or where that only asks for a nonce what comes of the request with it."""
-        if not self.wants_nonce(response):
-            return response
-        token = self._usage.token_of(response.request)
-        if token is None:
-            return response
-        again = self._replay(response, token, send_options)
-        self.wants_nonce(again)  # its answer may bring the next one
-        return again
+        return drive(self.answer_flow(response), perform)
 
-    def _replay(self, response: requests.Response, token: str, send_options: dict[str, Any]) -> requests.Response:
-        request = response.request.copy()
-        rewind(request, self.conn_id, "the API answered 401")
-        self._put(request, token)
-        # Read to its end and give the connection back, or the pool would open another one.
-        _ = response.content
-        response.close()
-        send: Callable[..., requests.Response] = response.connection.send
-        again = send(request, **send_options)
-        again.history += [*response.history, response]
-        again.request = request
-        return again
+
+def _send_instead_of(
+    response: requests.Response, request: requests.PreparedRequest, send_options: dict[str, Any]
+) -> requests.Response:
+    skip_body(response)
+    send: Callable[..., requests.Response] = response.connection.send
+    return send(request, **send_options)
+
+
+def _drop_cookies_of_no_host(request: requests.PreparedRequest) -> None:
+    """Leave behind the cookies that the call itself has given: they name no host, and would go to any."""
+    jar = RequestsCookieJar()
+    for cookie in getattr(request, "_cookies", None) or ():
+        if cookie.domain:
+            jar.set_cookie(cookie)
+    request.headers.pop("Cookie", None)
+    request.prepare_cookies(jar)
+
+
+def is_rewindable(request: requests.PreparedRequest) -> bool:
+    """Tell whether ``request`` can be sent again: its body is none, bytes, or a stream that can go back."""
+    body: object = request.body
+    position = getattr(request, "_body_position", None)
+    return body is None or isinstance(body, bytes | str) or (hasattr(body, "seek") and isinstance(position, int))
 
 
 def rewind(request: requests.PreparedRequest, conn_id: str, why: str) -> None:

@@ -7,17 +7,32 @@ from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
-from requests.exceptions import ConnectTimeout, ProxyError
+from requests.exceptions import ConnectTimeout, ProxyError, TooManyRedirects
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_oauth_provider.exceptions import ApiError
 from airflow_oauth_provider.oauth2.redaction import MASK, is_secret_name, redact, redact_members, show_url
 
-#: Characters of an answer's body that are shown; four times as many bytes are looked at.
+#: Characters of a response's body that are shown; four times as many bytes are looked at.
 SHOWN = 500
+#: Characters of any other foreign text that are looked at.
+_LOOKED_AT = 2000
 
 # What an error that was made presentable still knows: its text, and whether its request can have been taken.
 _FIT_TO_SHOW, _UNSENT = "fit_to_show", "never_connected"
+
+# Both take time in proportion to the text.
+_OBJECT = re.compile(r"<[^<>]{0,200}object at 0x[0-9a-f]{1,20}>:?\s{0,20}")
+_CALL = re.compile(r"^\w{1,60}+\([^()]{0,200}+\):\s{0,20}")
+#: Parameters of a query that are secret there and nowhere else: an authorization code, and what goes with it.
+_SECRET_IN_QUERY = frozenset({"code", "state"})
+
+
+class _Reason(str):
+    """A text that keeps why there was no connection, where ``HttpHook`` looks for it to go on to the next host."""
+
+    __slots__ = ("reason",)
+    reason: Exception
 
 
 def api_error(response: requests.Response, conn_id: str) -> ApiError:
@@ -30,10 +45,19 @@ def api_error(response: requests.Response, conn_id: str) -> ApiError:
     request = response.request
     method = request.method if request is not None else ""
     where = f"{method} {show_target(response.url or '')}".strip()
+    reason = redact(str(response.reason or "")[:_LOOKED_AT], limit=100)
+    text = f"{response.status_code}:{reason} - Connection {conn_id!r}: {where} answered {response.status_code}"
     body = _body(response)
-    begin = f"{response.status_code}:{response.reason or ''} - Connection {conn_id!r}"
-    text = f"{begin}: {where} answered {response.status_code}"
-    return ApiError(f"{text}: {body}" if body else f"{text}, with an empty body", status_code=response.status_code)
+    text = f"{text}: {body}" if body else f"{text}, with an empty body"
+    if response.status_code == 407:
+        text = f"{text} {_PROXY_REFUSES}"
+    return ApiError(text, status_code=response.status_code)
+
+
+_PROXY_REFUSES = (
+    "That is the proxy, which wants a user and a password: put them into 'proxies' of the connection's extra "
+    "(http://user:password@host:port)."
+)
 
 
 def presentable(
@@ -54,10 +78,13 @@ def presentable(
         return error
     bared = bare(request) if isinstance(request, requests.PreparedRequest) else None
     url = url if bared is None else bared.url
-    clean = type(error)(failure_text(getattr(request, "method", None) or method, url, error, conn_id))
+    text = _Reason(failure_text(getattr(request, "method", None) or method, url, error, conn_id))
+    clean = type(error)(text)
     clean.response, clean.request = error.response, bared
-    setattr(clean, _FIT_TO_SHOW, str(clean))
+    setattr(clean, _FIT_TO_SHOW, str(text))
     setattr(clean, _UNSENT, never_connected(error))
+    if never_connected(error):
+        text.reason = ConnectTimeoutError(None, str(text))
     return clean
 
 
@@ -72,6 +99,12 @@ def never_connected(error: BaseException) -> bool:
     return isinstance(reason, NewConnectionError | ConnectTimeoutError)
 
 
+def mark_unsent(error: requests.RequestException) -> requests.RequestException:
+    """Note that the connection did not come about; for clients other than ``requests``."""
+    setattr(error, _UNSENT, True)
+    return error
+
+
 def failure_text(method: str | None, url: str | None, error: BaseException, conn_id: str) -> str:
     """Return what to say of a request that got no answer.
 
@@ -81,21 +114,33 @@ def failure_text(method: str | None, url: str | None, error: BaseException, conn
     known = getattr(error, _FIT_TO_SHOW, None)
     if isinstance(known, str):
         return known
+    request = f"Connection {conn_id!r}: {method} {show_target(url or '')}"
+    if isinstance(error, TooManyRedirects):
+        return (
+            f"{request} was redirected more than 'max_redirects' times: the addresses lead in a circle, or more "
+            "redirects have to be allowed"
+        )
     causes = list(_causes(error))
+    if any("407" in str(cause)[:_LOOKED_AT] for cause in causes if "Proxy" in str(cause)[:_LOOKED_AT]):
+        return f"{request} got no answer (407 Proxy Authentication Required). {_PROXY_REFUSES}"
     reason = next((str(c) for c in reversed(causes) if str(c) and not isinstance(c, requests.RequestException)), "")
-    reason = re.sub(r"<[^>]*object at 0x[0-9a-f]+>:?\s*|^\w+\([^)]*\):\s*", "", reason)
+    reason = _CALL.sub("", _OBJECT.sub("", reason[:_LOOKED_AT]))
     kind = type(error).__name__
     shown = f"{kind}: {redact(redact_members(reason))}" if reason else kind
-    return f"Connection {conn_id!r}: {method} {show_target(url or '')} got no answer ({shown})"
+    return f"{request} got no answer ({shown})"
 
 
 def show_target(url: str) -> str:
     """Return ``url`` with its query, but without what may be secret in it."""
+    url = url[: 2 * _LOOKED_AT]
     try:
         query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
     except ValueError:
         return show_url(url)
-    shown = "&".join(f"{name}={MASK if is_secret_name(name) else redact(value, limit=60)}" for name, value in query)
+    shown = "&".join(
+        f"{name}={MASK if is_secret_name(name) or name.lower() in _SECRET_IN_QUERY else redact(value, limit=60)}"
+        for name, value in query
+    )
     return f"{show_url(url)}?{shown}" if shown else show_url(url)
 
 

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from airflow_oauth_provider.oauth2.retry_after import is_rate_limit, read_wait
+import requests
+from requests.exceptions import (
+    ChunkedEncodingError,
+    ConnectionError,  # requests' own
+    ContentDecodingError,
+    InvalidProxyURL,
+    SSLError,
+    Timeout,
+)
+
+from airflow_oauth_provider.http.auth import is_rewindable, rewind
+from airflow_oauth_provider.http.errors import failure_text, never_connected, show_target
+from airflow_oauth_provider.http.flow import Flow, Send, Sleep
+from airflow_oauth_provider.http.rate_limit import RateLimit
+from airflow_oauth_provider.oauth2.retry_after import is_rate_limit, read_exhaustion, read_wait
+
+log = logging.getLogger(__name__)
 
 #: Methods that may be sent twice with the effect of once (RFC 9110 section 9.2.2).
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -72,3 +89,66 @@ class RetryPolicy:
     def _pause(self, attempt: int) -> float:
         bound: float = min(self.longest_pause, self.first_pause * 2 ** (attempt - 1))
         return random.uniform(bound / 2, bound)  # noqa: S311 - no secret
+
+
+def attempt_flow(
+    request: requests.PreparedRequest, conn_id: str, policy: RetryPolicy, throttle: RateLimit
+) -> Flow[requests.Response]:
+    """Send ``request`` until a response counts, not faster than allowed; return it, whatever its status.
+
+    :param conn_id: for messages.
+    :param policy: which requests are repeated.
+    :param throttle: when they may leave.
+    :raises requests.RequestException: when no response came.
+    :raises UnrewindableBody: when it had to be repeated, and its body was a stream.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        yield Sleep(throttle.reserve())
+        try:
+            response: requests.Response = yield Send(request)
+        except (ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError) as error:
+            pause = _pause_after_failure(request, error, attempt, conn_id, policy)
+            if pause is None:
+                raise
+            rewind(request, conn_id, "the API could not be reached")
+        else:
+            pause = _pause_after_response(request, response, attempt, conn_id, policy, throttle)
+            if pause is None or not is_rewindable(request):
+                return response
+            response.close()
+            rewind(request, conn_id, f"the API answered {response.status_code}")
+        yield Sleep(pause)
+
+
+def _pause_after_failure(
+    request: requests.PreparedRequest, error: Exception, attempt: int, conn_id: str, policy: RetryPolicy
+) -> float | None:
+    if isinstance(error, SSLError | InvalidProxyURL):
+        return None  # neither gets better
+    pause = policy.after_failure(request.method or "", attempt, was_sent=not never_connected(error))
+    if pause is not None:
+        text = failure_text(request.method, request.url, error, conn_id)
+        log.warning("%s; attempt %d, next one in %.1f s", text, attempt, pause)
+    return pause
+
+
+def _pause_after_response(
+    request: requests.PreparedRequest,
+    response: requests.Response,
+    attempt: int,
+    conn_id: str,
+    policy: RetryPolicy,
+    throttle: RateLimit,
+) -> float | None:
+    status, headers = response.status_code, response.headers
+    # Whoever repeats the request, here or with retry_args, is held up for as long as the API wants.
+    throttle.hold(read_wait(status, headers) or read_exhaustion(headers))
+    pause = policy.after_status(request.method or "", status, headers, attempt)
+    if pause is not None and is_rewindable(request):
+        log.warning(
+            "Connection %r: %s %s answered %d; attempt %d, next one in %.1f s",
+            *(conn_id, request.method, show_target(response.url or ""), status, attempt, pause),
+        )
+    return pause

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import requests
-from requests.exceptions import (
-    ChunkedEncodingError,
-    ConnectionError,  # requests' own
-    SSLError,
-    Timeout,
-)
 
-from airflow_oauth_provider.http.auth import rewind
-from airflow_oauth_provider.http.errors import failure_text, never_connected, show_target
+from airflow_oauth_provider.http.flow import Send, Sleep, Step, drive
 from airflow_oauth_provider.http.rate_limit import RateLimit
-from airflow_oauth_provider.http.retry import RetryPolicy
-from airflow_oauth_provider.oauth2.retry_after import read_exhaustion, read_wait
-
-log = logging.getLogger(__name__)
+from airflow_oauth_provider.http.retry import RetryPolicy, attempt_flow
 
 #: Bytes of a body that are kept in memory while it is fetched; what is more goes into a temporary file.
 _IN_MEMORY = 4 << 20
@@ -65,23 +54,16 @@ class Sender:
         :raises requests.RequestException: when no answer came.
         :raises UnrewindableBody: when it had to be repeated, and its body was a stream.
         """
-        attempt = 0
-        while True:
-            attempt += 1
-            self._wait(self._throttle.reserve())
-            try:
-                response = self._once(session, request, options)
-            except (ConnectionError, Timeout, ChunkedEncodingError) as error:
-                pause = self._after_failure(request, error, attempt, conn_id)
-                if pause is None:
-                    raise
-            else:
-                again = self._after_answer(request, response, attempt, conn_id)
-                if again is None:
-                    return response
-                pause = again
-            rewind(request, conn_id, "the API could not be reached")
-            self._wait(pause)
+
+        def perform(step: Step) -> Any:
+            match step:
+                case Send(request):
+                    return self._once(session, request, options)
+                case Sleep(seconds) if seconds > 0:
+                    self._sleep(seconds)
+            return None
+
+        return drive(attempt_flow(request, conn_id, self._policy, self._throttle), perform)
 
     def _once(
         self, session: requests.Session, request: requests.PreparedRequest, options: Mapping[str, Any]
@@ -90,43 +72,6 @@ class Sender:
         if self._spool and options.get("stream") and response.status_code < 400:
             _fetch(response)
         return response
-
-    def _after_failure(
-        self, request: requests.PreparedRequest, error: Exception, attempt: int, conn_id: str
-    ) -> float | None:
-        if isinstance(error, SSLError):
-            return None  # a certificate does not get better
-        pause = self._policy.after_failure(request.method or "", attempt, was_sent=not never_connected(error))
-        if pause is not None:
-            text = failure_text(request.method, request.url, error, conn_id)
-            log.warning("%s; attempt %d, next one in %.1f s", text, attempt, pause)
-        return pause
-
-    def _after_answer(
-        self, request: requests.PreparedRequest, response: requests.Response, attempt: int, conn_id: str
-    ) -> float | None:
-        status, headers = response.status_code, response.headers
-        told = read_wait(status, headers)
-        # Whoever repeats the request, here or with retry_args, is held up for as long as the API wants.
-        self._throttle.hold(told or read_exhaustion(headers))
-        pause = self._policy.after_status(request.method or "", status, headers, attempt)
-        if pause is None:
-            return None
-        response.close()
-        log.warning(
-            "Connection %r: %s %s answered %d; attempt %d, next one in %.1f s",
-            conn_id,
-            request.method,
-            show_target(response.url or ""),
-            status,
-            attempt,
-            pause,
-        )
-        return pause
-
-    def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            self._sleep(seconds)
 
 
 def _fetch(response: requests.Response) -> None:

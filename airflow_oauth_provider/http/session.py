@@ -4,27 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote
 
 import requests
-from requests.utils import requote_uri
+from requests.adapters import BaseAdapter
 
 from airflow_oauth_provider.connection.origin import origin_of
 from airflow_oauth_provider.http.auth import OAuth2Auth
+from airflow_oauth_provider.http.body import BoundedAdapter
 from airflow_oauth_provider.http.errors import presentable
+from airflow_oauth_provider.http.request_checks import check_headers, check_proxy
+
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class OAuth2Session(requests.Session):
     """A session whose requests carry a fresh token to the allowed origins, and to no other.
 
+    What comes back has bounds, too: see :mod:`airflow_oauth_provider.http.body`.
+
     :param timeout: seconds, for requests that name no timeout of their own: ``requests`` would wait for ever.
+    :param allow_http: the connection's key: plain http may leave this machine.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, *, allow_http: bool = False) -> None:
         super().__init__()
         #: Seconds for requests that name no timeout of their own.
         self.timeout = timeout
+        self._allow_http = allow_http
+        # What is decoded within bounds, whatever else is installed.
+        self.headers["Accept-Encoding"] = "gzip, deflate"
         self._merged: dict[str, Any] = {}
+
+    @property
+    def guard(self) -> OAuth2Auth | None:
+        """Who knows where the token may go; None where somebody has given the session another auth."""
+        return self.auth if isinstance(self.auth, OAuth2Auth) else None
+
+    @property
+    def _conn_id(self) -> str:
+        return "" if self.guard is None else self.guard.conn_id
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request; see ``requests.Session.send``."""
@@ -33,9 +52,9 @@ class OAuth2Session(requests.Session):
         try:
             return super().send(request, **kwargs)
         except requests.RequestException as error:
-            if not isinstance(self.auth, OAuth2Auth):
+            if self.guard is None:
                 raise
-            raise presentable(error, request.method or "", self.auth.conn_id, self.auth.bare) from None
+            raise presentable(error, request.method or "", self.guard.conn_id, self.guard.bare) from None
 
     def merge_environment_settings(
         self,
@@ -54,30 +73,38 @@ class OAuth2Session(requests.Session):
         # All that the result depends on besides; as a text, for some of it cannot be hashed.
         key = repr((*asked, self.verify, self.cert, self.stream))
         if key not in self._merged:
-            self._merged[key] = super().merge_environment_settings(url, proxies, stream, own, cert)  # type: ignore[arg-type]
+            full = super().merge_environment_settings(url, proxies, stream, own, cert)  # type: ignore[arg-type]
+            check_proxy(self._conn_id, str(url), full["proxies"], allow_http=self._allow_http)
+            self._merged[key] = full
         merged = dict(self._merged[key])
         merged["proxies"] = dict(merged["proxies"])
         return merged
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """On a redirect: the token goes along where it may go, and stays behind elsewhere."""
-        if isinstance(self.auth, OAuth2Auth):
-            self.auth.follow_redirect(prepared_request)
+        if self.guard is not None:
+            self.guard.follow_redirect(prepared_request, response.url)
         else:
             super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
 
-    def redirect(self, request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Turn ``request``, in place, into the one to which ``response`` redirects, for other ways of sending.
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where ``resp`` redirects to; bytes that are no text in UTF-8 are percent-encoded as they are."""
+        if not resp.is_redirect:
+            return None
+        raw = resp.headers["location"].encode("latin-1", errors="replace")
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return quote(raw, safe=_ASCII)
 
-        Method and body change as ``requests`` has it; what authorizes the request is up to the caller.
+    def get_adapter(self, url: str) -> BaseAdapter:
+        """Return what sends requests to ``url``, with bounds for what comes back."""
+        return BoundedAdapter(super().get_adapter(url), self._conn_id)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Prepare ``request``; see ``requests.Session.prepare_request``.
+
+        :raises ConfigurationError: when a header cannot be sent: ``requests`` would quote it, whatever it holds.
         """
-        target = self.get_redirect_target(response)
-        if target is None:
-            return
-        request.url = urljoin(response.url, requote_uri(target))
-        self.rebuild_method(request, response)
-        if response.status_code not in (307, 308):
-            for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
-                request.headers.pop(name, None)
-            request.body = None
-        request.headers.pop("Cookie", None)
+        check_headers(self._conn_id, {**self.headers, **(request.headers or {})})
+        return super().prepare_request(request)

@@ -11,8 +11,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 if TYPE_CHECKING:
     from requests import Response
 
+    from airflow_oauth_provider.http.aio_client import AsyncClient
     from airflow_oauth_provider.http.pagination import Page, PageRequest
-    from airflow_oauth_provider.triggers.aio import AsyncClient
 
 #: Bytes of an event from which on a log line recommends ``output``.
 _LARGE_EVENT = 4 << 20
@@ -84,7 +84,7 @@ class OAuth2HttpTrigger(BaseTrigger):
     async def _outcome(self) -> dict[str, Any]:
         # In a thread, where it is the first time: the modules behind it take a moment to import.
         await asyncio.to_thread(_import_parts)
-        from airflow_oauth_provider.triggers.aio import client_of
+        from airflow_oauth_provider.http.aio_client import client_of
         from airflow_oauth_provider.triggers.events import error_event, is_safe, trail_of
 
         try:
@@ -215,7 +215,7 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
 
 
 def _import_parts() -> None:
+    import airflow_oauth_provider.http.aio_client
     import airflow_oauth_provider.http.page_loop
     import airflow_oauth_provider.http.page_writer
-    import airflow_oauth_provider.triggers.aio
     import airflow_oauth_provider.triggers.events  # noqa: F401

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+from airflow_oauth_provider.http.aio_client import client_of
 from airflow_oauth_provider.http.rate_limit import RateLimit
 from airflow_oauth_provider.http.retry import RetryPolicy
 from airflow_oauth_provider.oauth2 import dpop
@@ -25,7 +26,6 @@ from airflow_oauth_provider.oauth2.assertions import SigningKey
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import PageRequest
 from airflow_oauth_provider.sensors.http import OAuth2HttpSensor
-from airflow_oauth_provider.triggers.aio import client_of
 from tests.http_support import CONN_ID, CONTEXT, Memory, ids_of, run_deferred
 from tests.servers.authorization_server import AuthorizationServer
 from tests.servers.processes import wait_until

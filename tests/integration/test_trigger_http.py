@@ -20,10 +20,10 @@ from airflow_oauth_provider.exceptions import (
     OAuth2Error,
     ReauthorizationRequired,
 )
+from airflow_oauth_provider.http import aio_client as aio
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import LinkHeader, NextUrl
 from airflow_oauth_provider.tokens.manager import TokenManager
-from airflow_oauth_provider.triggers import aio
 from airflow_oauth_provider.triggers.events import raise_error_of
 from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
 from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, ids_of, proxy_to, run_deferred, run_trigger

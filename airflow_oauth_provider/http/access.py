@@ -1,0 +1,141 @@
+"""An ``oauth2`` connection as those need it who call its API: its settings, its tokens, its addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_oauth_provider.compat import connections, masking
+from airflow_oauth_provider.connection import credentials, host_template
+from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.connection.origin import origin_of
+from airflow_oauth_provider.connection.settings import Settings, read_settings
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.http import srv
+from airflow_oauth_provider.http.auth import OAuth2Auth
+from airflow_oauth_provider.oauth2.redaction import is_secret_name
+from airflow_oauth_provider.stores.factory import open_fallback
+from airflow_oauth_provider.tokens.manager import TokenManager
+from airflow_oauth_provider.tokens.result import TokenRequirements
+
+
+class ApiAccess:
+    """Reads the connection at first use, and makes each part once. Reading and refreshing may wait.
+
+    :param conn_id: connection of type ``oauth2``.
+    :param auth_type: the class of :attr:`auth`.
+    :param actor: who uses the connection, for the grant's history.
+    """
+
+    def __init__(self, conn_id: str, auth_type: type[OAuth2Auth] = OAuth2Auth, actor: str = "") -> None:
+        self.conn_id = conn_id
+        self._auth_type = auth_type
+        self._actor = actor
+        self._settings: Settings | None = None
+        self._manager: TokenManager | None = None
+        self._auth: OAuth2Auth | None = None
+        self._base_url = ""
+
+    @property
+    def settings(self) -> Settings:
+        """The connection, read and checked.
+
+        :raises ConfigurationError: when it is wrong.
+        """
+        if self._settings is None:
+            self._connection = connections.get_connection(self.conn_id)
+            self._settings = read_settings(self.conn_id, self._connection)
+        return self._settings
+
+    @property
+    def tokens(self) -> TokenManager:
+        """The connection's life cycle of tokens."""
+        if self._manager is None:
+            usage = self.settings.bearer_usage
+            source = ConnectionLoader(self.conn_id, first=self._connection)
+            mask = usage.mask_with(masking.mask_secret)
+            self._manager = TokenManager(source, open_fallback(self.conn_id), mask=mask, actor=self._actor)
+        return self._manager
+
+    @property
+    def auth(self) -> OAuth2Auth:
+        """What authorizes the requests; may be given to other sessions."""
+        if self._auth is None:
+            settings = self.settings
+            self._auth = self._auth_type(
+                self.tokens, self.conn_id, settings.allowed_origins, settings.refresh_when, settings.bearer_usage
+            )
+            self._auth.private_headers = frozenset(credentials.find_private_headers(settings.headers))
+        return self._auth
+
+    @property
+    def base_url(self) -> str:
+        """The API's base URL; where it has names in braces, filled in from the last token response.
+
+        :raises ConfigurationError: when there is none.
+        """
+        if not self._base_url:
+            url = self.settings.base_url
+            if not url:
+                raise ConfigurationError(f"Connection {self.conn_id!r}: enter the API's base URL in the field 'host'.")
+            if host_template.is_template(url):
+                url = host_template.fill(self.conn_id, url, self.read_token_response())
+                self.auth.allow(url)
+            self._base_url = url
+        return self._base_url
+
+    def read_token_response(self) -> dict[str, Any]:
+        """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""
+        record = self.tokens.obtain(TokenRequirements()).record
+        public = {"token_type": record.token_type, "scope": record.scope, **record.response_parameters}
+        return {name: value for name, value in _without_secrets(public).items() if value is not None}
+
+    def find_servers(self) -> list[str]:
+        """Return the base URLs to try one after the other: that of the connection, or those that DNS names for it.
+
+        :raises ConfigurationError: when DNS names a host to which the token may not go.
+        """
+        if not self.settings.http_options["srv_lookup"]:
+            return [self.base_url]
+        urls = srv.find_base_urls(self.conn_id, self.base_url, self._is_listed)
+        for url in urls:
+            self.auth.allow(url)
+        return urls
+
+    def certified_name(self, url: str) -> str | None:
+        """Return the name that the certificate of a server found by DNS has to bear; None: that of its host."""
+        domain = srv.domain_of(self.base_url)
+        is_found = self.settings.http_options["srv_lookup"] and not self._is_listed(url)
+        return domain if is_found and srv.is_below(urlsplit(url).hostname or "", domain) else None
+
+    def _is_listed(self, url: str) -> bool:
+        return origin_of(url) in self.settings.allowed_origins
+
+    def merge_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return HttpHook's options: those of the call before those of the connection."""
+        transport = self.settings.transport
+        options: dict[str, Any] = {
+            "timeout": transport.timeout,
+            "verify": transport.verify,
+            "cert": transport.cert,
+            "proxies": transport.proxies,
+            "trust_env": transport.trust_env,
+            **{key: value for key, value in self.settings.http_options.items() if key != "srv_lookup"},
+        }
+        aliases = {"verify_ssl": "verify", "proxy": "proxies"}
+        options.update({aliases.get(key, key): value for key, value in given.items() if value is not None})
+        return options
+
+
+def join_url(base_url: str, endpoint: str | None) -> str:
+    """Return the URL of ``endpoint``, with exactly one slash behind the base; a whole URL stays as it is."""
+    if endpoint and endpoint.lower().startswith(("https://", "http://")):
+        return endpoint
+    return f"{base_url.rstrip('/')}/{endpoint.lstrip('/')}" if endpoint else base_url
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_secrets(member) for name, member in value.items() if not is_secret_name(name)}
+    return [_without_secrets(member) for member in value] if isinstance(value, list) else value
