@@ -181,11 +181,11 @@ def _home(place: Place, server: ScriptedProcess, folder: Path, lifetime: int) ->
     if place.store == "vault":
         with OpenBao() as bao:
             bao.mount_kv("soak", version=place.kv_version)
-            connection["extra"] |= {"vault_conn_id": "bao", "vault_path": "airflow/soak"}
+            connection["extra"] |= {"vault_path": "airflow/oauth2/soak"}
             environ["AIRFLOW_CONN_SOAK"] = json.dumps(connection)
             extra = {"use_tls": False, "kv_engine_version": place.kv_version, "auth_type": "token"}
             where = {"conn_type": "vault", "host": "127.0.0.1", "port": bao.port, "schema": "soak"}
-            environ["AIRFLOW_CONN_BAO"] = json.dumps({**where, "password": bao.root_token, "extra": extra})
+            environ["AIRFLOW_CONN_VAULT_DEFAULT"] = json.dumps({**where, "password": bao.root_token, "extra": extra})
             yield environ
         return
     with Postgres() as postgres:

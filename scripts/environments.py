@@ -81,7 +81,8 @@ def clean_environ(**extra: str) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy",
     }  # fmt: skip
     kept = {k: v for k, v in os.environ.items() if k not in names and not k.startswith(prefixes)}
-    return kept | extra
+    allowed = {k: v for k, v in os.environ.items() if k.startswith("AIRFLOW__OAUTH2__ALLOWED_")}  # set by a test run
+    return kept | allowed | extra
 
 
 def _there(path: Path, name: str) -> Path:

@@ -22,7 +22,7 @@ from tests.servers.sign_in import ServerLike, sign_in
 
 STORES = ("connection", "variable", "vault")
 API_CONNECTION = "airflow_api"
-VAULT_CONNECTION = "vault_server"
+VAULT_CONNECTION = "vault_default"
 
 
 def example_dag(name: str, conn_id: str) -> tuple[str, str]:
@@ -92,7 +92,7 @@ class Scene:
                 },
             )
         # No more rights than the provider's documentation asks for.
-        self.vault_token = self.bao.limited_token({"secret/data/oauth2/*": ["create", "read", "update"]})
+        self.vault_token = self.bao.limited_token({"secret/data/airflow/oauth2/*": ["create", "read", "update"]})
         place = urlsplit(self.bao.address)
         self.airflow.add_connection(
             VAULT_CONNECTION,
@@ -147,7 +147,7 @@ class Scene:
 
     @staticmethod
     def _vault_path(conn_id: str) -> str:
-        return f"oauth2/{conn_id}"
+        return f"airflow/oauth2/{conn_id}"
 
     def secrets(self) -> set[str]:
         """Give what must stand nowhere in the clear, beside what passed through a recorder."""

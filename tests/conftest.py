@@ -31,6 +31,11 @@ def _clean_environment():
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME}/airflow.db",
         AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
         AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY="True",  # Airflow 2.11 warns at its import without it
+        # What connections may name is tested by test_allowed_places, with the defaults.
+        AIRFLOW__OAUTH2__ALLOWED_FOLDERS="/",
+        AIRFLOW__OAUTH2__ALLOWED_SECRETS="*",
+        AIRFLOW__OAUTH2__ALLOWED_CONNECTIONS="*",
+        AIRFLOW__OAUTH2__ALLOWED_ENDPOINTS="*.vault.azure.net, *, 127.0.0.1:*, localhost:*",
         SCARF_ANALYTICS="false",
         DO_NOT_TRACK="1",
     )

@@ -8,13 +8,27 @@ Nothing of Airflow is imported until a setting is read: the provider info must n
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_oauth_provider.exceptions import ConfigurationError
 
-__all__ = ["OPTIONS", "SECTION", "Option", "callback_prefixes", "claim_delay", "fallback_path", "token_store_route"]
+__all__ = [
+    "OPTIONS",
+    "SECTION",
+    "Option",
+    "airflow_home",
+    "allowed_connections",
+    "allowed_endpoints",
+    "allowed_folders",
+    "allowed_secrets",
+    "callback_prefixes",
+    "claim_delay",
+    "fallback_path",
+    "token_store_route",
+]
 
 SECTION = "oauth2"
 
@@ -54,6 +68,35 @@ OPTIONS: tuple[Option, ...] = (
         example="my_company.oauth_callbacks",
     ),
     Option(
+        "allowed_folders",
+        "Folders, with commas between them, in which connections may name files: token files, client certificates, CA "
+        "certificates. Empty: the folder oauth2 below AIRFLOW_HOME. CA certificates may also be in the system's own "
+        "folders for them.",
+        example="/opt/airflow/oauth2, /mnt/shared/oauth2",
+    ),
+    Option(
+        "allowed_secrets",
+        "Names of secrets that connections may keep tokens in, with commas between them and * for any characters: "
+        "paths in Vault below the mount point, names in AWS, Azure and Google Cloud.",
+        default="airflow/oauth2/*, airflow-oauth2-*",
+        example="airflow/oauth2/*, airflow-oauth2-*, finance/tokens/*",
+    ),
+    Option(
+        "allowed_endpoints",
+        "Hosts of secret stores to which connections may have the worker's cloud identity sent, with commas between "
+        "them and * for one part of a name.",
+        default="secretmanager.googleapis.com, secretmanager.*.rep.googleapis.com, secretmanager-*.p.googleapis.com, "
+        "*.vault.azure.net, *.vault.azure.cn, *.vault.usgovcloudapi.net",
+        example="*.vault.azure.net",
+    ),
+    Option(
+        "allowed_connections",
+        "Airflow connections whose identity oauth2 connections may use at a secret store, with commas between them and "
+        "* for any characters.",
+        default="vault_default, aws_default, google_cloud_default, azure_default",
+        example="vault_default, vault_finance",
+    ),
+    Option(
         "token_store_route",
         "Whether the API server has the route by which tasks keep tokens in the connection itself. Without it they "
         "are kept elsewhere: see the connection's key 'store'.",
@@ -72,6 +115,31 @@ OPTIONS: tuple[Option, ...] = (
 
 _BY_NAME = {option.name: option for option in OPTIONS}
 _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}  # as Airflow reads them
+
+
+def allowed_folders() -> tuple[str, ...]:
+    """Return the folders in which connections may name files."""
+    return _read_list("allowed_folders") or (os.path.join(airflow_home(), "oauth2"),)
+
+
+def allowed_secrets() -> tuple[str, ...]:
+    """Return patterns of the secrets that connections may keep tokens in."""
+    return _read_list("allowed_secrets")
+
+
+def allowed_endpoints() -> tuple[str, ...]:
+    """Return patterns of the hosts to which connections may have the worker's cloud identity sent."""
+    return _read_list("allowed_endpoints")
+
+
+def allowed_connections() -> tuple[str, ...]:
+    """Return patterns of the Airflow connections whose identity connections may use at a secret store."""
+    return _read_list("allowed_connections")
+
+
+def airflow_home() -> str:
+    """Return Airflow's folder."""
+    return os.path.expanduser(os.environ.get("AIRFLOW_HOME", "~/airflow"))
 
 
 def callback_prefixes() -> tuple[str, ...]:

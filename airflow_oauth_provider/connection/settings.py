@@ -23,6 +23,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.redaction import show_url
+from airflow_oauth_provider.stores.allowed_places import CA_FOLDERS, check_file
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.tokens import callbacks
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
@@ -355,6 +356,8 @@ def _days(days: float | None) -> float | None:
 def _verify(extra: Extra) -> bool | str:
     value: str = extra.get("verify")
     known = {"true": True, "false": False}.get(value.lower())
+    if known is None:
+        check_file(extra.conn_id, "verify", value, (*deployment.allowed_folders(), *CA_FOLDERS))
     if known is None and not os.access(value, os.R_OK):
         raise extra.error("verify", "has to be true, false or the path of a file that exists here and can be read")
     return value if known is None else known
@@ -366,6 +369,8 @@ def _cert(extra: Extra) -> str | tuple[str, str] | None:
         return None
     if len(paths) > 2:
         raise extra.error("cert", "has to be one path (certificate and key), or two (certificate, key)")
+    for path in paths:
+        check_file(extra.conn_id, "cert", path, deployment.allowed_folders())
     if not all(os.access(path, os.R_OK) for path in paths):
         raise extra.error("cert", "has to be the path of a file that exists here and can be read, or two of them")
     return paths[0] if len(paths) == 1 else (paths[0], paths[1])

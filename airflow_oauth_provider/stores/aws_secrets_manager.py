@@ -1,14 +1,18 @@
-"""Tokens in AWS Secrets Manager, with the deployment's own identity."""
+"""Tokens in AWS Secrets Manager, with the identity of the worker or of an Airflow connection."""
 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.airflow_identity import call_hook, import_hook
+from airflow_oauth_provider.stores.allowed_places import check_connection, is_secret_allowed, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
 from airflow_oauth_provider.stores.record_store import RecordStore
@@ -19,6 +23,9 @@ CURRENT = "AWSCURRENT"
 PENDING = "AIRFLOW_OAUTH_PENDING"
 #: Seconds that one request may take; AWS's own limit is 60, longer than a lease.
 _TIMEOUT = 10
+
+_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:(?P<name>[A-Za-z0-9/_+=.@-]+)")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
 
 _MISSING = frozenset({"ResourceNotFoundException"})
 _LASTING = frozenset({"InvalidRequestException", "ValidationException", "PublicPolicyException"})
@@ -49,15 +56,19 @@ class AwsBackend:
     :param conn_id: the connection whose tokens these are.
     :param name: name or ARN of the secret. It must exist: "there is none" is also what a wrong region looks like.
     :param layout: where things stand in it.
-    :param region: the region; None for what the environment says.
+    :param region: the region; None for what the Airflow connection or the environment says.
+    :param aws_conn_id: the Airflow connection with the credentials; None for the worker's own identity.
     """
 
     name = "aws_secrets_manager"
 
-    def __init__(self, conn_id: str, name: str, layout: Layout, region: str | None = None) -> None:
+    def __init__(
+        self, conn_id: str, name: str, layout: Layout, region: str | None = None, aws_conn_id: str | None = None
+    ) -> None:
         self._conn_id = conn_id
         self._id = name
         self._region = region
+        self._aws_conn_id = aws_conn_id
         self._document = JsonDocument(layout, f"the AWS secret {name!r}")
         self._client: Any = None
 
@@ -115,7 +126,7 @@ class AwsBackend:
         where = self._document.where
         try:
             if self._client is None:
-                self._client = _new_client(self._region)
+                self._client = _new_client(self._conn_id, self._region, self._aws_conn_id)
             return operation(self._client)
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "an unknown error"))
@@ -137,11 +148,15 @@ class AwsBackend:
             raise StoreUnavailable(f"AWS could not be asked for {where} ({kind}).{hint}") from None
 
 
-def _new_client(region: str | None) -> Any:
+def _new_client(conn_id: str, region: str | None, aws_conn_id: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
     config = Config(connect_timeout=5, read_timeout=_TIMEOUT, retries={"mode": "standard", "max_attempts": 3})
+    if aws_conn_id:
+        hook_class = import_hook(conn_id, "aws_conn_id", "amazon", "airflow.providers.amazon.aws.hooks.base_aws")
+        hook = hook_class.AwsGenericHook(aws_conn_id, client_type="secretsmanager", region_name=region, config=config)
+        return call_hook(conn_id, aws_conn_id, hook.get_conn)
     # A session of its own: the default one is shared by all threads, and not safe to make clients in.
     return boto3.session.Session(region_name=region).client("secretsmanager", config=config)
 
@@ -159,6 +174,20 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
             f"Connection {conn_id!r}: with store 'aws_secrets_manager', the key 'aws_name' of its extra has to be the "
             "name or ARN of a secret."
         )
+    patterns = deployment.allowed_secrets()
+    arn = _ARN.fullmatch(name)
+    # Of an ARN the name counts, unless the deployment lists the whole of it.
+    named = name if arn is None or is_secret_allowed(name, patterns) else arn["name"]
+    permit = secret_permit(conn_id, "aws_name", named, patterns)
+    region = options.get("aws_region")
+    if region and not _REGION.fullmatch(region):
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: the key 'aws_region' of its extra is {region!r}, but has to be a region of AWS, "
+            "such as eu-central-1."
+        )
+    aws_conn_id = options.get("aws_conn_id")
+    if aws_conn_id:
+        check_connection(conn_id, "aws_conn_id", aws_conn_id, deployment.allowed_connections())
     layout = read_layout(conn_id, options.get("file_map"))
     try:
         import boto3  # noqa: F401
@@ -167,4 +196,4 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
             f"Connection {conn_id!r}: the store 'aws_secrets_manager' needs the package boto3: install "
             "airflow-oauth-provider[aws] where the tasks run."
         ) from None
-    return RecordStore(AwsBackend(conn_id, name, layout, options.get("aws_region")))
+    return RecordStore(AwsBackend(conn_id, name, layout, region, aws_conn_id), permit=permit)

@@ -1,4 +1,4 @@
-"""Tokens in Azure Key Vault, each in a secret of its own, with the deployment's own identity."""
+"""Tokens in Azure Key Vault, each in a secret of its own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_oauth_provider.compat import masking
+from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.airflow_identity import call_hook, import_hook
+from airflow_oauth_provider.stores.allowed_places import MEMBER, Permit, check_connection, check_host, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.plain_tokens import PlainTokens
 from airflow_oauth_provider.stores.timed_lease import DEFAULT_SETTLE_TIME, TimedLeaseStore
@@ -23,6 +25,9 @@ log = logging.getLogger(__name__)
 NAMES = ("client_id", "client_secret", "refresh_token", "access_token", "record")
 #: What is kept there only where the connection names its secret: each name is a request more.
 KEYS = ("private_key", "dpop_private_key")
+#: What the name of each secret begins with, unless the connection names another.
+PREFIX = "airflow-oauth2-"
+_URL = re.compile(r"https://(?P<host>[A-Za-z0-9.-]+(:\d+)?)/?")
 #: The member of the record's JSON with the marks of refresh tokens that we have put into their own secret.
 _OURS = "written_beside"
 #: How many of them are remembered.
@@ -57,14 +62,26 @@ class KeyVaultBackend:
     :param conn_id: the connection whose tokens these are.
     :param url: the vault.
     :param names: names of secrets, by :data:`NAMES` and :data:`KEYS`.
+    :param permits: whether the connection may use each of them.
+    :param azure_conn_id: the Airflow connection with the credentials; None for the worker's own identity.
     """
 
     name = "azure_keyvault"
 
-    def __init__(self, conn_id: str, url: str, names: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        conn_id: str,
+        url: str,
+        names: Mapping[str, str],
+        permits: Mapping[str, Permit],
+        azure_conn_id: str | None = None,
+    ) -> None:
         self._conn_id = conn_id
         self._url = url
         self._names = names
+        self._permits = permits
+        self._azure_conn_id = azure_conn_id
+        self._tags: dict[str, Any] = {}
         self._client: Any = None
         self._credentials: dict[str, str | None] | None = None
 
@@ -119,10 +136,13 @@ class KeyVaultBackend:
         if not self._names.get(name):
             return None
         try:
-            value = self._call("read", name, lambda client: client.get_secret(self._names[name]).value)
+            secret = self._call("read", name, lambda client: client.get_secret(self._names[name]))
         except ResourceNotFoundError:
+            self._permits[name].check(None)
             return None
-        value = (value or "").strip()  # tools leave a line's end behind a value that comes from a file
+        self._tags[name] = dict(secret.properties.tags or {})
+        self._permits[name].check(_read_tag(self._tags[name].get(MEMBER)))
+        value = (secret.value or "").strip()  # tools leave a line's end behind a value that comes from a file
         if name != "client_id":
             masking.mask_secret(value)
         return value or None
@@ -130,7 +150,27 @@ class KeyVaultBackend:
     def _set(self, name: str, value: str) -> None:
         if not self._names.get(name):
             return
-        self._call("written", name, lambda client: client.set_secret(self._names[name], value))
+        self._call(
+            "written", name, lambda client: client.set_secret(self._names[name], value, tags=self._tags.get(name))
+        )
+
+    def _identity(self) -> Any:
+        """Return the credential to log in with."""
+        if not self._azure_conn_id:
+            from azure.identity import DefaultAzureCredential
+
+            return DefaultAzureCredential()
+        module = "airflow.providers.microsoft.azure.hooks.base_azure"
+        hook = import_hook(self._conn_id, "azure_conn_id", "microsoft-azure", module).AzureBaseHook(
+            conn_id=self._azure_conn_id
+        )
+        credential = call_hook(self._conn_id, self._azure_conn_id, hook.get_credential)
+        if not callable(getattr(credential, "get_token", None)):
+            raise ConfigurationError(
+                f"Connection {self._conn_id!r}: the Airflow connection {self._azure_conn_id!r} gives credentials of an "
+                "older kind. Set use_azure_identity_object to true in its extra."
+            )
+        return credential
 
     def _call(self, what: str, name: str, operation: Callable[[Any], Any]) -> Any:
         from azure.core.exceptions import (
@@ -143,7 +183,7 @@ class KeyVaultBackend:
         where = f"the secret {self._names[name]!r} of {self._url}"
         try:
             if self._client is None:
-                self._client = _new_client(self._url)
+                self._client = _new_client(self._url, self._identity())
             return operation(self._client)
         except ClientAuthenticationError:
             raise StoreUnavailable(f"{where} could not be {what}: Azure knows no identity of this worker.") from None
@@ -167,13 +207,17 @@ class KeyVaultBackend:
             raise StoreUnavailable(f"{where} could not be {what} ({type(error).__name__}).") from None
 
 
-def _new_client(url: str) -> Any:
-    from azure.identity import DefaultAzureCredential
+def _new_client(url: str, credential: Any) -> Any:
     from azure.keyvault.secrets import SecretClient
 
     return SecretClient(
-        url, DefaultAzureCredential(), connection_timeout=5, read_timeout=_TIMEOUT, retry_total=2, logging_enable=False
+        url, credential, connection_timeout=5, read_timeout=_TIMEOUT, retry_total=2, logging_enable=False
     )
+
+
+def _read_tag(text: str | None) -> tuple[str, ...] | None:
+    """Return the connections that a tag names, which is text: with commas between them."""
+    return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def _split(secret: str | None) -> tuple[str | None, tuple[str, ...]]:
@@ -205,18 +249,23 @@ def open_store(
     :raises ConfigurationError: a key is missing or wrong, or the package for Azure is not installed.
     """
     url = options.get("keyvault_url") or ""
-    if not url.startswith("https://"):
+    address = _URL.fullmatch(url)
+    if address is None:
         raise ConfigurationError(
             f"Connection {conn_id!r}: with store 'azure_keyvault', the key 'keyvault_url' of its extra has to be the "
             f"vault's address, such as https://my-vault.vault.azure.net{f', not {url!r}' if url else ''}."
         )
+    check_host(conn_id, "keyvault_url", address["host"], deployment.allowed_endpoints())
+    azure_conn_id = options.get("azure_conn_id")
+    if azure_conn_id:
+        check_connection(conn_id, "azure_conn_id", azure_conn_id, deployment.allowed_connections())
     names = dict(options.get("keyvault_names") or {})
     if unknown := [name for name in names if name not in (*NAMES, *KEYS)]:
         raise ConfigurationError(
             f"Connection {conn_id!r}: the key 'keyvault_names' of its extra has {unknown[0]!r} in it, which is none of "
             f"{', '.join((*NAMES, *KEYS))}."
         )
-    prefix = re.sub(r"[^0-9A-Za-z-]", "-", conn_id)
+    prefix = PREFIX + re.sub(r"[^0-9A-Za-z-]", "-", conn_id)
     for name in NAMES:
         names.setdefault(name, f"{prefix}-{'token-record' if name == 'record' else name.replace('_', '-')}")
     if not names["record"]:
@@ -229,5 +278,8 @@ def open_store(
             f"Connection {conn_id!r}: the store 'azure_keyvault' needs more packages: install "
             "airflow-oauth-provider[azure] where the tasks run."
         ) from None
-    backend = KeyVaultBackend(conn_id, url.rstrip("/"), names)
+    patterns = [pattern.lower() for pattern in deployment.allowed_secrets()]
+    # Azure does not tell upper from lower case in names.
+    permits = {name: secret_permit(conn_id, "keyvault_names", names[name].lower(), patterns) for name in names}
+    backend = KeyVaultBackend(conn_id, url.rstrip("/"), names, permits, azure_conn_id)
     return TimedLeaseStore(backend, settle_time=settle_time, sleep=sleep)

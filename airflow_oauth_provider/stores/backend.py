@@ -18,12 +18,14 @@ class Fetched:
     :param kept: what people keep beside the record: client id, client secret, keys, and a refresh token that a person
         has entered. None: this kind of place keeps nothing else.
     :param entered: what counts as the record while nobody has written one: the tokens that people entered beside it.
+    :param connections: the connections that may use the place, as it says itself; None where it says nothing.
     """
 
     text: str | None = field(repr=False)
     token: Any = field(default=None, repr=False)
     kept: Mapping[str, Any] | None = field(default=None, repr=False)
     entered: Record | None = None
+    connections: tuple[str, ...] | None = None
 
 
 class Backend(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,8 +79,7 @@ class PathFallback:
 
         folder = self._folder or deployment.fallback_path()
         if not folder:
-            home = os.environ.get("AIRFLOW_HOME", "~/airflow")
-            return Path(home).expanduser() / "oauth2_fallback" / key
+            return Path(deployment.airflow_home()) / "oauth2_fallback" / key
         if "://" in folder and not folder.startswith("file://"):
             return ObjectStoragePath(folder) / key
         return Path(folder.removeprefix("file://")).expanduser() / key

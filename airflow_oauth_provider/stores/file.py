@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.allowed_places import Permit, is_file_allowed, refuse_file
 from airflow_oauth_provider.stores.atomic_file import NotAFile, read_file, replace_file
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
@@ -136,9 +138,13 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     :raises ConfigurationError: a key is missing or wrong.
     """
     path = options.get("file_path")
-    if not path or not os.path.isabs(path):
+    if not path or not os.path.isabs(path) or "\0" in path:
         raise ConfigurationError(
             f"Connection {conn_id!r}: with store 'file', the key 'file_path' of its extra has to be the absolute path "
             f"of a JSON file{f', not {path!r}' if path else ''}."
         )
-    return RecordStore(FileBackend(conn_id, path, read_layout(conn_id, options.get("file_map"))))
+    layout = read_layout(conn_id, options.get("file_map"))
+    folders = deployment.allowed_folders()
+    allowed = is_file_allowed(path, folders)
+    permit = Permit(conn_id, None if allowed else refuse_file(conn_id, "file_path", path, folders), is_local=True)
+    return RecordStore(FileBackend(conn_id, path, layout), permit=permit)

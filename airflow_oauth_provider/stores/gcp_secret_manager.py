@@ -1,4 +1,4 @@
-"""Tokens in Google Secret Manager, with the deployment's own identity."""
+"""Tokens in Google Secret Manager, with the identity of the worker or of an Airflow connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.allowed_places import check_connection, check_host, is_secret_allowed, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.gcp_client import GcpSecret, Version
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
@@ -71,14 +73,17 @@ class GcpBackend:
     :param name: ``projects/…/secrets/…``. It must exist, with a version: we may not even have the right to create it.
     :param layout: where things stand in it.
     :param endpoint: host of the service; None for the secret's own.
+    :param gcp_conn_id: the Airflow connection with the credentials; None for the worker's own identity.
     """
 
     name = "gcp_secret_manager"
 
-    def __init__(self, conn_id: str, name: str, layout: Layout, endpoint: str | None = None) -> None:
+    def __init__(
+        self, conn_id: str, name: str, layout: Layout, endpoint: str | None = None, gcp_conn_id: str | None = None
+    ) -> None:
         self._conn_id = conn_id
         self._document = JsonDocument(layout, f"the Google secret {name!r} of connection {conn_id!r}")
-        self._secret = GcpSecret(name, endpoint, self._document.where)
+        self._secret = GcpSecret(name, endpoint, self._document.where, conn_id, gcp_conn_id)
 
     @property
     def where(self) -> str:
@@ -222,6 +227,15 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
             f"Connection {conn_id!r}: the key 'gcp_endpoint' of its extra has to be a host, such as "
             f"secretmanager-my-endpoint.p.googleapis.com, not {endpoint!r}."
         )
+    if endpoint:
+        check_host(conn_id, "gcp_endpoint", endpoint, deployment.allowed_endpoints())
+    patterns = deployment.allowed_secrets()
+    # The secret's own name counts, unless the deployment lists the whole of it.
+    named = name if is_secret_allowed(name, patterns) else name.rpartition("/")[2]
+    permit = secret_permit(conn_id, "gcp_name", named, patterns)
+    gcp_conn_id = options.get("gcp_conn_id")
+    if gcp_conn_id:
+        check_connection(conn_id, "gcp_conn_id", gcp_conn_id, deployment.allowed_connections())
     layout = read_layout(conn_id, options.get("file_map"))
     try:
         import google.cloud.secretmanager_v1  # noqa: F401
@@ -231,4 +245,4 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
             f"Connection {conn_id!r}: the store 'gcp_secret_manager' needs more packages: install "
             "airflow-oauth-provider[google] where the tasks run."
         ) from None
-    return RecordStore(GcpBackend(conn_id, name, layout, endpoint))
+    return RecordStore(GcpBackend(conn_id, name, layout, endpoint, gcp_conn_id), permit=permit)

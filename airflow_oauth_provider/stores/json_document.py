@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
 from airflow_oauth_provider.oauth2.json_paths import follow, plain_steps
+from airflow_oauth_provider.stores.allowed_places import MEMBER, read_named
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.plain_tokens import PlainTokens
 from airflow_oauth_provider.tokens.record import Record, fingerprint
@@ -188,7 +189,7 @@ class JsonDocument:
         if text is not None and not _has_refresh_token(text, plain.refresh_token):
             kept["refresh_token"] = plain.refresh_token  # a person has entered it since
         kept = {name: value for name, value in kept.items() if value}
-        return Fetched(text, token, kept, plain.first_record())
+        return Fetched(text, token, kept, plain.first_record(), read_named(document.get(MEMBER)))
 
     def updated(self, document: dict[str, Any], text: str) -> dict[str, Any]:
         """Return a copy of ``document`` with a new record, and its tokens where other programs look for them.

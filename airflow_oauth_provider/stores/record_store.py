@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from airflow_oauth_provider.compat.database import version_of
-from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
+from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUnavailable
+from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.backend import Backend, Fetched, PlainBackend
 from airflow_oauth_provider.stores.parsing import mask_record, parse_record
 from airflow_oauth_provider.tokens.record import Record
@@ -50,9 +51,12 @@ class ClearFormat:
 class _Store:
     """What stores with and without compare-and-set have in common: reading, versions, masking."""
 
-    def __init__(self, backend: Backend | PlainBackend, record_format: RecordFormat | None = None) -> None:
+    def __init__(
+        self, backend: Backend | PlainBackend, record_format: RecordFormat | None, permit: Permit | None
+    ) -> None:
         self._place = backend
         self._format = record_format or ClearFormat()
+        self._permit = permit
         self.name = backend.name
 
     @property
@@ -67,7 +71,19 @@ class _Store:
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""
-        return self._stored(self._place.fetch())
+        return self._stored(self._fetch())
+
+    def _fetch(self) -> Fetched:
+        """Return what the place holds, if the connection may use it."""
+        try:
+            fetched = self._place.fetch()
+        except OAuth2Error as failure:
+            if self._permit is not None and self._permit.hides(failure):
+                self._permit.check(None)
+            raise
+        if self._permit is not None:
+            self._permit.check(fetched.connections)
+        return fetched
 
     def _stored(self, fetched: Fetched) -> StoredRecord:
         if fetched.text is None:
@@ -98,17 +114,20 @@ class RecordStore(_Store):
 
     :param backend: the place.
     :param record_format: how records are written there; None: in clear.
+    :param permit: whether the connection may use the place; None: it may, the place is its own.
     """
 
-    def __init__(self, backend: Backend, record_format: RecordFormat | None = None) -> None:
-        super().__init__(backend, record_format)
+    def __init__(
+        self, backend: Backend, record_format: RecordFormat | None = None, permit: Permit | None = None
+    ) -> None:
+        super().__init__(backend, record_format, permit)
         self._backend = backend
         self._last: Fetched | None = None
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""
         self._last = None
-        self._last = self._backend.fetch()
+        self._last = self._fetch()
         return self._stored(self._last)
 
     def write(self, record: Record, *, if_version: str | None) -> str:
@@ -119,7 +138,7 @@ class RecordStore(_Store):
         fetched, self._last = self._last, None
         for _ in range(ATTEMPTS):
             if fetched is None or version_of(fetched.text) != if_version:
-                fetched = self._backend.fetch()
+                fetched = self._fetch()
             held = version_of(fetched.text)
             if held != if_version:
                 if held == new_version:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.backend import Fetched, PlainBackend
 from airflow_oauth_provider.stores.record_store import RecordFormat, _Store
 from airflow_oauth_provider.tokens.record import Record
@@ -46,6 +47,7 @@ class TimedLeaseStore(_Store):
 
     :param backend: the place.
     :param record_format: how records are written there; None: in clear.
+    :param permit: whether the connection may use the place; None: it may, the place is its own.
     :param settle_time: seconds for which a lease has to stay in the place before it counts.
     :param sleep: waits so many seconds.
     :param clock: tells elapsed seconds.
@@ -55,12 +57,13 @@ class TimedLeaseStore(_Store):
         self,
         backend: PlainBackend,
         record_format: RecordFormat | None = None,
+        permit: Permit | None = None,
         *,
         settle_time: float = DEFAULT_SETTLE_TIME,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(backend, record_format)
+        super().__init__(backend, record_format, permit)
         self._backend = backend
         self._settle_time = settle_time
         self._sleep = sleep
@@ -75,7 +78,7 @@ class TimedLeaseStore(_Store):
         if record.lease is not None:
             self._take_lease(text, new_version, if_version)
             return new_version
-        fetched = self._backend.fetch()
+        fetched = self._fetch()
         if self._may_replace(fetched, new_version, if_version):
             self._backend.put(fetched, text)
         return new_version
@@ -116,7 +119,7 @@ class TimedLeaseStore(_Store):
         """Return what the place holds, and the elapsed time at which this read began: one that was quick, if any is."""
         for _ in range(LOOKS):
             began = self._clock()
-            fetched = self._backend.fetch()
+            fetched = self._fetch()
             if self._clock() - began <= self._settle_time * QUICK_PART:
                 break
         return began, fetched
@@ -130,7 +133,7 @@ class TimedLeaseStore(_Store):
         """
         for _ in range(2):  # twice, for a place that is slow to show what was written
             self._sleep(self._settle_time * (1 + random.uniform(0, JITTER)))  # noqa: S311 - it guards nothing
-            seen = version_of(self._backend.fetch().text)
+            seen = version_of(self._fetch().text)
             if seen != if_version:
                 break
         if seen == new_version:

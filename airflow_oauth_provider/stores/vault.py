@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_oauth_provider.compat import masking
+from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.stores.allowed_places import MEMBER, check_connection, read_named, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.timed_lease import DEFAULT_SETTLE_TIME, TimedLeaseStore
@@ -19,6 +21,7 @@ from airflow_oauth_provider.stores.vault_client import Changed, NotFound, VaultC
 RECORD_KEY = "token_record"
 #: The Airflow connection to Vault where the connection names none.
 DEFAULT_CONN_ID = "vault_default"
+_MOUNT_POINT = re.compile(r"/?\w[\w.-]*(/\w[\w.-]*)*/?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,11 @@ class _Secret:
         if value is not None and not isinstance(value, str):
             # A person who copies a secret by hand may turn the string into the object that it spells.
             value = json.dumps(value, separators=(",", ":"))
-        kept = {name: beside for name, beside in self.data.items() if name != RECORD_KEY}
+        kept = {name: beside for name, beside in self.data.items() if name not in (RECORD_KEY, MEMBER)}
         for name, beside in kept.items():
             if isinstance(beside, str) and name != "client_id":
                 masking.mask_secret(beside)
-        return Fetched(value or None, self, kept)
+        return Fetched(value or None, self, kept, connections=read_named(self.data.get(MEMBER)))
 
     def data_with(self, text: str) -> dict[str, Any]:
         """Return the keys with a new record among them."""
@@ -163,9 +166,16 @@ def open_store(
     path = (options.get("vault_path") or "").strip("/")
     if not path:
         raise ConfigurationError(f"The connection {conn_id!r} has the store 'vault' but no 'vault_path' in its extra.")
-    client = VaultClient(
-        conn_id, options.get("vault_conn_id") or "vault_default", path, options.get("vault_mount_point")
-    )
+    vault_conn_id = options.get("vault_conn_id") or DEFAULT_CONN_ID
+    check_connection(conn_id, "vault_conn_id", vault_conn_id, deployment.allowed_connections())
+    permit = secret_permit(conn_id, "vault_path", path, deployment.allowed_secrets())
+    mount_point = options.get("vault_mount_point")
+    if mount_point and not _MOUNT_POINT.fullmatch(mount_point):
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: the key 'vault_mount_point' of its extra is {mount_point!r}, but has to be the "
+            "name of a secrets engine, such as kv or team/kv."
+        )
+    client = VaultClient(conn_id, vault_conn_id, path, mount_point)
     if client.kv_version == 1:
-        return TimedLeaseStore(KvV1Backend(client), settle_time=settle_time, sleep=sleep)
-    return RecordStore(KvV2Backend(client))
+        return TimedLeaseStore(KvV1Backend(client), permit=permit, settle_time=settle_time, sleep=sleep)
+    return RecordStore(KvV2Backend(client), permit=permit)

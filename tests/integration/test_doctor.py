@@ -309,7 +309,7 @@ def test_the_store(case):
     assert not any(line.startswith("ok keys") for line in lines)
     case.parts["password"] = case.server.client_secret
     case.extra["store"] = "vault"
-    lines = case.found("fail keys", "vault_conn_id")
+    lines = case.found("fail keys", "vault_path")
     assert any(line.startswith("ok token endpoint") for line in lines)
     assert not any(line.startswith("ok keys") for line in lines)
 

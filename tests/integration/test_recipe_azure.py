@@ -25,7 +25,7 @@ class Identity:
     def get_token(self, *scopes, **_):
         return AccessToken(sys.argv[3], int(time.time()) + 3600)
 
-azure_keyvault._new_client = lambda url: SecretClient(
+azure_keyvault._new_client = lambda url, _credential: SecretClient(
     url, Identity(), verify_challenge_resource=False, connection_verify=sys.argv[2]
 )
 spec = importlib.util.spec_from_file_location("recipe", sys.argv[1])
@@ -60,7 +60,7 @@ def test_a_run(tmp_path):
         assert (server.spends, server.reuses) == (3, 0)
         assert len(list((tmp_path / "data").iterdir())) == 3
 
-        record = json.loads(vault.value("invoices-token-record"))
+        record = json.loads(vault.value("airflow-oauth2-invoices-token-record"))
         assert record["generation"] == 3
         assert vault.value("InvoicesRefreshToken") == record["refresh_token"] != first
         assert vault.value("InvoicesAccessToken") == record["access_token"]

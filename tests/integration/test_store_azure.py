@@ -31,14 +31,18 @@ class Identity:
 def vault(monkeypatch):
     with KeyVault() as vault:
 
-        def new_client(url):
+        def new_client(url, _credential):
             # The library wants the vault's name to end as the challenge says, and it is a loopback address here.
             return SecretClient(
                 url, Identity(), verify_challenge_resource=False, connection_verify=vault.ca_file, retry_total=0
             )
 
         monkeypatch.setattr(azure_keyvault, "_new_client", new_client)
-        vault.put(xero_client_id="the-client", xero_client_secret="s3cret-of-it", xero_refresh_token="first")
+        vault.put(
+            airflow_oauth2_xero_client_id="the-client",
+            airflow_oauth2_xero_client_secret="s3cret-of-it",
+            airflow_oauth2_xero_refresh_token="first",
+        )
         yield vault
 
 
@@ -84,14 +88,14 @@ def test_from_separate_secrets_to_a_rotation_in_each_of_them(vault):
     assert store.read().record.refresh_token == "first"
     assert store.read().kept == {"client_id": "the-client", "client_secret": "s3cret-of-it"}
     refresh(store, "second")
-    assert vault.value("xero-refresh-token") == "second"
-    assert vault.value("xero-access-token") == "at-second"
-    assert vault.value("xero-client-secret") == "s3cret-of-it"
+    assert vault.value("airflow-oauth2-xero-refresh-token") == "second"
+    assert vault.value("airflow-oauth2-xero-access-token") == "at-second"
+    assert vault.value("airflow-oauth2-xero-client-secret") == "s3cret-of-it"
     other = store_of(vault, 1e-6)
     assert as_a_worker_sees_it(other).refresh_token == "second"
     assert as_a_worker_sees_it(other).access_token == "at-second"
     refresh(other, "third")
-    assert vault.value("xero-refresh-token") == "third"
+    assert vault.value("airflow-oauth2-xero-refresh-token") == "third"
 
 
 def test_names_of_ones_own(vault):
@@ -101,13 +105,13 @@ def test_names_of_ones_own(vault):
     assert store.read().kept["client_secret"] == "key-of-app"
     refresh(store, "one")
     assert vault.value("old-refresh") == "one"
-    assert vault.value("xero-refresh-token") == "first"
-    assert vault.value("xero-access-token") is None
+    assert vault.value("airflow-oauth2-xero-refresh-token") == "first"
+    assert vault.value("airflow-oauth2-xero-access-token") is None
     assert json.loads(vault.value("state"))["generation"] == 1
 
 
 def test_a_private_key_is_read_where_its_name_is_said(vault):
-    vault.put(xero_dpop_private_key="not asked for", binding="a PEM")
+    vault.put(airflow_oauth2_xero_dpop_private_key="not asked for", binding="a PEM")
     assert "dpop_private_key" not in store_of(vault).read().kept
     assert store_of(vault, dpop_private_key="binding").read().kept["dpop_private_key"] == "a PEM"
 
@@ -116,13 +120,13 @@ def test_a_crash_before_the_other_secrets_are_written_revives_nothing(vault):
     store = store_of(vault, 1e-6)
     found = store.read()
     version = store.write(leased(found.record), if_version=None)
-    vault.refuse = {"PUT xero-refresh-token": 503, "PUT xero-access-token": 503}
+    vault.refuse = {"PUT airflow-oauth2-xero-refresh-token": 503, "PUT airflow-oauth2-xero-access-token": 503}
     store.write(grown(found.record, "second"), if_version=version)
     vault.refuse = {}
-    assert vault.value("xero-refresh-token") == "first"  # spent
+    assert vault.value("airflow-oauth2-xero-refresh-token") == "first"  # spent
     assert as_a_worker_sees_it(store_of(vault)).refresh_token == "second"
     refresh(store_of(vault, 1e-6), "third")
-    assert vault.value("xero-refresh-token") == "third"
+    assert vault.value("airflow-oauth2-xero-refresh-token") == "third"
 
 
 def test_what_a_person_enters_wins_and_is_not_written_over(vault):
@@ -130,9 +134,9 @@ def test_what_a_person_enters_wins_and_is_not_written_over(vault):
     refresh(store, "second")
     found = store.read()
     version = store.write(leased(found.record), if_version=found.version)
-    vault.put(xero_refresh_token="entered by hand")
+    vault.put(airflow_oauth2_xero_refresh_token="entered by hand")
     store.write(grown(found.record, "third"), if_version=version)
-    assert vault.value("xero-refresh-token") == "entered by hand"
+    assert vault.value("airflow-oauth2-xero-refresh-token") == "entered by hand"
     assert as_a_worker_sees_it(store_of(vault)).refresh_token == "entered by hand"
 
 
@@ -142,7 +146,7 @@ def test_a_stale_version_changes_nothing(vault):
     one.write(leased(first, "one"), if_version=None)
     with pytest.raises(StaleVersion):
         two.write(leased(first, "two"), if_version=None)
-    assert json.loads(vault.value("xero-token-record"))["lease"]["owner"] == "one"
+    assert json.loads(vault.value("airflow-oauth2-xero-token-record"))["lease"]["owner"] == "one"
 
 
 def test_of_workers_that_claim_at_once_one_gets_the_lease(vault):
@@ -179,15 +183,15 @@ def test_of_workers_that_claim_at_once_one_gets_the_lease(vault):
 def test_errors_say_what_and_not_what_was_sent(vault, status, kind, says):
     store = store_of(vault)
     first = store.read().record
-    vault.refuse = {"PUT xero-token-record": status}
+    vault.refuse = {"PUT airflow-oauth2-xero-token-record": status}
     with pytest.raises(kind, match=says) as caught:
         store.write(leased(first), if_version=None)
     assert "first" not in str(caught.value)
-    assert "'xero-token-record'" in str(caught.value)
+    assert "'airflow-oauth2-xero-token-record'" in str(caught.value)
 
 
 def test_a_vault_that_is_not_there_is_not_an_empty_one(vault):
-    vault.refuse = {"GET xero-token-record": 404}
+    vault.refuse = {"GET airflow-oauth2-xero-token-record": 404}
     with pytest.raises(StoreUnavailable):
         store_of(vault).read()
     vault.pause()
@@ -196,7 +200,7 @@ def test_a_vault_that_is_not_there_is_not_an_empty_one(vault):
 
 
 def test_what_holds_something_else(vault):
-    vault.put(xero_token_record="not a record, but s3cret")
+    vault.put(airflow_oauth2_xero_token_record="not a record, but s3cret")
     with pytest.raises(StoreNotWritable) as caught:
         store_of(vault).read()
     assert "s3cret" not in str(caught.value)
@@ -218,5 +222,5 @@ def test_what_the_connection_says_is_checked(options, says):
 
 def test_ids_of_connections_that_cannot_be_names():
     store = open_store("a/b_c#d", kind="azure_keyvault", connection=None, options={"keyvault_url": "https://v"})
-    assert store._backend._names["record"] == "a-b-c-d-token-record"
+    assert store._backend._names["record"] == "airflow-oauth2-a-b-c-d-token-record"
     assert Record() is not None

@@ -1,0 +1,54 @@
+"""Credentials of cloud services from Airflow's own connections, by the hooks of Airflow's providers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from airflow_oauth_provider.compat import connections, sdk
+from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, StoreUnavailable
+
+
+def import_hook(conn_id: str, key: str, provider: str, module: str) -> Any:
+    """Return the module of a provider's hook.
+
+    :param conn_id: the connection whose tokens are to be kept.
+    :param key: the key of its extra that names the Airflow connection.
+    :param provider: the last part of the provider's package name.
+    :param module: to be imported.
+    :raises ConfigurationError: the provider is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: the key {key!r} of its extra needs the package "
+            f"apache-airflow-providers-{provider}. Install it where the tasks run, or remove the key to use the "
+            "worker's own identity."
+        ) from None
+
+
+def call_hook(conn_id: str, cloud_conn_id: str, log_in: Callable[[], Any]) -> Any:
+    """Return what a hook makes of an Airflow connection.
+
+    :param conn_id: the connection whose tokens are to be kept.
+    :param cloud_conn_id: the Airflow connection with the credentials.
+    :param log_in: the method of the hook.
+    :raises ConfigurationError: there is no such Airflow connection.
+    :raises StoreUnavailable: the hook fails; its own message is not shown, it may quote credentials.
+    """
+    try:
+        connections.get_connection(cloud_conn_id)  # the hooks take a failed look-up for a missing connection
+        return log_in()
+    except sdk.AirflowNotFoundException:
+        raise ConfigurationError(
+            f"Connection {conn_id!r}: the Airflow connection {cloud_conn_id!r} that its extra names is not defined."
+        ) from None
+    except OAuth2Error:
+        raise
+    except Exception as error:  # noqa: BLE001 - each provider, and each way to log in, has errors of its own
+        raise StoreUnavailable(
+            f"Connection {conn_id!r}: the login with the Airflow connection {cloud_conn_id!r} failed "
+            f"({type(error).__name__})."
+        ) from None

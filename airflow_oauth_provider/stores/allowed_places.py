@@ -1,0 +1,215 @@
+"""What a connection may name outside itself: files, secrets, hosts of cloud services, other Airflow connections.
+
+Who edits a connection is not trusted with the files of the worker, with its cloud identity, or with other teams'
+secrets. So whatever a connection names is held against lists in the section ``[oauth2]`` of ``airflow.cfg``. Everything
+here is pure, but for the resolving of symbolic links.
+
+There is one more way: a secret or a file that itself names the connections that may use it, in the member
+``airflow_connection``, may stand anywhere. Who can write there has the right to decide.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, StoreNotWritable
+
+#: The member of a secret or file that says which connections may use it: a conn_id, or a list of them.
+MEMBER = "airflow_connection"
+#: Folders with CA certificates that everybody may read anyway.
+CA_FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted", "/usr/local/share/ca-certificates")
+
+#: Names that no program reads in two ways: no escapes, no white space, nothing that ends a path in a URL.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_+=.@:/-]+")
+_HOST = re.compile(r"(?P<host>[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:(?P<port>\d{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Whether a connection may use one place.
+
+    :param conn_id: the connection.
+    :param refusal: what to raise unless the place itself names the connection; None: it may use the place, unless that
+        names others.
+    :param is_local: whether the place is on this machine, where even a passing failure would tell what is there.
+    """
+
+    conn_id: str
+    refusal: ConfigurationError | None = None
+    is_local: bool = False
+
+    def hides(self, failure: OAuth2Error) -> bool:
+        """Tell whether a failed read has to look like a refusal: whether there is anything is nobody's business.
+
+        :param failure: of the read. A remote store that is away for now may be said to be away.
+        """
+        return self.refusal is not None and (self.is_local or isinstance(failure, StoreNotWritable))
+
+    def check(self, named: Sequence[str] | None) -> None:
+        """Raise unless the connection may use the place.
+
+        :param named: the connections that the place names; None where it names none.
+        :raises ConfigurationError: it may not.
+        """
+        if named is None:
+            if self.refusal is not None:
+                raise self.refusal
+        elif self.conn_id not in named:
+            raise self.refusal or ConfigurationError(
+                f"Connection {self.conn_id!r}: the place that it keeps its tokens in is for other connections, as its "
+                f"member {MEMBER!r} says. Whoever writes to that place can add this one."
+            )
+
+
+def read_named(value: Any) -> tuple[str, ...] | None:
+    """Return the connections that a member ``airflow_connection`` names.
+
+    :param value: of the member; None where there is none.
+    :return: None where there is no such member. One that cannot be read names nobody.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return (value,)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def is_file_allowed(path: str, folders: Iterable[str]) -> bool:
+    """Tell whether ``path`` is below one of ``folders``, once symbolic links and ``..`` are resolved in both.
+
+    :param path: an absolute path; the file need not exist.
+    :param folders: absolute paths.
+    """
+    if not os.path.isabs(path) or "\0" in path:
+        return False
+    real = os.path.realpath(path)
+    roots = (os.path.realpath(folder) for folder in folders if os.path.isabs(folder))
+    return any(real != root and os.path.commonpath([real, root]) == root for root in roots)
+
+
+def is_secret_allowed(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether the name of a secret fits one of ``patterns``, in which ``*`` stands for any characters.
+
+    :param name: as the secret store takes it: a path, a name, an ARN.
+    :param patterns: such as ``airflow/oauth2/*``.
+    """
+    if not _PLAIN_NAME.fullmatch(name) or any(part in ("", ".", "..") for part in name.split("/")):
+        return False
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def is_host_allowed(host: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a host fits one of ``patterns``, in which ``*`` stands for one label, or any port.
+
+    :param host: as in a URL, with a port perhaps; 443 is the same as none.
+    :param patterns: such as ``*.vault.azure.net``.
+    """
+    found = _HOST.fullmatch(host.lower().removesuffix("."))
+    if found is None or ".." in host:
+        return False
+    plain = found["host"] if found["port"] in (None, "443") else found[0]
+    return any(re.fullmatch(_host_pattern(pattern), plain) for pattern in patterns)
+
+
+def _host_pattern(pattern: str) -> str:
+    return "[a-z0-9-]+".join(re.escape(part) for part in pattern.lower().removesuffix(":443").split("*"))
+
+
+def is_near(host: str) -> bool:
+    """Tell whether a host is this machine, or an address that only this machine reaches (such as a metadata service).
+
+    :param host: a name or an address, without port.
+    """
+    name = host.lower().strip("[]").rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        # Also 127.1 and 2130706433, which resolvers understand and ipaddress does not.
+        address = ipaddress.ip_address(name) if ":" in name else ipaddress.ip_address(_parse_ipv4(name))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
+
+
+def _parse_ipv4(name: str) -> bytes:
+    import socket
+
+    try:
+        return socket.inet_aton(name)
+    except OSError:
+        raise ValueError from None
+
+
+def check_file(conn_id: str, key: str, path: str, folders: Sequence[str]) -> None:
+    """Raise unless a connection may name a file.
+
+    :param conn_id: the connection.
+    :param key: the key of its extra that names it.
+    :param path: the file.
+    :param folders: those of ``[oauth2] allowed_folders``, and what else is allowed for this key.
+    :raises ConfigurationError: it may not.
+    """
+    if not is_file_allowed(path, folders):
+        raise refuse_file(conn_id, key, path, folders)
+
+
+def refuse_file(conn_id: str, key: str, path: str, folders: Sequence[str]) -> ConfigurationError:
+    """Return the error for a file outside the folders allowed; it is the same whether the file exists or not."""
+    return _refuse(conn_id, key, f"the file {path!r}", "allowed_folders", folders)
+
+
+def secret_permit(conn_id: str, key: str, name: str, patterns: Sequence[str]) -> Permit:
+    """Return whether a connection may use a secret.
+
+    :param conn_id: the connection.
+    :param key: the key of its extra that names it.
+    :param name: the secret's name.
+    :param patterns: those of ``[oauth2] allowed_secrets``.
+    """
+    if is_secret_allowed(name, patterns):
+        return Permit(conn_id)
+    return Permit(conn_id, _refuse(conn_id, key, f"the secret {name!r}", "allowed_secrets", patterns))
+
+
+def check_host(conn_id: str, key: str, host: str, patterns: Sequence[str]) -> None:
+    """Raise unless a connection may have the worker's cloud identity sent to a host.
+
+    :param conn_id: the connection.
+    :param key: the key of its extra that names it.
+    :param host: with a port perhaps.
+    :param patterns: those of ``[oauth2] allowed_endpoints``.
+    :raises ConfigurationError: it may not.
+    """
+    if not is_host_allowed(host, patterns):
+        raise _refuse(conn_id, key, f"the host {host!r}", "allowed_endpoints", patterns)
+
+
+def check_connection(conn_id: str, key: str, named: str, patterns: Sequence[str]) -> None:
+    """Raise unless a connection may use the identity of another Airflow connection.
+
+    :param conn_id: the connection.
+    :param key: the key of its extra that names the other one.
+    :param named: the other one.
+    :param patterns: those of ``[oauth2] allowed_connections``.
+    :raises ConfigurationError: it may not.
+    """
+    if not any(fnmatchcase(named, pattern) for pattern in patterns):
+        raise _refuse(conn_id, key, f"the Airflow connection {named!r}", "allowed_connections", patterns)
+
+
+def _refuse(conn_id: str, key: str, what: str, option: str, allowed: Sequence[str]) -> ConfigurationError:
+    itself = f" Or the secret itself names this connection in its member {MEMBER!r}." if "secret" in option else ""
+    if key == "file_path":
+        itself = f" Or the file itself names this connection in its member {MEMBER!r}."
+    return ConfigurationError(
+        f"Connection {conn_id!r}: the key {key!r} of its extra names {what}, which this deployment does not allow. "
+        f"Allowed are: {', '.join(allowed) or 'none'}. Whoever runs Airflow can add it to {option} in the section "
+        f"[oauth2] of airflow.cfg, wherever tasks run and in the API server.{itself}"
+    )

@@ -1,0 +1,428 @@
+"""What a connection may name outside itself, with the defaults of a new installation."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_oauth_provider.compat import deployment
+from airflow_oauth_provider.connection.fields import FIELDS
+from airflow_oauth_provider.connection.settings import read_settings
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
+from airflow_oauth_provider.stores import (
+    allowed_places,
+    aws_secrets_manager,
+    azure_keyvault,
+    gcp_secret_manager,
+    vault,
+    vault_client,
+)
+from airflow_oauth_provider.stores import file as file_store
+from airflow_oauth_provider.tokens.record import Lease, Record
+
+
+def connection(**extra):
+    extra = {"oauth_url": "https://login.example.com/token", **extra}
+    columns = {"host": "https://api.example.com", "schema": None, "port": None, "login": "id", "password": None}
+    return SimpleNamespace(**columns, extra=json.dumps(extra))
+
+
+SERVICE_ACCOUNT = {"type": "service_account", "client_id": "1", "private_key": "the-key-of-the-worker"}
+
+
+@pytest.fixture(autouse=True)
+def defaults(monkeypatch, tmp_path):
+    for name in ("FOLDERS", "SECRETS", "CONNECTIONS", "ENDPOINTS"):
+        monkeypatch.delenv(f"AIRFLOW__OAUTH2__ALLOWED_{name}")
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "oauth2").mkdir(parents=True)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "home" / "oauth2"
+
+
+@pytest.fixture
+def outside(tmp_path) -> Path:
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(SERVICE_ACCOUNT))
+    return path
+
+
+# ---------------------------------------------------------------------------------------------------------- files
+
+
+def open_file(path, **more):
+    return file_store.open_store("xero", {"file_path": str(path), **more})
+
+
+def refused(call, *words: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        call()
+    text = str(caught.value)
+    assert "'xero'" in text
+    for word in words:
+        assert word in text
+    assert "the-key-of-the-worker" not in text
+    return text
+
+
+def test_the_folder_of_its_own_needs_no_setting(folder):
+    path = folder / "xero.json"
+    path.write_text('{"refresh_token": "entered"}')
+    store = open_file(path)
+    store.write(Record(refresh_token="next"), if_version=store.read().version)
+    assert json.loads(path.read_text())["token_record"]["refresh_token"] == "next"
+
+
+def test_a_file_elsewhere_is_neither_read_nor_written_nor_locked(outside):
+    before = sorted(os.listdir(outside.parent)), outside.read_bytes()
+    store = open_file(outside, file_map={"client_secret": "$.private_key"})
+    refused(store.read, "'file_path'", "allowed_folders", "airflow.cfg")
+    refused(lambda: store.write(Record(refresh_token="x"), if_version=None), "allowed_folders")
+    assert (sorted(os.listdir(outside.parent)), outside.read_bytes()) == before
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "text", "list", "json", "pipe"])
+def test_nothing_is_learned_about_a_file_elsewhere(tmp_path, kind):
+    path = tmp_path / "it"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind != "missing":
+        path.write_text({"text": "hidden", "list": "[1]", "json": "{}"}[kind])
+    text = refused(open_file(path).read)
+    assert text == refused(open_file(tmp_path / "it").read)
+    assert "does not exist" not in text
+    assert "JSON object" not in text
+
+
+@pytest.mark.parametrize("way", ["..", "link", "link to a folder", "link in a chain", "//", "prefix", "itself", "NUL"])
+def test_ways_out_of_the_folder_are_no_ways(folder, outside, way):
+    (folder / "link").symlink_to(outside)
+    (folder / "chain").symlink_to(folder / "link")
+    (folder / "up").symlink_to(outside.parent)
+    sibling = folder.parent / "oauth2-other"
+    sibling.mkdir()
+    (sibling / "key.json").write_text("{}")
+    path = {
+        "..": f"{folder}/../../key.json",
+        "link": f"{folder}/link",
+        "link to a folder": f"{folder}/up/key.json",
+        "link in a chain": f"{folder}/chain",
+        "//": f"//{outside}",
+        "prefix": f"{sibling}/key.json",
+        "itself": str(folder),
+        "NUL": f"{folder}/a\0/../../key.json",
+    }[way]
+    refused(lambda: open_file(path).read(), "file_path")
+
+
+def test_a_link_within_the_folder_is_followed(folder):
+    (folder / "real.json").write_text('{"refresh_token": "entered"}')
+    (folder / "link.json").symlink_to(folder / "real.json")
+    assert open_file(folder / "link.json").read().record.refresh_token == "entered"
+
+
+@pytest.mark.parametrize("named", ["xero", ["other", "xero"]])
+def test_a_file_that_names_the_connection_may_stand_anywhere(outside, named):
+    outside.write_text(json.dumps({"refresh_token": "entered", "airflow_connection": named}))
+    store = open_file(outside)
+    assert store.read().record.refresh_token == "entered"
+    store.write(Record(refresh_token="next"), if_version=None)
+    assert json.loads(outside.read_text())["airflow_connection"] == named
+
+
+@pytest.mark.parametrize(
+    "named", ["Xero", "xero ", "xer*", "*", "", [], ["other"], {"xero": 1}, 7, True, [["xero"]], None]
+)
+def test_a_file_that_names_others_may_not(outside, folder, named):
+    document = json.dumps({"refresh_token": "entered", "airflow_connection": named})
+    outside.write_text(document)
+    refused(open_file(outside).read, "allowed_folders")
+    inside = folder / "a.json"
+    inside.write_text(document)
+    if named is not None:
+        refused(open_file(inside).read, "airflow_connection")
+
+
+def test_a_lock_that_is_a_link_is_not_followed(folder, tmp_path):
+    (folder / "a.json").write_text("{}")
+    target = tmp_path / "created by the lock"
+    (folder / "a.json.lock").symlink_to(target)
+    with pytest.raises(StoreNotWritable):
+        open_file(folder / "a.json").write(Record(refresh_token="x"), if_version=None)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("path", ["pipe", "folder", "huge"])
+def test_what_is_no_file_in_the_folder_does_not_hang_or_fill_the_memory(folder, path):
+    os.mkfifo(folder / "pipe")
+    (folder / "folder").mkdir()
+    with open(folder / "huge", "wb") as file:
+        file.truncate(5 * 1024 * 1024)
+    with pytest.raises(StoreNotWritable):
+        open_file(folder / path).read()
+
+
+def test_the_deployment_may_list_folders(outside, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OAUTH2__ALLOWED_FOLDERS", f"/nowhere, {outside.parent}")
+    assert open_file(outside).read().kept["client_id"] == "1"
+    monkeypatch.setenv("AIRFLOW__OAUTH2__ALLOWED_FOLDERS", "relative")
+    refused(open_file(outside).read)
+
+
+@pytest.mark.parametrize("key", ["verify", "cert"])
+@pytest.mark.parametrize(
+    "way", ["{outside}", "{folder}/../../key.json", "{folder}/link", "/etc/ssl/certs/../../passwd"]
+)
+def test_certificates_are_files_too(folder, outside, key, way):
+    (folder / "link").symlink_to(outside)
+    path = way.format(folder=folder, outside=outside)
+    refused(lambda: read_settings("xero", connection(**{key: path})), f"'{key}'", "allowed_folders")
+    good = folder / "ca.pem"
+    good.write_text("a certificate")
+    assert read_settings("xero", connection(**{key: str(good)})).transport is not None
+
+
+def test_of_a_certificate_and_its_key_both_are_looked_at(folder, outside):
+    (folder / "a.pem").write_text("x")
+    refused(lambda: read_settings("xero", connection(cert=[str(folder / "a.pem"), str(outside)])), "'cert'")
+
+
+def test_whether_a_certificate_exists_is_not_told(tmp_path, outside):
+    texts = {
+        refused(lambda p=path: read_settings("xero", connection(verify=str(p)))).replace(str(path), "it")
+        for path in (outside, tmp_path / "missing.pem")
+    }
+    assert len(texts) == 1
+
+
+# -------------------------------------------------------------------------------------------------------- secrets
+
+
+NAMES = [
+    ("airflow/oauth2/xero", True),
+    ("airflow/oauth2/team/xero", True),
+    ("airflow-oauth2-xero", True),
+    ("airflow/oauth2", False),
+    ("airflow/oauth2/", False),
+    ("airflow/oauth2/../other", False),
+    ("airflow/oauth2/./x", False),
+    ("airflow/oauth2//x", False),
+    ("airflow/oauth2/%2e%2e/other", False),
+    ("airflow/oauth2/..%2fother", False),
+    ("airflow/oauth2/\\..\\x", False),
+    ("airflow/oauth2/x?version=1", False),
+    ("airflow/oauth2/x#y", False),
+    ("airflow/oauth2/x\n", False),
+    ("airflow/oauth2/\uff0e\uff0e/x", False),
+    ("AIRFLOW/oauth2/x", False),
+    ("other/airflow/oauth2/x", False),
+    ("../airflow/oauth2/x", False),
+    ("finance/xero", False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize(("name", "allowed"), NAMES)
+def test_names_of_secrets(name, allowed):
+    assert allowed_places.is_secret_allowed(name, deployment.allowed_secrets()) is allowed
+
+
+def test_a_vault_path_elsewhere_is_not_given_away(monkeypatch):
+    class Client:
+        kv_version, where = 2, "the Vault secret kv/finance/xero"
+
+        def __init__(self, *_):
+            self.path, self.mount_point = "finance/xero", "kv"
+
+        def call(self, *_, **__):
+            return {"data": {"data": {**SERVICE_ACCOUNT, **self.more}, "metadata": {"version": 1}}}
+
+    Client.more = {}
+    monkeypatch.setattr(vault, "VaultClient", Client)
+    store = vault.open_store("xero", {"vault_path": "finance/xero"})
+    refused(store.read, "'vault_path'", "allowed_secrets", "airflow_connection")
+    refused(lambda: store.write(Record(refresh_token="x"), if_version=None))
+    Client.more = {"airflow_connection": "xero"}
+    assert store.read().kept["private_key"] == "the-key-of-the-worker"
+    Client.more = {"airflow_connection": "other"}
+    refused(store.read)
+    below = vault.open_store("xero", {"vault_path": "airflow/oauth2/xero"})
+    refused(below.read, "for other connections")
+
+
+@pytest.mark.parametrize("mount", ["../sys", "kv/../other", "kv?x", "kv%2f", "kv/data\n", "https://evil", "//kv"])
+def test_mount_points_are_names(mount):
+    options = {"vault_path": "airflow/oauth2/xero", "vault_mount_point": mount}
+    refused(lambda: vault.open_store("xero", options), "vault_mount_point")
+
+
+@pytest.mark.parametrize("key", ["vault_conn_id", "aws_conn_id", "gcp_conn_id", "azure_conn_id"])
+def test_other_connections_are_not_used(key, monkeypatch):
+    monkeypatch.setattr(vault_client, "_log_in", lambda *_: pytest.fail("logged in"))
+    stores = {"vault": vault, "aws": aws_secrets_manager, "gcp": gcp_secret_manager, "azure": azure_keyvault}
+    options = {
+        "vault_path": "airflow/oauth2/x",
+        "aws_name": "airflow/oauth2/x",
+        "gcp_name": "projects/p/secrets/airflow-oauth2-x",
+        "keyvault_url": "https://a.vault.azure.net",
+        key: "of_another_team",
+    }
+    store = stores[key.partition("_")[0]]
+    refused(lambda: store.open_store("xero", options), f"'{key}'", "'of_another_team'", "allowed_connections")
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("airflow/oauth2/xero", True),
+        ("arn:aws:secretsmanager:eu-central-1:123456789012:secret:airflow/oauth2/xero-AbCdEf", True),
+        ("finance/xero", False),
+        ("arn:aws:secretsmanager:eu-central-1:123456789012:secret:finance/airflow/oauth2/xero-AbCdEf", False),
+        ("arn:aws:secretsmanager:eu-central-1:123456789012:secret:airflow/oauth2/../x", False),
+        ("arn:aws:ssm:eu-central-1:123456789012:secret:airflow/oauth2/xero", False),
+    ],
+)
+def test_names_in_aws(name, allowed, monkeypatch):
+    store = aws_secrets_manager.open_store("xero", {"aws_name": name})
+
+    def call(*_, **__):
+        return {"SecretString": json.dumps(SERVICE_ACCOUNT), "VersionId": "1"}
+
+    monkeypatch.setattr(store._backend, "_call", call)
+    if allowed:
+        assert store.read().kept["client_id"] == "1"
+    else:
+        refused(store.read, "'aws_name'", "allowed_secrets")
+
+
+@pytest.mark.parametrize("region", ["evil.com/", "eu-central-1.evil.com", "eu-central-1/..", "EU", "@evil", "x-1 "])
+def test_regions_are_regions(region):
+    options = {"aws_name": "airflow/oauth2/x", "aws_region": region}
+    refused(lambda: aws_secrets_manager.open_store("xero", options), "aws_region")
+
+
+def test_regions_that_are_regions():
+    for region in ("eu-central-1", "us-gov-west-1", "cn-north-1", "ap-southeast-2", "us-isob-east-1"):
+        aws_secrets_manager.open_store("xero", {"aws_name": "airflow/oauth2/x", "aws_region": region})
+
+
+@pytest.mark.parametrize("project", ["projects/p", "projects/p/locations/europe-west3"])
+def test_names_in_google_cloud(project):
+    good = gcp_secret_manager.open_store("xero", {"gcp_name": f"{project}/secrets/airflow-oauth2-xero"})
+    assert good._permit.refusal is None
+    other = gcp_secret_manager.open_store("xero", {"gcp_name": f"{project}/secrets/billing"})
+    assert "allowed_secrets" in str(other._permit.refusal)
+
+
+def test_names_in_azure(monkeypatch):
+    class Properties:
+        tags = None
+
+    class Secret:
+        value, properties = "the-key-of-the-worker", Properties
+
+    class Client:
+        def get_secret(self, name):
+            asked.append(name)
+            return Secret
+
+    asked: list[str] = []
+    monkeypatch.setattr(azure_keyvault, "_new_client", lambda *_: Client())
+    options = {"keyvault_url": "https://a.vault.azure.net", "keyvault_names": {"client_secret": "billing-key"}}
+    refused(azure_keyvault.open_store("xero", options).read, "'keyvault_names'", "allowed_secrets")
+    Properties.tags = {"airflow_connection": "other"}
+    refused(azure_keyvault.open_store("xero", options).read)
+    own = azure_keyvault.open_store("xero", {"keyvault_url": "https://a.vault.azure.net"})
+    assert all(name.startswith("airflow-oauth2-xero-") for name in own._backend._names.values())
+    assert all(permit.refusal is None for permit in own._backend._permits.values())
+
+
+# ---------------------------------------------------------------------------------------------------------- hosts
+
+
+HOSTS = [
+    ("secretmanager.googleapis.com", True),
+    ("SecretManager.GoogleAPIs.com", True),
+    ("secretmanager.googleapis.com:443", True),
+    ("secretmanager.europe-west3.rep.googleapis.com", True),
+    ("secretmanager-mine.p.googleapis.com", True),
+    ("my-vault.vault.azure.net", True),
+    ("secretmanager.googleapis.com:8443", False),
+    ("evil.example", False),
+    ("secretmanager.googleapis.com.evil.example", False),
+    ("evilsecretmanager.googleapis.com", False),
+    ("secretmanager.googleapis.com@evil.example", False),
+    ("evil.example/secretmanager.googleapis.com", False),
+    ("evil.example#.vault.azure.net", False),
+    ("evil.example\\.vault.azure.net", False),
+    ("a.b.vault.azure.net", False),
+    (".vault.azure.net", False),
+    ("vault.azure.net", False),
+    ("127.0.0.1:6379", False),
+    ("localhost", False),
+    ("[::1]:22", False),
+    ("secretmanager\uff0egoogleapis.com", False),
+    ("secretmanager.googleapis.com\n", False),
+    ("", False),
+]
+
+
+@pytest.mark.parametrize(("host", "allowed"), HOSTS)
+def test_hosts_of_clouds(host, allowed):
+    assert allowed_places.is_host_allowed(host, deployment.allowed_endpoints()) is allowed
+
+
+@pytest.mark.parametrize("host", [host for host, allowed in HOSTS if not allowed and host])
+def test_the_workers_identity_goes_to_no_other_host(host):
+    options = {"gcp_name": "projects/p/secrets/airflow-oauth2-x", "gcp_endpoint": host}
+    refused(lambda: gcp_secret_manager.open_store("xero", options), "gcp_endpoint")
+    refused(lambda: azure_keyvault.open_store("xero", {"keyvault_url": f"https://{host}"}), "keyvault_url")
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [
+        ("localhost", True), ("a.localhost", True), ("127.0.0.1", True), ("127.1", True), ("2130706433", True),
+        ("0x7f000001", True), ("0.0.0.0", True), ("[::1]", True), ("::ffff:127.0.0.1", True), ("::", True),
+        ("169.254.169.254", True), ("fe80::1", True), ("example.com", False), ("10.0.0.1", False), ("8.8.8.8", False),
+    ],
+)  # fmt: skip
+def test_addresses_that_only_this_machine_reaches(host, near):
+    assert allowed_places.is_near(host) is near
+
+
+# ------------------------------------------------------------------------------------------------- all of the keys
+
+
+#: Keys by which a connection names something outside itself, and what they are held against.
+NAMES_OUTSIDE = {
+    "file_path": "allowed_folders", "verify": "allowed_folders", "cert": "allowed_folders",
+    "vault_conn_id": "allowed_connections", "vault_path": "allowed_secrets", "vault_mount_point": "a name",
+    "file_map": "what the file's own permit covers",
+    "aws_name": "allowed_secrets", "aws_region": "a region of AWS", "aws_conn_id": "allowed_connections",
+    "keyvault_url": "allowed_endpoints", "keyvault_names": "allowed_secrets", "azure_conn_id": "allowed_connections",
+    "gcp_name": "allowed_secrets", "gcp_endpoint": "allowed_endpoints", "gcp_conn_id": "allowed_connections",
+    "callback": "callback_prefixes",
+}  # fmt: skip
+
+
+def test_every_key_of_a_store_is_covered():
+    """Whoever adds a key to the stores has to say here what holds it."""
+    of_stores = {row.key for row in FIELDS if row.section == "Where new tokens are kept" and not row.secret}
+    assert of_stores - NAMES_OUTSIDE.keys() - {"store", "api_conn_id"} == set()
+    options = {option.name for option in deployment.OPTIONS}
+    assert {name for name in NAMES_OUTSIDE.values() if "_" in name} <= options
+
+
+def test_a_lease_is_no_way_around(outside):
+    store = open_file(outside)
+    refused(lambda: store.write(Record(lease=Lease("me", 20, 0.0)), if_version=None))
