@@ -356,9 +356,9 @@ def _days(days: float | None) -> float | None:
 def _verify(extra: Extra) -> bool | str:
     value: str = extra.get("verify")
     known = {"true": True, "false": False}.get(value.lower())
-    if known is None:
+    if known is None and os.path.isabs(value):
         check_file(extra.conn_id, "verify", value, (*deployment.allowed_folders(), *CA_FOLDERS))
-    if known is None and not os.access(value, os.R_OK):
+    if known is None and not (os.path.isabs(value) and os.access(value, os.R_OK)):
         raise extra.error("verify", "has to be true, false or the path of a file that exists here and can be read")
     return value if known is None else known
 

@@ -81,7 +81,7 @@ def read_named(value: Any) -> tuple[str, ...] | None:
 
 
 def is_file_allowed(path: str, folders: Iterable[str]) -> bool:
-    """Tell whether ``path`` is below one of ``folders``, once symbolic links and ``..`` are resolved in both.
+    """Tell whether ``path`` is in one of ``folders``, once symbolic links and ``..`` are resolved in both.
 
     :param path: an absolute path; the file need not exist.
     :param folders: absolute paths.
@@ -90,7 +90,7 @@ def is_file_allowed(path: str, folders: Iterable[str]) -> bool:
         return False
     real = os.path.realpath(path)
     roots = (os.path.realpath(folder) for folder in folders if os.path.isabs(folder))
-    return any(real != root and os.path.commonpath([real, root]) == root for root in roots)
+    return any(os.path.commonpath([real, root]) == root for root in roots)
 
 
 def is_secret_allowed(name: str, patterns: Iterable[str]) -> bool:
