@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_oauth_provider.compat import supervisor
 from airflow_oauth_provider.compat.masking import mask_secret
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
-from airflow_oauth_provider.exceptions import StoreUnavailable
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
     from airflow_oauth_provider.compat.sdk import Connection
@@ -18,6 +18,7 @@ def get_connection(conn_id: str) -> Connection:
     """Return the connection ``conn_id`` from wherever Airflow would take it.
 
     :raises AirflowNotFoundException: it is defined nowhere.
+    :raises ConfigurationError: the environment variable that holds it cannot be read.
     :raises StoreUnavailable: a place where it may be defined could not be asked.
     """
     connection: Connection | None = _preset(conn_id)
@@ -100,6 +101,14 @@ def _connection_of(backend: Any, conn_id: str) -> Connection | None:
     except StoreUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 - see below
+        if type(backend).__name__ == "EnvironmentVariablesBackend":
+            # The environment is always there: it is the text that cannot be read, and no retry makes it better.
+            raise ConfigurationError(
+                f"the environment variable AIRFLOW_CONN_{conn_id.upper()} holds neither a connection in JSON nor a "
+                f"connection URI ({type(error).__name__}). Write JSON, which needs no encoding of special characters: "
+                '{"conn_type": "oauth2", "host": …, "login": …, "password": …, "extra": {…}}.',
+                conn_id=conn_id,
+            ) from None
         # Its text may quote what is secret; whatever it is, it does not say that there is no connection.
         raise StoreUnavailable(
             f"The connection {conn_id!r} could not be looked up in {type(backend).__name__} ({type(error).__name__})."

@@ -122,6 +122,7 @@ class ConnectionRow:
     """
 
     conn_id: str
+    conn_type: str
     host: str | None
     schema: str | None
     port: int | None
@@ -139,7 +140,7 @@ def list_connections(conn_type: str) -> list[ConnectionRow]:
     from sqlalchemy import select
 
     table = _connection_table()
-    names = ("id", "conn_id", "host", "schema", "port", "login", "password", "is_encrypted", "extra")
+    names = ("id", "conn_id", "conn_type", "host", "schema", "port", "login", "password", "is_encrypted", "extra")
     columns = [table.c[name] for name in (*names, "is_extra_encrypted")]
     query = select(*columns).where(table.c.conn_type == conn_type).order_by(table.c.conn_id)
     with _transaction() as transaction:
@@ -147,7 +148,7 @@ def list_connections(conn_type: str) -> list[ConnectionRow]:
 
 
 def _read_row(row: dict[str, Any]) -> ConnectionRow:
-    found = ConnectionRow(row["conn_id"], row["host"], row["schema"], row["port"], row["login"])
+    found = ConnectionRow(*(row[name] for name in ("conn_id", "conn_type", "host", "schema", "port", "login")))
     what = f"of the connection {found.conn_id!r}"
     try:
         found.password = Cell(row["id"], row["password"], bool(row["is_encrypted"])).text(f"The password {what}")

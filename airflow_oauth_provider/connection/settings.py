@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from airflow_oauth_provider.connection import credentials, presets
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.connection.dialect import read_bearer_usage, read_dialect
 from airflow_oauth_provider.connection.extra import Extra
-from airflow_oauth_provider.connection.fields import FIELDS, STORE
+from airflow_oauth_provider.connection.fields import CONN_TYPE, FIELDS, STORE
 from airflow_oauth_provider.connection.host_template import is_template
 from airflow_oauth_provider.connection.origin import Origin, origin_of, parse_allowed
 from airflow_oauth_provider.exceptions import ConfigurationError
@@ -36,9 +37,17 @@ _warned: set[str] = set()
 _HARMLESS = re.compile(r"[\w.:/-]+").fullmatch
 
 
+# Of a proxy: a scheme that requests knows, perhaps name and password, a host, perhaps a port.
+_PROXY = re.compile(
+    r"(?:(?P<scheme>https?|socks4a?|socks5h?)://)?(?:[^/@\s]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?/?",
+    re.IGNORECASE,
+).fullmatch
+
+
 class ConnectionLike(Protocol):
     """What is read of an Airflow connection; Airflow 2 and 3 have classes of their own."""
 
+    conn_type: Any
     host: Any
     schema: Any
     port: Any
@@ -251,6 +260,12 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
     :param connection: the connection.
     :raises ConfigurationError: names the key that is wrong, and what would be right.
     """
+    if connection.conn_type != CONN_TYPE:
+        raise ConfigurationError(
+            f"its type is {connection.conn_type!r}, but has to be {CONN_TYPE!r} ('OAuth 2.0' in the form, which then "
+            "has the fields for client and tokens).",
+            conn_id=conn_id,
+        )
     extra = Extra(conn_id, connection.extra, {"host": connection.host})
     extra.check()
     if extra.unknown and conn_id not in _warned:
@@ -273,7 +288,7 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
             timeout=extra.get("timeout"),
             verify=_verify(extra),
             cert=_cert(extra),
-            proxies=extra.get("proxies") or {},
+            proxies=_proxies(extra),
             trust_env=extra.get("trust_env"),
         ),
         http_options=http_options,
@@ -284,8 +299,8 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
         ),
         bearer_usage=read_bearer_usage(extra),
         _extra=extra,
-        _client_id=connection.login or None,
-        _client_secret=connection.password or None,
+        _client_id=_text(connection.login),
+        _client_secret=_text(connection.password),
     )
 
 
@@ -374,6 +389,26 @@ def _cert(extra: Extra) -> str | tuple[str, str] | None:
     if not all(os.access(path, os.R_OK) for path in paths):
         raise extra.error("cert", "has to be the path of a file that exists here and can be read, or two of them")
     return paths[0] if len(paths) == 1 else (paths[0], paths[1])
+
+
+def _proxies(extra: Extra) -> dict[str, str]:
+    """Return the proxies by scheme; a value without a scheme means http, as ``requests`` has it."""
+    proxies: dict[str, Any] = extra.get("proxies") or {}
+    for scheme, address in proxies.items():
+        found = _PROXY(address.strip()) if isinstance(address, str) else None
+        if found is None:
+            raise extra.error(
+                "proxies",
+                f"has no usable address for {scheme!r}: it has to be a URL such as http://proxy.example.com:3128 "
+                "(http, https, socks5 or socks5h)",
+            )
+        if (found["scheme"] or "").lower().startswith("socks") and find_spec("socks") is None:
+            raise extra.error(
+                "proxies",
+                f"names a SOCKS proxy for {scheme!r}, which needs the package PySocks wherever tasks run: "
+                "pip install 'requests[socks]'",
+            )
+    return {str(scheme): str(address).strip() for scheme, address in proxies.items()}
 
 
 def _interval(extra: Extra) -> float:

@@ -34,9 +34,10 @@ def look_up(report: Report) -> Any | None:
         return None
     report.ok(CHECK, f"{conn_id!r} comes from {place or 'the metadata database'}")
     if connection.conn_type != CONN_TYPE:
-        report.warn(
+        report.fail(
             CHECK, f"it is of type {connection.conn_type!r}", f"Set its type to {CONN_TYPE!r}: the form has its fields."
         )
+        return None
     return connection
 
 

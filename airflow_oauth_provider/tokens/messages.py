@@ -157,7 +157,8 @@ def _hint(configuration: GrantConfiguration, refusal: errors.ErrorResponse) -> s
                 "the connection's password, and set auth_method to 'client_secret_basic'."
             )
         try_other = f", then try auth_method {other!r}" if other else ""
-        return f"The client authenticated with {method!r}. Check the client id and secret{try_other}."
+        encoding = _encoding_hint(configuration) if method == "client_secret_basic" else ""
+        return f"The client authenticated with {method!r}. Check the client id and secret{try_other}.{encoding}"
     if isinstance(refusal, errors.UnauthorizedClientResponse):
         return f"Allow the grant {configuration.grant_type!r} for this client at the authorization server."
     if isinstance(refusal, errors.UnsupportedGrantTypeResponse):
@@ -177,6 +178,18 @@ def _hint(configuration: GrantConfiguration, refusal: errors.ErrorResponse) -> s
     if isinstance(refusal, errors.InvalidTargetResponse):
         return _target_hint(configuration)
     return "Check the connection against the vendor's documentation."
+
+
+def _encoding_hint(configuration: GrantConfiguration) -> str:
+    """Say what may be wrong where id or secret have characters that servers decode in different ways."""
+    client = configuration.client
+    if not set(f"{client.client_id}{client.client_secret or ''}") & set("+/=% :"):
+        return ""
+    other = "raw" if client.basic_encoding != "raw" else "percent"
+    return (
+        f" Client id or secret have a character such as + / = or %, which is sent with basic_encoding "
+        f"{client.basic_encoding!r} (RFC 6749 section 2.3.1): some servers want {other!r}."
+    )
 
 
 def _target_hint(configuration: GrantConfiguration) -> str:

@@ -128,7 +128,7 @@ def dead(server, refresh_token):
     from airflow_oauth_provider.tokens.configuration import GrantConfiguration
 
     account = GrantConfiguration(CONN_ID, Client(server.client_id, server.token_url, server.client_secret))
-    mark = account.mark_of(refresh_token)
+    mark = account.fingerprint_for_client(refresh_token)
     refused = DeadGrant(mark, SIGN_IN_AGAIN.error, SIGN_IN_AGAIN.at)
     entered = fingerprint(refresh_token)
     return Record(generation=3, entered_fingerprint=entered, refresh_token=refresh_token, dead=refused).to_json()

@@ -381,3 +381,22 @@ def test_every_name_of_airflow_has_a_place_and_no_warning(name, recwarn):
 def test_no_other_name_has_one():
     with pytest.raises(AttributeError, match="Nothing"):
         sdk.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "http://[",
+        "oauth2://id:s3cr3t@host:port/x",
+        '{"conn_type": "oauth2", "port": "x", "password": "s3cr3t"}',
+        '{"extra": 5, "password": "s3cr3t"}',
+        '{"passwort": "s3cr3t"}',
+        "oauth2://id:s3cr3t@host/?__extra__={",
+    ],
+)
+def test_an_environment_variable_that_is_no_connection_is_a_configuration_error(monkeypatch, text):
+    monkeypatch.setenv("AIRFLOW_CONN_XERO", text)
+    with pytest.raises(ConfigurationError, match="AIRFLOW_CONN_XERO holds neither a connection in JSON") as caught:
+        connections.get_connection("xero")
+    assert "s3cr3t" not in str(caught.value)

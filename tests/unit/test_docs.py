@@ -36,7 +36,7 @@ def test_python(code):
 def test_json(code):
     members = json.loads(code)
     if members.get("conn_type") == "oauth2":
-        fields = {name: members.get(name) for name in ("host", "schema", "port", "login", "password")}
+        fields = {name: members.get(name) for name in ("conn_type", "host", "schema", "port", "login", "password")}
         extra = json.dumps(members.get("extra", {}))
         settings = read_settings("docs", SimpleNamespace(**fields, extra=extra))
         kept = {"client_id": "kept", "client_secret": "kept"}

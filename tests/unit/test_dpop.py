@@ -715,7 +715,13 @@ def test_other_clients_get_a_token_with_its_proof():
 def settings(**extra):
     given = {"oauth_url": URL, "dpop_private_key": KEY.material, **extra}
     connection = SimpleNamespace(
-        host=API, schema=None, port=None, login="id", password="hidden-secret", extra=json.dumps(given)
+        conn_type="oauth2",
+        host=API,
+        schema=None,
+        port=None,
+        login="id",
+        password="hidden-secret",
+        extra=json.dumps(given),
     )
     return read_settings("xero", connection)
 
@@ -801,6 +807,7 @@ def test_the_key_is_masked_wherever_it_stands(monkeypatch):
     store = SimpleNamespace(read=lambda: StoredRecord(None, None, kept, "the place"), name="x")
     monkeypatch.setattr(loader, "open_store", lambda *_, **__: store)
     first = SimpleNamespace(
+        conn_type="oauth2",
         host=API,
         schema=None,
         port=None,

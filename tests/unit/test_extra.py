@@ -120,7 +120,13 @@ def test_each_choice_says_what_there_is_to_choose_from(field):
 def test_a_secret_in_a_wrong_place_is_not_quoted(key, value):
     given = {"oauth_url": "https://login.example.com/token", key: value}
     connection = SimpleNamespace(
-        host="https://a.example", schema=None, port=None, login="id", password="x", extra=json.dumps(given)
+        conn_type="oauth2",
+        host="https://a.example",
+        schema=None,
+        port=None,
+        login="id",
+        password="x",
+        extra=json.dumps(given),
     )
     with pytest.raises(ConfigurationError, match=f"'xero'.*'{key}'") as caught:
         read_settings("xero", connection).account()

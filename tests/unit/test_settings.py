@@ -9,14 +9,30 @@ import pytest
 
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.tokens import messages
 
 EXTRA = {"oauth_url": "https://login.example.com/token", "refresh_token": "first"}
 
 
-def settings(*, host="https://api.example.com", login="id", password="s3cr3t-value", schema=None, port=None, **extra):
+def settings(
+    *,
+    host="https://api.example.com",
+    login="id",
+    password="s3cr3t-value",
+    schema=None,
+    port=None,
+    conn_type="oauth2",
+    **extra,
+):
     connection = SimpleNamespace(
-        host=host, schema=schema, port=port, login=login, password=password, extra=json.dumps({**EXTRA, **extra})
+        conn_type=conn_type,
+        host=host,
+        schema=schema,
+        port=port,
+        login=login,
+        password=password,
+        extra=json.dumps({**EXTRA, **extra}),
     )
     return read_settings("xero", connection)
 
@@ -202,3 +218,70 @@ def test_what_is_missing_is_said_with_the_place_where_it_may_be():
     with pytest.raises(ConfigurationError, match="'client_secret' in the Vault secret secret/xero"):
         settings(password=None).account({}, place)
     assert place in messages.no_refresh_token("xero", settings(refresh_token=None).account({}, place).hint)
+
+
+@pytest.mark.parametrize("conn_type", ["http", "", None, "OAuth2"])
+def test_another_type_of_connection_is_named(conn_type):
+    with pytest.raises(ConfigurationError, match=r"'xero': its type is .*'oauth2'"):
+        settings(conn_type=conn_type)
+
+
+@pytest.mark.parametrize("wrapped", ["{}\n", " {}", "\t{}\r\n", "{} "])
+def test_line_ends_and_blanks_around_client_id_and_secret_are_not_theirs(wrapped):
+    read = settings(login=wrapped.format("id"), password=wrapped.format("s3cr3t-value"))
+    client = read.account().client
+    assert (client.client_id, client.client_secret) == ("id", "s3cr3t-value")
+    assert "s3cr3t-value" in read.secrets
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t"])
+def test_a_blank_client_id_is_none(blank):
+    with pytest.raises(ConfigurationError, match="no client id"):
+        settings(login=blank).account()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http:/proxy", "http//proxy:3128", "proxy:port", "ftp://proxy", "https://", "http://user:p4ss@/x", "", 3128, None],
+)
+def test_a_proxy_that_is_none_is_named_and_not_shown(address):
+    with pytest.raises(ConfigurationError, match=r"'xero': the key 'proxies'.*'https'.*http://proxy") as caught:
+        settings(proxies={"http": "http://good.example:3128", "https": address})
+    assert "p4ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://proxy:3128", "https://u:p%40ss@proxy.example.com:8080/", "proxy.example.com:3128", "http://[::1]:8"],
+)
+def test_usable_proxies(address):
+    assert settings(proxies={"https": f" {address} "}).transport.proxies == {"https": address}
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS5H", "socks4a"])
+def test_a_socks_proxy_needs_its_package(monkeypatch, scheme):
+    from airflow_oauth_provider.connection import settings as module
+
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(ConfigurationError, match=r"'proxies'.*PySocks.*pip install"):
+        settings(proxies={"https": f"{scheme}://u:p4ss@proxy:1080"})
+    monkeypatch.setattr(module, "find_spec", lambda _: object())
+    assert settings(proxies={"https": f"{scheme}://proxy:1080"}).transport.proxies
+
+
+@pytest.mark.parametrize(
+    ("secret", "encoding", "hint"),
+    [
+        ("a+b", "percent", "'raw'"),
+        ("a/b=", "percent", "'raw'"),
+        ("a%b", "raw", "'percent'"),
+        ("plain", "percent", None),
+    ],
+)
+def test_a_secret_with_awkward_characters_that_is_refused(secret, encoding, hint):
+    refusal = errors.InvalidClientResponse("https://as: invalid_client", code="invalid_client")
+    configuration = settings(password=secret, basic_encoding=encoding).account()
+    text = str(messages.configuration_error(configuration, refusal))
+    assert ("basic_encoding" in text) == (hint is not None)
+    assert hint is None or hint in text
+    assert secret not in text

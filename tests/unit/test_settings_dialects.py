@@ -34,7 +34,7 @@ KEY = _key()
 
 def settings(*, host="https://api.example.com", login="id", password="hidden-secret", **extra):
     connection = SimpleNamespace(
-        host=host, schema=None, port=None, login=login, password=password, extra=json.dumps(extra)
+        conn_type="oauth2", host=host, schema=None, port=None, login=login, password=password, extra=json.dumps(extra)
     )
     return read_settings("xero", connection)
 

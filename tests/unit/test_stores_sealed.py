@@ -361,7 +361,8 @@ def test_a_connection_seals_with_what_nobody_can_guess(grant):
     """A password that seals something in a log could be guessed at leisure, and opens more than these tokens."""
     secrets = {"refresh_token": ENTERED, "private_key": PRIVATE, "user_password": "person's password"}
     extra = {"oauth_url": "https://as.example.com/token", "grant_type": grant, "username": "me", **secrets}
-    parts = {"host": "https://api.example.com", "schema": None, "port": None, "login": "id", "password": SECRET}
+    parts = {"conn_type": "oauth2", "host": "https://api.example.com", "schema": None, "port": None}
+    parts |= {"login": "id", "password": SECRET}
 
     found = read_settings("xero", SimpleNamespace(**parts, extra=json.dumps(extra))).keys
     assert dict(found.secrets) == ALL
