@@ -7,12 +7,12 @@ PYTEST := $(VENV) -m pytest
 # A test that hangs is a failure, not a night.
 TIMEOUT ?= 600
 ARGS ?=
-TEST = $(PYTEST) --timeout=$(TIMEOUT) tests/unit tests/integration tests/e2e $(ARGS)
+TEST = $(PYTEST) --timeout=$(TIMEOUT) tests/unit tests/exploration tests/integration tests/e2e $(ARGS)
 
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help print-test python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e \
+.PHONY: help print-test python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e test-exploration \
         test-matrix $(VERSIONS:%=test-matrix-%) lint lint-check lint-format lint-types format bench soak constraints clean
 
 help: ## Print what there is
@@ -47,6 +47,9 @@ print-test:
 
 test-unit: setup ## Unit tests only: seconds, no network
 	$(PYTEST) --timeout=60 tests/unit $(ARGS)
+
+test-exploration: setup ## The refresh protocol in all orders and with all faults, up to a bound: minutes
+	$(PYTEST) --timeout=$(TIMEOUT) tests/exploration $(ARGS)
 
 test-integration: setup ## Tests against the real servers
 	$(PYTEST) --timeout=$(TIMEOUT) tests/integration $(ARGS)

@@ -7,7 +7,6 @@ import sys
 import time
 import webbrowser
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +22,7 @@ from airflow_oauth_provider.oauth2 import authorization_code, device
 from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.errors import OAuth2ProtocolError
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.tokens.clock import show_time
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 
@@ -144,16 +144,12 @@ def _report(conn_id: str, account: GrantConfiguration, record: Record, store: st
     say(f"Signed in. The tokens of the connection {conn_id!r} are in the store {store!r}.")
     say(f"  refresh token   {fingerprint(record.refresh_token)} (a mark of it, not the token)")
     until = record.expires_at
-    say(f"  access token    works until {_date(until)}" if until else "  access token    lifetime unknown")
+    say(f"  access token    works until {show_time(until)}" if until else "  access token    lifetime unknown")
     if record.refresh_expires_at:
-        say(f"  sign in again   before {_date(record.refresh_expires_at)}, unless it is refreshed until then")
+        say(f"  sign in again   before {show_time(record.refresh_expires_at)}, unless it is refreshed until then")
     asked, granted = set(account.options.scope.split()), set((record.scope or "").split())
     if granted:
         say(f"  scope           {' '.join(sorted(granted))}")
     missing = sorted(asked - granted) if granted else []
     if missing:
         say(f"  not granted     {' '.join(missing)}")
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

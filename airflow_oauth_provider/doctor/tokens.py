@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.tokens import messages, precedence
+from airflow_oauth_provider.tokens.clock import show_time
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 
@@ -54,7 +54,7 @@ def _check_grant(report: Report, account: GrantConfiguration, record: Record, st
     if dead is not None and precedence.is_dead(account, record):
         report.fail(
             GRANT,
-            f"dead since {_date(dead.at)}: the server answered {dead.error}. {dead.hint}".strip(),
+            f"dead since {show_time(dead.at)}: the server answered {dead.error}. {dead.hint}".strip(),
             f"Sign in again: python -m airflow_oauth_provider authorize {account.conn_id}. If the vendor has mended a "
             f"mistake of its own since: python -m airflow_oauth_provider revive {account.conn_id}",
         )
@@ -77,11 +77,11 @@ def _check_end(report: Report, account: GrantConfiguration, record: Record) -> N
     days = (ends - time.time()) / 86400
     change = f"Sign in again: python -m airflow_oauth_provider authorize {account.conn_id}"
     if days < 0:
-        report.fail(GRANT, f"the refresh token ran out at {_date(ends)}", change)
+        report.fail(GRANT, f"the refresh token ran out at {show_time(ends)}", change)
     elif days < SOON:
-        report.warn(GRANT, f"the refresh token runs out at {_date(ends)}", f"{change}, unless a refresh renews it.")
+        report.warn(GRANT, f"the refresh token runs out at {show_time(ends)}", f"{change}, unless a refresh renews it.")
     else:
-        report.ok(GRANT, f"the refresh token lasts until {_date(ends)}")
+        report.ok(GRANT, f"the refresh token lasts until {show_time(ends)}")
 
 
 def _check_access_token(report: Report, account: GrantConfiguration, record: Record) -> None:
@@ -97,11 +97,11 @@ def _check_access_token(report: Report, account: GrantConfiguration, record: Rec
     if until is None:
         report.ok(ACCESS, "there is one; how long it works is not known")
     elif until > time.time():
-        report.ok(ACCESS, f"works until {_date(until)}")
+        report.ok(ACCESS, f"works until {show_time(until)}")
     elif account.policy.when == "never":
-        report.fail(ACCESS, f"ended at {_date(until)}, and refresh_when is 'never'", "Enter another one.")
+        report.fail(ACCESS, f"ended at {show_time(until)}, and refresh_when is 'never'", "Enter another one.")
     else:
-        report.ok(ACCESS, f"ended at {_date(until)}; the next task refreshes it")
+        report.ok(ACCESS, f"ended at {show_time(until)}; the next task refreshes it")
 
 
 def _check_refresh(report: Report, record: Record) -> None:
@@ -113,14 +113,10 @@ def _check_refresh(report: Report, record: Record) -> None:
         else:
             report.warn(
                 REFRESH,
-                f"a worker began at {_date(lease.taken_at)} and never came back",
+                f"a worker began at {show_time(lease.taken_at)} and never came back",
                 "Nothing: the next task takes over. If it then says invalid_grant, sign in again.",
             )
     if record.interrupted:
         report.warn(REFRESH, record.interrupted, "If the next refresh is refused, sign in again.")
     if record.not_before is not None and record.not_before > time.time():
-        report.warn(REFRESH, f"the server asked not to be called before {_date(record.not_before)}")
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        report.warn(REFRESH, f"the server asked not to be called before {show_time(record.not_before)}")

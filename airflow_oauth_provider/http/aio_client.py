@@ -142,11 +142,11 @@ class AsyncClient:
 
     async def token(self, access: ApiAccess, rejected: str | None = None) -> str:
         """Return a token that is not ``rejected``; one thread waits for it, however many triggers want it."""
-        held = access.tokens.token_in_hand()
+        held = access.tokens.cached_token()
         if held is not None and held != rejected:
             return held
         async with self._refreshing:
-            held = access.tokens.token_in_hand()
+            held = access.tokens.cached_token()
             if held is not None and held != rejected:
                 return held
             return await asyncio.to_thread(access.tokens.access_token, rejected=rejected)

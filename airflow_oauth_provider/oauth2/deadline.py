@@ -23,14 +23,17 @@ _current = threading.local()
 
 
 class Bound:
-    """The time that one exchange has.
+    """The time that one exchange, or several together, have.
 
     :param seconds: from now on.
+    :param outer: another bound that holds as well; None: there is none.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, outer: Bound | None = None) -> None:
         self._ends = time.monotonic() + seconds
+        self._outer = outer
         self._timer: threading.Timer | None = None
+        self._has_ended = False
         #: Whether a connection stood in time, so that the request may have gone out.
         self.is_connected = False
         #: Whether time was up before the response had ended.
@@ -39,7 +42,12 @@ class Bound:
     @property
     def left(self) -> float:
         """Seconds left."""
-        return self._ends - time.monotonic()
+        left = self._ends - time.monotonic()
+        return left if self._outer is None else min(left, self._outer.left)
+
+    def extend(self, seconds: float) -> None:
+        """Give it ``seconds`` from now on."""
+        self._ends = time.monotonic() + seconds
 
     def begin(self, connection: Any) -> None:
         """Let a request go out by ``connection``, which is shut when time is up.
@@ -51,16 +59,25 @@ class Bound:
             connection.close()
             raise ConnectTimeoutError(connection, "connected too late")
         self.is_connected = True
-        self._timer = threading.Timer(left, self._shut, [connection.sock])
+        self._watch(connection.sock, left)
+
+    def _watch(self, sock: Any, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._shut, [sock])
         self._timer.daemon = True
         self._timer.start()
 
     def end(self) -> None:
         """Leave the connection alone from now on."""
+        self._has_ended = True
         if self._timer is not None:
             self._timer.cancel()
 
     def _shut(self, sock: Any) -> None:
+        if self._has_ended:
+            return
+        if self.left > 0:  # it has been extended meanwhile
+            self._watch(sock, self.left)
+            return
         self.is_over = True
         with contextlib.suppress(OSError):  # it has been closed already
             # Not its own method: that of a TLS socket would let the reader go on with what is not decrypted.
@@ -68,12 +85,15 @@ class Bound:
 
 
 @contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Bound all exchanges of this thread in the block together."""
-    before = getattr(_current, "all", None)
-    _current.all = Bound(seconds)
+def within(seconds: float) -> Iterator[Bound]:
+    """Bound all exchanges of this thread in the block together, whatever bounds them already.
+
+    :param seconds: from now on; another thread may extend the bound.
+    """
+    before: Bound | None = getattr(_current, "all", None)
+    _current.all = Bound(seconds, before)
     try:
-        yield
+        yield _current.all
     finally:
         _current.all = before
 
@@ -81,8 +101,7 @@ def within(seconds: float) -> Iterator[None]:
 @contextlib.contextmanager
 def exchange(seconds: float) -> Iterator[Bound]:
     """Bound one exchange, by a session that has :class:`Adapter`; by :func:`within`, too."""
-    together = getattr(_current, "all", None)
-    bound = _current.one = Bound(seconds if together is None else min(seconds, together.left))
+    bound = _current.one = Bound(seconds, getattr(_current, "all", None))
     try:
         yield bound
     finally:

@@ -1,4 +1,4 @@
-"""The token that this process has in hand, timed by a clock that does not jump."""
+"""The token that this process has read or refreshed last, timed by a clock that does not jump."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class TokenCache:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._outcome: TokenResult | None = None
+        self._result: TokenResult | None = None
         self._stale_at = 0.0
         self._ends_at = 0.0
         self._quiet_until = 0.0
 
-    def take(self, outcome: TokenResult, policy: RefreshPolicy) -> TokenResult:
-        """Take ``outcome`` in hand, and return it."""
-        record, now, wall = outcome.record, self._clock.elapsed(), self._clock.now()
+    def take(self, result: TokenResult, policy: RefreshPolicy) -> TokenResult:
+        """Cache ``result`` and return it."""
+        record, now, wall = result.record, self._clock.elapsed(), self._clock.now()
         left = expiry.remaining(record, wall)
-        same = self._outcome is not None and self._outcome.record.access_token == record.access_token
+        same = self._result is not None and self._result.record.access_token == record.access_token
         if same:
             left = min(left, self._ends_at - now)
-        self._outcome = outcome
+        self._result = result
         self._ends_at = now + left
         if policy.when in ("expired", "always"):
             self._stale_at = self._ends_at - expiry.wanted(record, policy.leeway, 0.0)
@@ -45,46 +45,44 @@ class TokenCache:
             self._stale_at = math.inf  # only the API's 401 tells
         if not same:
             self._quiet_until = 0.0
-        return outcome
+        return result
 
     @property
     def left(self) -> float:
-        """Seconds for which the token in hand still works, whatever the wall clock says by now."""
+        """Seconds for which the cached token still works, whatever the wall clock says by now."""
         return self._ends_at - self._clock.elapsed()
 
     def is_ahead_of(self, record: Record) -> bool:
-        """Tell whether the token in hand is newer than ``record``: it was refreshed, but its store was away."""
-        held = self._outcome.record if self._outcome is not None else None
-        if held is None or held.entered_fingerprint != record.entered_fingerprint:
+        """Tell whether the cached token is newer than ``record``: it was refreshed, but its store was away."""
+        cached = self._result.record if self._result is not None else None
+        if cached is None or cached.entered_fingerprint != record.entered_fingerprint:
             return False
-        return held.generation > record.generation
+        return cached.generation > record.generation
 
-    def serve(self, demand: TokenRequirements) -> TokenResult | None:
-        """Return what is in hand if it meets ``demand``, else None."""
-        held, now = self._outcome, self._clock.elapsed()
-        if held is None or demand.force or held.record.access_token in (None, demand.rejected):
+    def serve(self, requirements: TokenRequirements) -> TokenResult | None:
+        """Return the cached token if it meets ``requirements``, else None."""
+        cached, now = self._result, self._clock.elapsed()
+        if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):
             return None
-        lifetime = held.record.expires_in
-        wanted_end = now + (demand.min_ttl if lifetime is None else min(demand.min_ttl, lifetime * 0.9))
-        fresh = now < self._stale_at and wanted_end < self._ends_at
+        fresh = now < self._stale_at and now + expiry.wanted(cached.record, 0.0, requirements.min_ttl) < self._ends_at
         quiet = now < self._quiet_until and now < self._ends_at
-        return replace(held, refreshed=False, rotated=False) if fresh or quiet else None
+        return replace(cached, refreshed=False, rotated=False) if fresh or quiet else None
 
-    def working(self, demand: TokenRequirements) -> TokenResult | None:
-        """Return what is in hand if it works for as long as ``demand`` wants, however stale it is; changes nothing."""
-        held = self._outcome
-        if held is None or demand.force or held.record.access_token in (None, demand.rejected):
+    def working(self, requirements: TokenRequirements) -> TokenResult | None:
+        """Return the cached token if it works for as long as it has to, however stale it is. Changes nothing."""
+        cached = self._result
+        if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):
             return None
-        return replace(held, refreshed=False, rotated=False) if self.left > demand.min_ttl else None
+        return replace(cached, refreshed=False, rotated=False) if self.left > requirements.min_ttl else None
 
-    def serve_for_want_of_better(self, demand: TokenRequirements, warning: str) -> TokenResult | None:
-        """Return what is in hand if it works at all, and keep on serving it for a while.
+    def serve_for_want_of_better(self, requirements: TokenRequirements, warning: str) -> TokenResult | None:
+        """Return the cached token if it works at all, and keep on serving it for a while.
 
-        :param demand: what the caller wants.
+        :param requirements: what the caller wants.
         :param warning: why there is nothing better.
         """
-        held, now = self._outcome, self._clock.elapsed()
-        if held is None or held.record.access_token in (None, demand.rejected) or now >= self._ends_at:
+        cached, now = self._result, self._clock.elapsed()
+        if cached is None or cached.record.access_token in (None, requirements.rejected) or now >= self._ends_at:
             return None
         self._quiet_until = now + min(PAUSE_AFTER_FAILURE, (self._ends_at - now) / 2)
-        return replace(held, refreshed=False, rotated=False, warning=warning)
+        return replace(cached, refreshed=False, rotated=False, warning=warning)

@@ -3,7 +3,27 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
+
+from airflow_oauth_provider.tokens.json_members import LATEST_TIME
+
+
+def show_time(seconds: float) -> str:
+    """Return a time as people read it, in UTC.
+
+    :param seconds: since the epoch; what lies outside the calendar is shown as its first or last day.
+    """
+    return _date(seconds).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def iso_time(seconds: float) -> str:
+    """Return a time as programs read it (ISO 8601, in UTC); see :func:`show_time`."""
+    return _date(seconds).isoformat(timespec="seconds")
+
+
+def _date(seconds: float) -> datetime:
+    return datetime.fromtimestamp(min(max(seconds, 0.0), LATEST_TIME), UTC)
 
 
 class Clock(Protocol):

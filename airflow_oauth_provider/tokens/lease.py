@@ -1,49 +1,153 @@
-"""The exclusive right to refresh: how long it lasts, and when another worker's has ended."""
+"""The exclusive right to refresh: how long it lasts, how it is renewed, and when another worker's has ended."""
 
 from __future__ import annotations
 
+import contextvars
+import logging
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 
+from airflow_oauth_provider.tokens import process
 from airflow_oauth_provider.tokens.clock import Clock
-from airflow_oauth_provider.tokens.record import Lease
+from airflow_oauth_provider.tokens.configuration import Snapshot
+from airflow_oauth_provider.tokens.record import Lease, Record
+
+log = logging.getLogger(__name__)
+
+#: The longest time that one lease leaves for token requests, in seconds; a longer request needs a renewal.
+MAX_SPEND = 12.0
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseBudget:
     """How the time of a lease is divided, in seconds.
 
-    :param spend: from taking the lease until the last token request has ended.
+    :param spend: from taking or renewing the lease until the token request has ended.
     :param write: from then on, for writing the new tokens to the store.
     :param rescue: from then on, for writing them to the fallback store.
     """
 
     spend: float
-    write: float
-    rescue: float
+    write: float = 4.0
+    rescue: float = 4.0
 
     @classmethod
     def for_timeout(cls, timeout: float) -> LeaseBudget:
-        """Return the budget for an HTTP timeout in seconds: time for two requests that run into it, and the writes."""
-        return cls(spend=2 * timeout + 5, write=max(3.0, timeout), rescue=max(3.0, timeout / 2))
+        """Return the budget for a connection's HTTP timeout in seconds: 20 s in all, less for a short timeout."""
+        return cls(spend=min(timeout + 2.0, MAX_SPEND))
 
     @property
     def total(self) -> float:
         """Length of the lease."""
         return self.spend + self.write + self.rescue
 
+    @property
+    def renewal(self) -> float:
+        """When the lease is renewed if it is still needed, counted from when it was taken or renewed."""
+        return self.spend / 2
+
+
+@dataclass(slots=True)
+class HeldLease:
+    """A lease that this process holds. A renewal changes ``record``, ``version``, ``began`` and ``began_wall``.
+
+    :param snapshot: the connection as it was when the lease was taken.
+    :param record: the record as written with the lease.
+    :param version: the version of that.
+    :param began: elapsed time, in seconds, before the lease was written.
+    :param began_wall: the same by the wall clock.
+    :param budget: how its time is divided.
+    :param interrupted: what is known of a request whose outcome nobody knows.
+    """
+
+    snapshot: Snapshot
+    record: Record
+    version: str
+    began: float
+    began_wall: float
+    budget: LeaseBudget
+    interrupted: str | None = None
+
+    @property
+    def conn_id(self) -> str:
+        """The connection's name."""
+        return self.snapshot.configuration.conn_id
+
+    @property
+    def lease(self) -> Lease:
+        """The lease as it was written last."""
+        if self.record.lease is None:
+            raise AssertionError("a held lease without a lease")
+        return self.record.lease
+
+    @property
+    def renew_at(self) -> float:
+        """Elapsed time from which on the lease has to be renewed before anything is sent under it."""
+        return self.began + self.budget.renewal
+
+    @property
+    def spend_until(self) -> float:
+        """Elapsed time at which the token request must have ended."""
+        return self.began + self.budget.spend
+
+    @property
+    def write_until(self) -> float:
+        """Elapsed time from which on the fallback store is used."""
+        return self.spend_until + self.budget.write
+
+    @property
+    def ends_at(self) -> float:
+        """Elapsed time at which other workers may take over."""
+        return self.began + self.budget.total
+
+
+class LeaseKeeper:
+    """Renews a lease in a thread of its own while a request is in flight.
+
+    :param first: seconds until the first renewal.
+    :param renew: renews, and returns the seconds until the next time; None: no more.
+    """
+
+    def __init__(self, first: float, renew: Callable[[], float | None]) -> None:
+        self._wait: float | None = first
+        self._renew = renew
+        self._ended = threading.Event()
+        run = contextvars.copy_context().run
+        self._thread: threading.Thread | None = threading.Thread(target=run, args=(self._run,), daemon=True)
+
+    def __enter__(self) -> None:
+        try:
+            if self._thread is not None:
+                self._thread.start()
+        except RuntimeError:
+            self._thread = None  # no thread is to be had: the request has the time of one lease
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()  # a store is used by one thread at a time
+
+    def _run(self) -> None:
+        while self._wait is not None and not self._ended.wait(self._wait):
+            self._wait = self._renew()
+
 
 class LeaseWatch:
     """Times leases by how long this process has seen them.
 
-    The wall clocks of two machines may differ by minutes, so a lease is never compared with the date that its holder
-    wrote on it. Whoever looks has seen it later than it was taken: timed so, a lease is outlived, never broken.
+    The wall clocks of two machines may differ by minutes, so the date that a holder wrote on its lease is not used.
+    Whoever looks saw the lease later than it was taken, so the holder's time is up first.
 
     :param clock: tells the time elapsed.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._first_seen: dict[str, float] = {}
+        self._first_seen: dict[tuple[str, int], float] = {}
         self._own: set[str] = set()
         self._held: set[str] = set()
 
@@ -65,12 +169,19 @@ class LeaseWatch:
         self._own.discard(owner)
         self._held.discard(owner)
 
+    def left(self, lease: Lease) -> float:
+        """Return the seconds for which ``lease`` still binds; zero or less: it is over."""
+        if lease.owner in self._own:
+            return lease.seconds if lease.owner in self._held else 0.0
+        now = self._clock.elapsed()
+        version = lease.owner, lease.renewals
+        if version not in self._first_seen:
+            # Only the lease seen last matters: versions never come back.
+            self._first_seen = {version: now}
+        left = lease.seconds - (now - self._first_seen[version])
+        # A lease under which nothing was sent may have been written over another one: it has to run out.
+        return 0.0 if left > 0 and lease.sent and process.is_gone(lease.process) else left
+
     def is_over(self, lease: Lease) -> bool:
         """Tell whether ``lease`` binds nobody any more."""
-        if lease.owner in self._own and lease.owner not in self._held:
-            return True
-        now = self._clock.elapsed()
-        if lease.owner not in self._first_seen:
-            # Only the lease seen last matters: versions never come back.
-            self._first_seen = {lease.owner: now}
-        return now - self._first_seen[lease.owner] > lease.seconds
+        return self.left(lease) <= 0

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.tokens.clock import show_time
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration
 from airflow_oauth_provider.tokens.record import DeadGrant, Lease
-
-
-def _at(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def never_refreshed(conn_id: str, has_token: bool) -> str:
@@ -44,24 +39,51 @@ def dead_grant(conn_id: str, dead: DeadGrant, description: str = "") -> str:
     said = f"{dead.error}: {description}" if description else dead.error
     hint = f" {dead.hint}" if dead.hint else ""
     return (
-        f"Connection {conn_id!r}: the authorization server refused the refresh token ({said}) at {_at(dead.at)}."
+        f"Connection {conn_id!r}: the authorization server refused the refresh token ({said}) at {show_time(dead.at)}."
         f"{hint} A person has to sign in again: enter the new refresh token in the connection's field 'refresh_token'. "
         "Until then no task calls the server again."
     )
 
 
 def holder_gone(lease: Lease) -> str:
-    """For a lease whose holder never came back."""
+    """For a lease that has ended without a result: its holder was killed, lost it, or gave it up."""
+    begun = f"began to refresh at {show_time(lease.taken_at)}"
+    if not lease.sent:
+        return f"The worker that {begun}{_by(lease)} sent nothing: it was killed before, or gave up."
     return (
-        f"The worker that began to refresh at {_at(lease.taken_at)} ended before it had written the result. If the "
-        "server had rotated the refresh token by then, and grants no grace period, the new one is lost."
+        f"The worker that {begun}{_by(lease)} has left no result: it was killed, or it lost its lease. If the server "
+        "had rotated the refresh token by then, and grants no grace period, the new one is lost."
+    )
+
+
+def _by(lease: Lease) -> str:
+    return f" ({lease.actor})" if lease.actor else ""
+
+
+def waiting_begins(conn_id: str, lease: Lease, left: float) -> str:
+    """For a caller that begins to wait for another worker's refresh.
+
+    :param lease: that worker's lease.
+    :param left: seconds for which it still binds.
+    """
+    return (
+        f"Connection {conn_id!r}: another worker{_by(lease)} has been refreshing since {show_time(lease.taken_at)}. "
+        f"Waiting for its result, for at most {left:.0f} s after its last sign of life."
+    )
+
+
+def lease_not_renewed(conn_id: str, failure: object, left: float) -> str:
+    """For a request in flight under a lease that could not be renewed."""
+    return (
+        f"Connection {conn_id!r}: the token request takes long, and its lease was not renewed ({failure}). Without a "
+        f"renewal the request is broken off in {max(0.0, left):.0f} s, before another worker may send one."
     )
 
 
 def answer_lost(at: float) -> str:
     """For a token request that the server may have carried out."""
     return (
-        f"The answer to the token request of {_at(at)} was lost. If the server had rotated the refresh token by "
+        f"The answer to the token request of {show_time(at)} was lost. If the server had rotated the refresh token by "
         "then, and grants no grace period, the new one is lost."
     )
 
@@ -69,8 +91,8 @@ def answer_lost(at: float) -> str:
 def answer_useless(at: float) -> str:
     """For a complete answer without the token."""
     return (
-        f"The server answered the token request of {_at(at)} with something else than a token. If it had rotated the "
-        "refresh token by then, the new one is lost."
+        f"The server answered the token request of {show_time(at)} with something else than a token. If it had "
+        "rotated the refresh token by then, the new one is lost."
     )
 
 
@@ -85,8 +107,8 @@ def bound_refresh_token() -> str:
 def refresh_token_ends(conn_id: str, at: float, left: float) -> str:
     """For a refresh token that dies soon, and that no refresh puts off."""
     return (
-        f"Connection {conn_id!r}: the refresh token ends at {_at(at)}, in {max(0.0, left) / 86400:.1f} days, and this "
-        "refresh has not put it off. A person has to sign in again by then and enter the new refresh token in the "
+        f"Connection {conn_id!r}: the refresh token ends at {show_time(at)}, in {max(0.0, left) / 86400:.1f} days, and "
+        "this refresh has not put it off. A person has to sign in again by then and enter the new refresh token in the "
         "connection's field 'refresh_token'."
     )
 
@@ -108,11 +130,6 @@ def lease_held_too_long(conn_id: str) -> str:
 def another_worker_refreshes(conn_id: str) -> str:
     """For a caller whose token still works while another worker refreshes."""
     return f"Connection {conn_id!r}: another worker is refreshing the token."
-
-
-def served_until_refresh_is_allowed(conn_id: str, wait: float) -> str:
-    """For a refresh that the vendor does not want yet."""
-    return f"Connection {conn_id!r}: the next refresh is allowed in {wait:.0f} s; the token in hand still works."
 
 
 def too_early(conn_id: str, wait: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUnavailable
 from airflow_oauth_provider.tokens import precedence
@@ -12,7 +12,7 @@ from airflow_oauth_provider.tokens.backoff import Backoff
 from airflow_oauth_provider.tokens.clock import Clock
 from airflow_oauth_provider.tokens.configuration import Snapshot
 from airflow_oauth_provider.tokens.fallback import does_not_open, fallback_key, seal, unseal
-from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.tokens.lease import HeldLease, LeaseWatch
 from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.store import FallbackStore, StoredRecord
 
@@ -21,46 +21,6 @@ log = logging.getLogger(__name__)
 
 class Superseded(Exception):
     """The store holds something newer than what this refresh began from: begin anew."""
-
-
-@dataclass(slots=True)
-class HeldLease:
-    """A lease that this process holds.
-
-    :param snapshot: the connection as it was when the lease was taken.
-    :param record: the record as written with the lease.
-    :param version: the version of that.
-    :param began: elapsed time, in seconds, before the lease was written.
-    :param budget: how its time is divided.
-    :param interrupted: what is known of a request whose outcome nobody knows.
-    """
-
-    snapshot: Snapshot
-    record: Record
-    version: str
-    began: float
-    budget: LeaseBudget
-    interrupted: str | None = field(default=None)
-
-    @property
-    def conn_id(self) -> str:
-        """The connection's name."""
-        return self.snapshot.configuration.conn_id
-
-    @property
-    def owner(self) -> str:
-        """The lease's unique name."""
-        return self.record.lease.owner if self.record.lease else ""
-
-    @property
-    def spend_until(self) -> float:
-        """Elapsed time at which the last token request must have ended."""
-        return self.began + self.budget.spend
-
-    @property
-    def write_until(self) -> float:
-        """Elapsed time from which on the fallback store is used."""
-        return self.spend_until + self.budget.write
 
 
 @dataclass(slots=True)
@@ -140,7 +100,7 @@ class Persistence:
             return "memory"  # anyone can ask for such a token again
         if not work.rescued:
             # Whoever comes late tries for as long as everybody else: there is no other copy.
-            until = max(held.began + held.budget.total, self._clock.elapsed() + held.budget.rescue)
+            until = max(held.ends_at, self._clock.elapsed() + held.budget.rescue)
             self._rescue(held, new, failure, until)
         return "fallback"
 
@@ -176,6 +136,7 @@ class Persistence:
         if rescued is None:
             raise does_not_open(configuration.conn_id, place)
         self._mask(rescued)
+        rescued = rescued.with_event(self._clock.now(), "recovered")
         try:
             snapshot.store.write(rescued, if_version=snapshot.version)
         except StaleVersion:
@@ -200,7 +161,13 @@ class Persistence:
                 held.conn_id,
             )
             raise Superseded
-        if other.lease is None or other.lease.owner == held.owner or self._watch.is_over(other.lease):
+        # A lease under which nothing was sent gives way: whoever wrote it has spent nothing.
+        if (
+            other.lease is None
+            or not other.lease.sent
+            or other.lease.owner == held.lease.owner
+            or self._watch.is_over(other.lease)
+        ):
             return
         self._copy(held, new, work, until=self._clock.elapsed() + held.budget.rescue)
         Backoff(self._clock, first=0.3).wait()

@@ -8,9 +8,9 @@ can happen in between, and what then holds, is told on the page "What is guarant
 from __future__ import annotations
 
 import logging
-import random
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from airflow_oauth_provider.exceptions import (
@@ -22,16 +22,19 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.oauth2 import errors, grants
+from airflow_oauth_provider.oauth2 import deadline, errors, grants
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.tokens import callbacks, messages, precedence, refresh_token_expiry
+from airflow_oauth_provider.tokens import callbacks, expiry, messages, precedence, process
+from airflow_oauth_provider.tokens.backoff import Backoff
 from airflow_oauth_provider.tokens.clock import Clock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
-from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseWatch
-from airflow_oauth_provider.tokens.persistence import HeldLease, Persistence, Superseded
+from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
+from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseKeeper, LeaseWatch
+from airflow_oauth_provider.tokens.persistence import Persistence, Superseded
 from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Lease, Record, storable_parameters
 from airflow_oauth_provider.tokens.result import TokenResult
+from airflow_oauth_provider.tokens.store import TokenStore
 
 log = logging.getLogger(__name__)
 
@@ -52,40 +55,48 @@ class Refresher:
 
     :param source: reads the connection anew before a grant is declared dead.
     :param request: sends one token request.
-    :param keeping: brings new tokens into the store.
+    :param persistence: brings new tokens into the store.
     :param watch: is told which leases are this process's own.
     :param clock: wall clock, elapsed time and sleep.
     :param mask: told of every secret of a record before anything can log it.
     :param budget: how the time of a lease is divided; None derives it from the connection's timeout.
     :param actor: who refreshes, for lease and history.
+    :param on_event: is told what happens.
+    :param keeper: renews a lease while a request is in flight.
     """
 
     def __init__(
         self,
         source: ConfigurationSource,
         request: RequestToken,
-        keeping: Persistence,
+        persistence: Persistence,
         watch: LeaseWatch,
         clock: Clock,
         mask: Callable[[Record], None],
-        budget: LeaseBudget | None,
+        *,
+        budget: LeaseBudget | None = None,
         actor: str = "",
+        on_event: OnEvent | None = None,
+        keeper: Callable[[float, Callable[[], float | None]], AbstractContextManager[None]] = LeaseKeeper,
     ) -> None:
         self._source = source
         self._request = request
-        self._keeping = keeping
+        self._persistence = persistence
         self._watch = watch
         self._clock = clock
         self._mask = mask
         self._budget = budget
         self._actor = actor
+        self._on_event = on_event
+        self._keeper = keeper
 
-    def budget_for(self, configuration: GrantConfiguration) -> LeaseBudget:
-        """Return how the time of a lease for ``configuration`` is divided."""
-        return self._budget or LeaseBudget.for_timeout(configuration.client.transport.timeout)
+    def longest(self, configuration: GrantConfiguration) -> float:
+        """Return the seconds that a refresh takes at the most, with resends and renewals."""
+        timeout = configuration.client.transport.timeout
+        return _longest_spend(configuration) + timeout + self._budget_for(configuration).total
 
     def refresh(self, snapshot: Snapshot, record: Record) -> TokenResult:
-        """Refresh once. Bounded by the length of a lease, and not to be interrupted.
+        """Refresh once; see :meth:`longest`. It must not be interrupted.
 
         :param snapshot: the connection as just read.
         :param record: what :func:`airflow_oauth_provider.tokens.precedence.current` makes of its record; nobody else
@@ -93,55 +104,88 @@ class Refresher:
         :raises RestartRefresh: when somebody else was faster.
         :raises OAuth2Error: see :meth:`airflow_oauth_provider.tokens.manager.TokenManager.obtain`.
         """
+        began = self._clock.elapsed()
         held = self._take_lease(snapshot, record)
         try:
-            return self._refresh_under(held)
+            result = self._refresh_under(held)
+        except OAuth2Error as failure:
+            self._tell_failure(held, failure)
+            raise
         finally:
-            self._watch.end(held.owner)
+            self._watch.end(held.lease.owner)
+        self._tell(held, result, self._clock.elapsed() - began)
+        return result
 
     def _refresh_under(self, held: HeldLease) -> TokenResult:
         configuration = held.snapshot.configuration
         try:
-            answer, sent_at = self._spend(held)
+            response, sent_at = self._spend(held)
         except errors.InvalidGrantResponse as refusal:
             raise self._refused(held, refusal) from None
         except errors.ErrorResponse as refusal:
-            self._release(held)
+            self._release(held, type(refusal).__name__)
             raise messages.configuration_error(configuration, refusal) from None
         except errors.OAuth2ProtocolError as failure:
             raise self._failed(held, failure) from None
-        new = _next_record(configuration, held.record, answer, sent_at).with_event(sent_at, "refreshed", self._actor)
+        except StoreUnavailable as failure:
+            self._release(held, type(failure).__name__)
+            raise
+        new = _next_record(configuration, held.record, response, sent_at).with_event(sent_at, "refreshed", self._actor)
         try:
             self._mask(new)
         finally:
             store = self._save(held, new)
         rotated = new.refresh_token != held.record.refresh_token
-        log.info(
-            "Connection %r: refreshed the access token (generation %d, refresh token %s, kept in: %s)",
-            configuration.conn_id,
-            new.generation,
-            "rotated" if rotated else "unchanged",
-            store,
-        )
-        left = refresh_token_expiry.warns(configuration.policy, held.record, new, self._clock.now())
-        if left is not None:
-            log.warning("%s", messages.refresh_token_ends(configuration.conn_id, new.refresh_expires_at or 0.0, left))
         return TokenResult(new, store, refreshed=True, rotated=rotated)
 
+    def _tell(self, held: HeldLease, result: TokenResult, seconds: float) -> None:
+        """Log a refresh and tell the listener."""
+        old, new, configuration = held.record, result.record, held.snapshot.configuration
+        log.info(
+            "Connection %r: refreshed the access token (generation %d, refresh token %s, kept in: %s)",
+            held.conn_id,
+            new.generation,
+            "rotated" if result.rotated else "unchanged",
+            result.store,
+        )
+        self._emit(held, "refreshed", seconds)
+        if result.store == "fallback":
+            self._emit(held, "rotation_not_saved", detail="fallback")
+        if _was_failing(old):
+            self._emit(held, "works_again")
+        left = expiry.ends_soon(configuration.policy, old, new, self._clock.now())
+        if left is not None:
+            log.warning("%s", messages.refresh_token_ends(held.conn_id, new.refresh_expires_at or 0.0, left))
+            self._emit(held, "ends_soon", left)
+
+    def _tell_failure(self, held: HeldLease, failure: OAuth2Error) -> None:
+        if isinstance(failure, ReauthorizationRequired):
+            self._emit(held, "sign_in_again")
+        else:
+            self._emit(held, "failed", detail=type(failure).__name__)
+
+    def _emit(self, held: HeldLease, kind: str, seconds: float | None = None, detail: str = "") -> None:
+        emit(self._on_event, GrantEvent(kind, held.conn_id, self._clock.now(), self._actor, seconds, detail))
+
+    def _budget_for(self, configuration: GrantConfiguration) -> LeaseBudget:
+        return self._budget or LeaseBudget.for_timeout(configuration.client.transport.timeout)
+
     def _take_lease(self, snapshot: Snapshot, record: Record) -> HeldLease:
-        configuration, budget = snapshot.configuration, self.budget_for(snapshot.configuration)
+        budget, now = self._budget_for(snapshot.configuration), self._clock.now()
         interrupted = record.interrupted
         if record.lease is not None:
-            interrupted = messages.holder_gone(record.lease)
+            gone = messages.holder_gone(record.lease)
+            interrupted = gone if record.lease.sent else interrupted
             log.warning(
-                "Connection %r: %s Going on with the refresh token at hand.", configuration.conn_id, interrupted
+                "Connection %r: %s Going on with the stored refresh token.", snapshot.configuration.conn_id, gone
             )
-        lease = Lease(uuid.uuid4().hex, budget.total, self._clock.now(), actor=self._actor)
+            record = record.with_event(now, "holder_gone", record.lease.actor)
+        lease = Lease(uuid.uuid4().hex, budget.total, now, process=process.identify(), actor=self._actor)
         leased = replace(record, lease=lease, interrupted=interrupted)
         began = self._clock.elapsed()
         self._watch.hold(lease.owner)
         try:
-            version = _write_lease(snapshot, leased)
+            version = _write_lease(snapshot.store, leased, snapshot.version)
         except StaleVersion:
             # A store that cannot compare and set leaves a doubtful lease where it is, to keep others away.
             self._watch.disown(lease.owner)
@@ -149,17 +193,30 @@ class Refresher:
         except BaseException:
             self._watch.end(lease.owner)
             raise
-        return HeldLease(snapshot, leased, version, began, budget, interrupted)
+        return HeldLease(snapshot, leased, version, began, now, budget, interrupted)
+
+    def _renew(self, held: HeldLease) -> None:
+        """Write the lease anew, so that it lasts as long as a new one.
+
+        :raises StaleVersion: another worker has written: the lease is lost.
+        :raises StoreUnavailable: the lease may end at its time.
+        """
+        began, began_wall = self._clock.elapsed(), self._clock.now()
+        lease = replace(held.lease, seconds=held.budget.total, renewals=held.lease.renewals + 1)
+        renewed = replace(held.record, lease=lease, interrupted=held.interrupted)
+        held.version = _write_lease(held.snapshot.store, renewed, held.version)
+        held.record, held.began, held.began_wall = renewed, began, began_wall
 
     def _spend(self, held: HeldLease) -> tuple[TokenResponse, float]:
-        """Send the token request, again where that is safe; return the answer and when it was asked for."""
+        """Send the token request, again where that is safe; return the response and when it was asked for."""
         configuration = held.snapshot.configuration
-        attempts = _Attempts(configuration.policy.resend_lost_response)
+        attempts = _Attempts(self._clock, configuration.policy.resend_lost_response)
+        last_begin = held.began + _longest_spend(configuration) - configuration.client.transport.timeout
+        self._secure_time(held)
         while True:
-            self._check_lease(held)
             sent_at = self._clock.now()
             try:
-                return self._ask(configuration, held.record), sent_at
+                return self._ask_and_keep(held), sent_at
             except (
                 errors.NotConnected,
                 errors.NonceRequired,
@@ -170,12 +227,69 @@ class Refresher:
                 again = attempts.allow_another(failure)
                 if attempts.lost:
                     held.interrupted = messages.answer_lost(sent_at)
-                wait = max(getattr(failure, "retry_after", None) or 0.0, attempts.backoff())
-                ends = self._clock.elapsed() + wait + configuration.client.transport.timeout
-                if not again or ends > held.spend_until:
+                wait = max(getattr(failure, "retry_after", None) or 0.0, attempts.next_pause())
+                if not again or self._clock.elapsed() + wait > last_begin:
                     raise
-                log.warning("Connection %r: %s. Trying again in %.1f s", configuration.conn_id, failure, wait)
-            self._clock.sleep(wait)
+                log.warning("Connection %r: %s. Trying again in %.1f s", held.conn_id, failure, wait)
+                if not self._wait_and_keep(held, wait):
+                    raise
+
+    def _wait_and_keep(self, held: HeldLease, seconds: float) -> bool:
+        """Wait between two requests and renew the lease meanwhile; return whether another request may be sent."""
+        ends = self._clock.elapsed() + seconds
+        try:
+            while ends > held.renew_at:
+                self._clock.sleep(max(0.0, held.renew_at - self._clock.elapsed()))
+                self._secure_time(held)
+            self._clock.sleep(max(0.0, ends - self._clock.elapsed()))
+            self._secure_time(held)
+        except StoreUnavailable as failure:
+            log.warning("Connection %r: the lease was not renewed (%s), so nothing more is sent", held.conn_id, failure)
+            return False
+        return True
+
+    def _secure_time(self, held: HeldLease) -> None:
+        """Have enough of the lease left for a request, or renew it first.
+
+        :raises RestartRefresh: another worker may have taken over: this process may have been stopped for a while.
+        :raises StoreUnavailable: the lease could not be renewed: nothing may be sent.
+        """
+        elapsed, by_wall_clock = self._clock.elapsed() - held.began, self._clock.now() - held.began_wall
+        if max(elapsed, by_wall_clock) > held.budget.total:
+            raise RestartRefresh
+        if elapsed >= held.budget.renewal:
+            try:
+                self._renew(held)
+            except StaleVersion:
+                raise RestartRefresh from None
+
+    def _ask_and_keep(self, held: HeldLease) -> TokenResponse:
+        """Make one attempt, which ends before the lease does, and renew the lease while it lasts."""
+        configuration = held.snapshot.configuration
+        last_renewal = self._clock.elapsed() + 2 * configuration.client.transport.timeout
+        with deadline.within(held.spend_until - self._clock.elapsed()) as bound:
+
+            def renew() -> float | None:
+                return self._renew_in_flight(held, bound) if self._clock.elapsed() < last_renewal else None
+
+            with self._keeper(held.renew_at - self._clock.elapsed(), renew):
+                return self._ask(configuration, held.record)
+
+    def _renew_in_flight(self, held: HeldLease, bound: deadline.Bound) -> float | None:
+        """Renew the lease and let the request go on; return the seconds until the next renewal, None: no more."""
+        try:
+            self._renew(held)
+        except StaleVersion:
+            left = held.spend_until - self._clock.elapsed()
+            log.warning("%s", messages.lease_not_renewed(held.conn_id, "another worker has written", left))
+            return None
+        except Exception as failure:  # noqa: BLE001 - in a thread of its own; the request must end in time whatever fails
+            left = held.spend_until - self._clock.elapsed()
+            reason = failure if isinstance(failure, OAuth2Error) else type(failure).__name__
+            log.warning("%s", messages.lease_not_renewed(held.conn_id, reason, left))
+            return 1.0 if left > 1.0 else None
+        bound.extend(held.spend_until - self._clock.elapsed())
+        return held.renew_at - self._clock.elapsed()
 
     def _ask(self, configuration: GrantConfiguration, record: Record) -> TokenResponse:
         """Make one attempt. Its parameters are its own: an assertion may be sent only once (RFC 7523 section 3)."""
@@ -189,21 +303,11 @@ class Refresher:
         )
         return self._request(configuration.client, parameters)
 
-    def _check_lease(self, held: HeldLease) -> None:
-        """Send nothing under a lease that another worker may take for ended: this process may have been stopped."""
-        elapsed = self._clock.elapsed() - held.began
-        spend = held.budget.spend
-        latest = max(spend - held.snapshot.configuration.client.transport.timeout, spend / 2)
-        lease = held.record.lease
-        by_wall_clock = self._clock.now() - lease.taken_at if lease else 0.0
-        if elapsed > latest or by_wall_clock > held.budget.total:
-            raise RestartRefresh
-
     def _refused(self, held: HeldLease, refusal: errors.InvalidGrantResponse) -> Exception:
         """``invalid_grant``: unless somebody rotated or re-authorized meanwhile, write down that the grant is dead."""
         configuration = held.snapshot.configuration
         if not configuration.rotates:
-            self._release(held)
+            self._release(held, type(refusal).__name__)
             return messages.configuration_error(configuration, refusal)
         if self._others_went_on(held):
             self._release(held)
@@ -249,13 +353,14 @@ class Refresher:
                 has_token = isinstance(failure, errors.WrongTokenType)  # and no other refresh token
                 if failure.is_whole and 200 <= failure.status < 300 and not has_token:
                     held.interrupted = messages.answer_useless(self._clock.now())
-                self._release(held)
+                self._release(held, type(failure).__name__)
             return MalformedResponse(message)
         if isinstance(failure, errors.NotConnected) and failure.lasting:
-            self._release(held)
+            self._release(held, type(failure).__name__)
             return ConfigurationError(message)
         retry_after = getattr(failure, "retry_after", None)
-        self._release(held, None if not retry_after else self._clock.now() + min(retry_after, LONGEST_NOT_BEFORE))
+        not_before = None if not retry_after else self._clock.now() + min(retry_after, LONGEST_NOT_BEFORE)
+        self._release(held, type(failure).__name__, not_before)
         return TokenRequestError(f"{message}. The refresh token is kept; a retry may succeed.")
 
     def _save_what_is_left(self, held: HeldLease, refresh_token: str) -> None:
@@ -275,17 +380,37 @@ class Refresher:
 
     def _save(self, held: HeldLease, new: Record) -> str:
         try:
-            return self._keeping.save(held, new)
+            return self._persistence.save(held, new)
         except Superseded:
             raise RestartRefresh from None
+        except OAuth2Error:
+            self._emit(held, "rotation_not_saved", detail="lost")
+            raise
 
-    def _release(self, held: HeldLease, not_before: float | None = None) -> None:
-        """Give the lease back, so that nobody has to wait for its end."""
+    def _release(self, held: HeldLease, failure: str = "", not_before: float | None = None) -> None:
+        """Give the lease back, so that nobody has to wait for its end.
+
+        :param failure: for the history: the class of the error that ended the refresh; empty: somebody was faster.
+        :param not_before: seconds since the epoch before which nobody may ask again.
+        """
         free = replace(held.record, lease=None, interrupted=held.interrupted, not_before=not_before)
+        if failure:
+            free = free.with_event(self._clock.now(), "failed", self._actor, failure)
         try:
             held.snapshot.store.write(free, if_version=held.version)
-        except (StaleVersion, StoreUnavailable) as failure:
-            log.warning("Connection %r: the lease was not given back (%s); it ends by itself", held.conn_id, failure)
+        except (StaleVersion, StoreUnavailable) as error:
+            log.warning("Connection %r: the lease was not given back (%s); it ends by itself", held.conn_id, error)
+
+
+def _longest_spend(configuration: GrantConfiguration) -> float:
+    """Return the seconds within which the last request of a refresh has to have ended: time for two, and a pause."""
+    return 2 * configuration.client.transport.timeout + 5
+
+
+def _was_failing(record: Record) -> bool:
+    """Tell whether the grant was dead, or its last refresh failed."""
+    outcomes = [entry.kind for entry in record.history if entry.kind in ("refreshed", "failed", "refused", "revoked")]
+    return bool(outcomes) and outcomes[-1] != "refreshed"
 
 
 def _is_bound(configuration: GrantConfiguration) -> bool:
@@ -293,12 +418,17 @@ def _is_bound(configuration: GrantConfiguration) -> bool:
     return configuration.client.dpop_key is not None and configuration.client.auth_method == "none"
 
 
-def _write_lease(snapshot: Snapshot, leased: Record) -> str:
+def _write_lease(store: TokenStore, leased: Record, if_version: str | None) -> str:
+    """Write a record with a lease and return its version.
+
+    :raises StaleVersion: another worker was faster.
+    :raises StoreUnavailable: it was not written, as far as can be told.
+    """
     try:
-        return snapshot.store.write(leased, if_version=snapshot.version)
+        return store.write(leased, if_version=if_version)
     except StoreUnavailable:
         # Perhaps only the answer was lost: then the lease stands, and it is ours.
-        stored = snapshot.store.read()
+        stored = store.read()
         if stored.record != leased or stored.version is None:
             raise
         return stored.version
@@ -307,11 +437,13 @@ def _write_lease(snapshot: Snapshot, leased: Record) -> str:
 class _Attempts:
     """Counts token requests, and tells which failure allows another one.
 
+    :param clock: see :class:`~airflow_oauth_provider.tokens.backoff.Backoff`.
     :param resend_lost_response: whether a refresh token may be sent once more when the answer to it was lost.
     """
 
-    def __init__(self, resend_lost_response: bool) -> None:
-        self._resend_lost_answer = resend_lost_response
+    def __init__(self, clock: Clock, resend_lost_response: bool) -> None:
+        self._resend_lost_response = resend_lost_response
+        self._backoff = Backoff(clock, first=0.5, longest=4.0, factor=2.0)
         self._made = 0
         self.lost = 0
 
@@ -323,13 +455,13 @@ class _Attempts:
         if isinstance(failure, errors.UnexpectedResponse) and (failure.is_whole or not 200 <= failure.status < 300):
             return False
         self.lost += _may_have_been_served(failure)
-        if self.lost > 1 or (self.lost == 1 and not self._resend_lost_answer):
+        if self.lost > 1 or (self.lost == 1 and not self._resend_lost_response):
             return False
         return self._made < MAX_ATTEMPTS
 
-    def backoff(self) -> float:
+    def next_pause(self) -> float:
         """Return the seconds to wait before the next one."""
-        return min(4.0, 0.25 * 2.0**self._made) * (0.5 + random.random())  # noqa: S311 - jitter, not cryptography
+        return self._backoff.next_pause()
 
 
 def _may_have_been_served(failure: errors.OAuth2ProtocolError) -> bool:
@@ -356,7 +488,7 @@ def _next_record(configuration: GrantConfiguration, old: Record, answer: TokenRe
         expires_in=answer.expires_in,
         issued_for=configuration.identity,
         refresh_expires_at=(
-            refresh_token_expiry.after(configuration.policy, old, answer, sent_at)
+            expiry.refresh_token_end(configuration.policy, old, answer, sent_at)
             if configuration.rotates
             else old.refresh_expires_at
         ),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from airflow_oauth_provider.tokens.clock import iso_time
 from airflow_oauth_provider.tokens.record import Record
 
 
@@ -91,7 +91,7 @@ class TokenResult:
         return TokenStatus(
             action="refreshed" if self.refreshed else "reused",
             rotated=self.rotated,
-            expires_at=None if ends is None else datetime.fromtimestamp(ends, UTC).isoformat(timespec="seconds"),
+            expires_at=None if ends is None else iso_time(ends),
             scope=self.record.scope,
             store=self.store,
             generation=self.record.generation,

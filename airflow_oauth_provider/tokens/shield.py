@@ -10,6 +10,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: Seconds for which a signal may go unnoticed while a step runs.
+LONGEST_DEAFNESS = 0.5
+
 
 def run_to_end(step: Callable[[], T]) -> T:
     """Run ``step``; what interrupts it meanwhile (SIGTERM, a task's time-out) is raised when it has ended.
@@ -45,7 +48,8 @@ def run_to_end(step: Callable[[], T]) -> T:
             if not is_started:
                 _thread.start_new_thread(contextvars.copy_context().run, (run,))
                 is_started = True
-            running.acquire()
+            # For a while only: a signal that came just before this call interrupts nothing, and its handler has to run.
+            running.acquire(timeout=LONGEST_DEAFNESS)
         except BaseException as caught:
             if not is_started and not begun.locked() and interruption is None and isinstance(caught, RuntimeError):
                 raise  # no thread is to be had, so the step has not begun

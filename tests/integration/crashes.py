@@ -149,7 +149,7 @@ class Scenario:
         try:
             token = manager.access_token()
         except ReauthorizationRequired as error:
-            return SAYS_SO if "ended before it had written the result" in str(error) else str(error)
+            return SAYS_SO if "has left no result" in str(error) else str(error)
         assert self.server.grants.accepts(token)
         again = manager.access_token(rejected=token)
         assert self.server.grants.accepts(again)

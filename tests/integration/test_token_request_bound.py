@@ -48,7 +48,7 @@ def test_an_answer_that_drips_ends_with_the_timeout(start):
             connection.sendall(b"x: y\r\n" if start.endswith(b"OK\r\n") else b" ")
 
     with serving(drip) as port:
-        with pytest.raises(errors.LostResponse, match="did not finish its answer within"):
+        with pytest.raises(errors.LostResponse, match="did not finish its response within"):
             exchange(Transport(timeout=0.5), "POST", f"http://127.0.0.1:{port}/token", {}, b"x=y")
         over.set()
 

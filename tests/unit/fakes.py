@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client, Transport
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.tokens.clock import Clock
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy, Snapshot
 from airflow_oauth_provider.tokens.lease import LeaseBudget
 from airflow_oauth_provider.tokens.manager import TokenManager
@@ -344,9 +346,9 @@ class World:
         self.time.now += seconds
 
     def worker(
-        self, seam: Seam | None = None, *, clock: FakeClock | None = None, frozen: bool = False
+        self, seam: Seam | None = None, *, clock: Clock | None = None, frozen: bool = False, **more: Any
     ) -> tuple[TokenManager, Faults]:
-        """Return another process's manager, and its seam."""
+        """Return another process's manager, and its seam; ``more`` goes to the manager."""
         faults = seam or Faults()
         clock = clock or FakeClock(self.time)
         store = MemoryStore(self.cell, faults)
@@ -357,5 +359,5 @@ class World:
             assert client.client_secret == "hush"
             return faults("token", lambda: self.server.answer(dict(parameters)))  # type: ignore[return-value,call-overload]
 
-        manager = TokenManager(source, fallback, request=request, clock=clock, mask=self.masked.add)
+        manager = TokenManager(source, fallback, request=request, clock=clock, mask=self.masked.add, **more)
         return manager, faults  # type: ignore[return-value]

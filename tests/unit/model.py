@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import threading
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +23,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from airflow_oauth_provider.exceptions import OAuth2Error, ReauthorizationRequired
 from airflow_oauth_provider.oauth2.errors import ServerFailure
+from airflow_oauth_provider.tokens import process, refresh
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
 from airflow_oauth_provider.tokens.fallback import unseal
 from airflow_oauth_provider.tokens.precedence import has_moved_on
@@ -35,20 +38,22 @@ Deviations = Mapping[int, str]
 #: ``yield`` the others go first; ``crash``, ``crash after`` SIGKILL before and after the call; ``fail`` the call fails;
 #: ``lose`` it is carried out, but its answer is lost; ``late`` its answer is lost, and it is carried out much later;
 #: ``stall``, ``stall after`` the worker stands still for longer than a lease; ``outage`` the store fails from here on
-#: for longer than a lease; ``read-only`` it takes no writes for nearly a lease; ``busy`` the server answers 503;
-#: ``sign in`` a person enters a new refresh token.
+#: for longer than a lease, ``cut off`` for this worker alone; ``read-only`` it takes no writes for nearly a lease;
+#: ``busy`` the server answers 503; ``slow`` it acts at once and answers after nearly two leases; ``sign in`` a person
+#: enters a new refresh token.
 _AROUND = ("yield", "crash", "crash after", "stall", "stall after", "outage", "read-only", "sign in")
 ACTIONS: dict[str, tuple[str, ...]] = {
     "connection": ("yield", "crash", "fail", "stall", "sign in"),
     "store.read": ("yield", "crash", "fail", "stall", "sign in"),
-    "store.write": (*_AROUND, "fail", "lose", "late"),
-    "token": (*_AROUND, "fail", "lose", "busy"),
+    "store.write": (*_AROUND, "fail", "lose", "late", "cut off"),
+    "token": (*_AROUND, "fail", "lose", "busy", "slow"),
     "fallback.save": ("yield", "crash", "crash after", "fail", "lose", "late"),
     "fallback.load": ("yield", "crash", "fail"),
     "fallback.remove": ("yield", "crash", "fail"),
 }
 #: Deviations after which every worker that lives on must come away with a token: nothing has failed.
-HARMLESS = frozenset({"yield", "sign in"})
+HARMLESS = frozenset({"yield", "sign in", "slow"})
+STALLS = frozenset({"stall", "stall after"})
 #: More seams than any run passes that comes to an end.
 LIMIT = 2000
 #: Seconds that a call takes.
@@ -67,12 +72,16 @@ class Setting:
     :param grace: the server's grace period; 0: none, None: without end.
     :param skews: seconds by which the workers' wall clocks are ahead.
     :param demand: what the workers ask for.
+    :param one_machine: whether all workers run on one machine, where a dead one is recognized at once.
+    :param busy_for: what a busy server says in ``Retry-After``, in seconds; None: nothing.
     """
 
     workers: int = 2
     grace: float | None = 0.0
     skews: Sequence[float] = (0.0, 0.0, 0.0)
     demand: TokenRequirements = field(default_factory=TokenRequirements)
+    one_machine: bool = False
+    busy_for: float | None = None
 
 
 class Clock(FakeClock):
@@ -99,7 +108,14 @@ class Worker:
         self.leased_at = 0.0
         #: The newest refresh token that the server gave to this worker.
         self.received: str | None = None
+        self.connected_at = 0.0
+        #: When the next renewal is due, and what renews.
+        self.renew_at = math.inf
+        self.renew: Callable[[], float | None] = lambda: None
+        #: When the request in flight is broken off.
+        self.broken_off_at = math.inf
         self.manager, _ = run.world.worker(self.pass_seam, clock=Clock(self, skew))
+        self.manager._refresher._keeper = self.keep
         self.greenlet = greenlet(self._work)
 
     def _work(self) -> None:
@@ -116,9 +132,24 @@ class Worker:
         return self.run.world.time.now > self.leased_at + self.run.world.lease
 
     @property
+    def is_excused(self) -> bool:
+        """Whether it outlived its lease because it was stopped: it could not know."""
+        return self.outlived and not STALLS.isdisjoint(self.run.deviations.values())
+
+    @property
     def has_unsaved_tokens(self) -> bool:
         """Whether this worker alone has the newest refresh token."""
         return self.received is not None and self.received not in self.run.findable_tokens()
+
+    @contextlib.contextmanager
+    def keep(self, first: float, renew: Callable[[], float | None]) -> Iterator[None]:
+        """Stand in for the thread that renews the lease of a request in flight."""
+        self.renew_at, self.renew = self.run.world.time.now + first, renew
+        yield
+
+    def extend(self, seconds: float) -> None:
+        """Stand in for the bound of the request in flight."""
+        self.broken_off_at = self.run.world.time.now + seconds
 
     def block(self, seconds: float) -> None:
         self.ready_at = self.run.world.time.now + seconds
@@ -135,19 +166,42 @@ class Worker:
         if self.run.closed or self.dead:
             raise GreenletExit
         action = self.run.step(self, name)
-        self._before(action)
         world = self.run.world
+        began = world.time.now
+        self._before(action)
         world.time.now += COST
         if action == "busy":
-            raise ServerFailure("busy", status=503)
-        if action == "fail" or self.run.is_away(name):
+            raise ServerFailure("busy", status=503, retry_after=self.run.setting.busy_for)
+        is_cut_off = name.startswith("store.") and world.time.now < self.connected_at
+        if action == "fail" or is_cut_off or self.run.is_away(name):
             raise failure_of(name)
         if action == "late":
             self.run.later.append((world.time.now + 0.6 * world.lease, call))
             raise loss_of(name)
         answer = self._carry_out(name, call)
+        if name == "store.write" and self._holds_lease():
+            self.leased_at = began
+        if action == "slow":
+            self._wait_for_answer(began + 1.8 * world.lease)
         self._after(action, name)
         return answer
+
+    def _holds_lease(self) -> bool:
+        lease = self.run.world.record.lease
+        return lease is not None and lease.owner in self.manager._watch._own
+
+    def _wait_for_answer(self, arrives_at: float) -> None:
+        """Let time pass until the answer arrives, or the request is broken off; the lease is renewed meanwhile."""
+        time = self.run.world.time
+        while time.now < arrives_at:
+            self.block(max(0.0, min(self.renew_at, self.broken_off_at, arrives_at) - time.now))
+            if time.now >= self.broken_off_at:
+                if self.has_unsaved_tokens:
+                    self.run.excuses.add("the answer was lost")
+                raise loss_of("token")
+            if time.now >= self.renew_at:
+                wait = self.renew()
+                self.renew_at = math.inf if wait is None else time.now + wait
 
     def _before(self, action: str | None) -> None:
         world = self.run.world
@@ -159,6 +213,8 @@ class Worker:
             self.die()
         elif action == "sign in":
             world.sign_in_again()
+        elif action == "cut off":
+            self.connected_at = world.time.now + 2 * world.lease
         elif action == "outage":
             self.run.store_is_back_at = world.time.now + 2 * world.lease
         elif action == "read-only":
@@ -177,7 +233,7 @@ class Worker:
     def _carry_out(self, name: str, call: Callable[[], object]) -> object:
         server = self.run.world.server
         before = server.reuses
-        if name == "token" and self.outlived:
+        if name == "token" and self.is_excused:
             self.run.excuses.add("sent under a lease that was over")
         answer = None
         try:
@@ -206,7 +262,7 @@ class Run:
         random.seed(20)
         self.setting = setting
         self.deviations = deviations
-        self.world = World(RefreshPolicy(leeway=60.0), timeout=1.0, lifetime=3600.0, grace=setting.grace)
+        self.world = World(RefreshPolicy(leeway=60.0), timeout=30.0, lifetime=3600.0, grace=setting.grace)
         self.steps: list[str] = []
         self.excuses: set[str] = set()
         self.later: list[tuple[float, Callable[[], object]]] = []
@@ -219,6 +275,7 @@ class Run:
         self.refreshes_before = self.world.server.refreshes
         self.world.cell.history.clear()
         self.workers = [Worker(self, number, setting.skews[number]) for number in range(setting.workers)]
+        self.running = self.workers[0]
 
     def fail(self, what: str) -> None:
         """Note a violation; the run goes on, for its steps."""
@@ -230,15 +287,8 @@ class Run:
             self.fail("the workers do not come to an end")
             raise GreenletExit
         self.steps.append(name)
-        self._look_at_lease(worker)
         action = self.deviations.get(len(self.steps) - 1)
         return action if action in ACTIONS[name] else None
-
-    def _look_at_lease(self, worker: Worker) -> None:
-        record = self.world.record
-        if record.lease is not None and record.lease.owner in worker.manager._watch._own:
-            written = record.lease.taken_at - worker.manager._clock.skew  # type: ignore[attr-defined]
-            worker.leased_at = max(worker.leased_at, written)
 
     def is_away(self, name: str) -> bool:
         """Tell whether the store fails now."""
@@ -253,8 +303,7 @@ class Run:
 
     def judge_reuse(self, culprit: Worker) -> None:
         """A spent refresh token was sent: is there an excuse?"""
-        late = [worker.name for worker in self.workers if worker.outlived and worker.has_unsaved_tokens]
-        if culprit.outlived or late:
+        if any(worker.is_excused and (worker is culprit or worker.has_unsaved_tokens) for worker in self.workers):
             self.excuses.add("a worker outlived its lease")
         elif not self.excuses:
             self.fail(f"worker {culprit.name} sent a spent refresh token")
@@ -262,7 +311,8 @@ class Run:
     def go(self) -> Run:
         """Run to the end and judge."""
         try:
-            self._schedule()
+            with self._simulated_processes():
+                self._schedule()
             if not self._violation:
                 self._judge()
         finally:
@@ -274,6 +324,28 @@ class Run:
             raise Violation(f"{self._violation}; deviations: {dict(self.deviations)}; steps: {self.steps[:60]}")
         return self
 
+    def is_gone(self, identity: str) -> bool:
+        """Tell what the machine tells of a worker."""
+        return identity != "" and self.workers[int(identity)].dead
+
+    @contextlib.contextmanager
+    def _simulated_processes(self) -> Iterator[None]:
+        """Have the workers pass for processes of one machine, or of several, and requests end by the model's time."""
+
+        @contextlib.contextmanager
+        def within(seconds: float) -> Iterator[Worker]:
+            self.running.extend(seconds)
+            yield self.running
+
+        before = process.identify, process.is_gone, refresh.deadline
+        process.identify = lambda: str(self.running.name) if self.setting.one_machine else ""
+        process.is_gone = self.is_gone
+        refresh.deadline = types.SimpleNamespace(within=within, Bound=Worker)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            process.identify, process.is_gone, refresh.deadline = before
+
     def _schedule(self) -> None:
         time = self.world.time
         while waiting := [worker for worker in self.workers if not worker.dead and not worker.greenlet.dead]:
@@ -281,6 +353,7 @@ class Run:
             for due in [entry for entry in self.later if entry[0] <= worker.ready_at]:
                 self._carry_out_late(due)
             time.now = max(time.now, worker.ready_at)
+            self.running = worker
             worker.greenlet.switch()
             self._check_history()
         for due in list(self.later):
@@ -334,7 +407,7 @@ class Run:
                 self.fail(f"the next worker fails: {type(error).__name__}: {error}")
             elif not isinstance(error, ReauthorizationRequired):
                 self.fail(f"the next worker does not say that the grant is dead, but: {error}")
-            elif "ended before" not in str(error) and "was lost" not in str(error) and server.reuses > reuses:
+            elif "has left no result" not in str(error) and "was lost" not in str(error) and server.reuses > reuses:
                 self.fail(f"the next worker does not say why: {error}")
             return
         if not (server.is_good(token) and server.is_good(again)):

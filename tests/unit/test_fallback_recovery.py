@@ -90,11 +90,11 @@ def test_tokens_get_into_the_folder_where_variables_are_broken(tmp_path):
     seam = Faults(store_write=[None])
     seam.always["store.write"] = "fail"
     manager, _ = world.worker(seam)
-    manager._keeping._fallback = chain
+    manager._persistence._fallback = chain
     assert world.server.is_good(manager.access_token())
     assert [path.name.startswith("oauth2_token_fallback__1_") for path in tmp_path.iterdir()] == [True]
 
     other, _ = world.worker()
-    other._keeping._fallback = chain
+    other._persistence._fallback = chain
     assert world.server.is_good(other.access_token())
     assert (world.server.refreshes, world.server.reuses) == (1, 0)

@@ -142,6 +142,6 @@ class TestFork:
             if pid == 0:
                 # Still in hand: served at once, unless the lock is the parent's.
                 signal.alarm(20)
-                os._exit(0 if manager.token_in_hand() == first else 1)
+                os._exit(0 if manager.cached_token() == first else 1)
             _, status = os.waitpid(pid, 0)
             assert os.waitstatus_to_exitcode(status) == 0

@@ -1,0 +1,160 @@
+"""What to do next for a caller who wants a token: a pure function of what has been read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from airflow_oauth_provider.exceptions import (
+    ConfigurationError,
+    OAuth2Error,
+    ReauthorizationRequired,
+    RefreshTimeout,
+    RefreshTooEarly,
+)
+from airflow_oauth_provider.tokens import expiry, messages, precedence
+from airflow_oauth_provider.tokens.configuration import GrantConfiguration
+from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.result import TokenRequirements
+
+#: Seconds for which a caller whose token still works waits for another worker's refresh before it goes on with it.
+PATIENCE_WITH_A_WORKING_TOKEN = 2.0
+#: Seconds that one call waits at the most because the server or the vendor wants the refresh later.
+LONGEST_PAUSE = 60.0
+
+
+class Action(Enum):
+    """What to do."""
+
+    SERVE = "the stored token meets the requirements"
+    PAUSE = "the vendor or the server wants the refresh later: wait, then read again"
+    WAIT = "another worker holds the lease: wait a moment, then read again"
+    REFRESH = "refresh now"
+    FAIL = "nothing can be done"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and what goes with it.
+
+    :param action: what to do.
+    :param seconds: for PAUSE: how long.
+    :param error: for FAIL: what to raise.
+    """
+
+    action: Action
+    seconds: float = 0.0
+    error: OAuth2Error | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a decision depends on.
+
+    :param configuration: the connection as just read.
+    :param record: what :func:`airflow_oauth_provider.tokens.precedence.current` makes of the stored record.
+    :param now: this machine's wall clock, in seconds since the epoch.
+    :param token_left: seconds for which the record's access token still works, by a clock that does not jump.
+    :param lease_left: seconds for which another worker's lease still binds; zero or less: nobody's does.
+    :param first_generation: of the record that this call read first.
+    :param is_behind: whether this process has a newer token than the store, which was away.
+    :param has_refreshed: whether this process has refreshed once, for ``refresh_when: always``.
+    :param waited: seconds for which this call has waited for the present holder of the lease.
+    :param is_out_of_time: whether this call has lasted too long to begin anything more.
+    """
+
+    configuration: GrantConfiguration
+    record: Record
+    now: float
+    token_left: float
+    lease_left: float = 0.0
+    first_generation: int = 0
+    is_behind: bool = False
+    has_refreshed: bool = False
+    waited: float = 0.0
+    is_out_of_time: bool = False
+
+
+def decide(situation: Situation, requirements: TokenRequirements) -> Decision:
+    """Return what to do next.
+
+    :param situation: what has been read.
+    :param requirements: what the caller wants.
+    """
+    if _serves(situation, requirements):
+        return Decision(Action.SERVE)
+    error = _check_refreshable(situation.configuration, situation.record)
+    if error is None and situation.is_out_of_time:
+        error = RefreshTimeout(messages.lease_held_too_long(situation.configuration.conn_id))
+    if error is not None:
+        return Decision(Action.FAIL, error=error)
+    pause = _pause(situation)
+    if pause > 0:
+        return _pause_or_fail(situation, requirements, pause)
+    if situation.lease_left > 0:
+        return _wait_or_fail(situation, requirements)
+    return Decision(Action.REFRESH)
+
+
+def _serves(situation: Situation, requirements: TokenRequirements) -> bool:
+    """Tell whether the stored token does without a refresh."""
+    record = situation.record
+    if situation.is_behind or record.access_token in (None, requirements.rejected):
+        return False
+    if record.generation > situation.first_generation and situation.token_left > 0:
+        return True  # another worker has refreshed meanwhile, and its result serves everyone
+    if requirements.force:
+        is_recent = record.generation > 0 and expiry.age(record, situation.now) < requirements.coalesce_within
+        return is_recent and situation.token_left > requirements.min_ttl
+    return not _is_due(situation, requirements)
+
+
+def _is_due(situation: Situation, requirements: TokenRequirements) -> bool:
+    policy, record = situation.configuration.policy, situation.record
+    if policy.when in ("never", "unauthorized"):
+        return False
+    if policy.when == "always" and not situation.has_refreshed:
+        return requirements.rejected is None
+    if policy.when == "interval" and situation.token_left > requirements.min_ttl:
+        return expiry.age(record, situation.now) >= policy.interval
+    return situation.token_left <= expiry.wanted(record, policy.leeway, requirements.min_ttl)
+
+
+def _check_refreshable(configuration: GrantConfiguration, record: Record) -> OAuth2Error | None:
+    """Return the error for what cannot succeed, before anything is sent."""
+    conn_id = configuration.conn_id
+    if configuration.policy.when == "never":
+        return ConfigurationError(messages.never_refreshed(conn_id, bool(record.access_token)))
+    if configuration.rotates and not record.refresh_token:
+        return ConfigurationError(messages.no_refresh_token(conn_id, configuration.hint))
+    if record.dead is not None and precedence.is_dead(configuration, record):
+        return ReauthorizationRequired(messages.dead_grant(conn_id, record.dead))
+    return None
+
+
+def _pause(situation: Situation) -> float:
+    """Return the seconds that the vendor's minimum interval and the server's ``Retry-After`` leave to wait."""
+    record, pause = situation.record, 0.0
+    if record.generation > 0:
+        pause = situation.configuration.policy.min_interval - expiry.age(record, situation.now)
+    not_before = record.not_before
+    if not_before is not None and not_before - situation.now <= 2 * LONGEST_PAUSE:
+        pause = max(pause, not_before - situation.now)
+    return pause
+
+
+def _pause_or_fail(situation: Situation, requirements: TokenRequirements, pause: float) -> Decision:
+    works = situation.record.access_token not in (None, requirements.rejected) and situation.token_left > 0
+    if works or pause > LONGEST_PAUSE:
+        error = RefreshTooEarly(messages.too_early(situation.configuration.conn_id, pause))
+        return Decision(Action.FAIL, error=error)
+    return Decision(Action.PAUSE, seconds=pause)
+
+
+def _wait_or_fail(situation: Situation, requirements: TokenRequirements) -> Decision:
+    works = situation.record.access_token not in (None, requirements.rejected) and not requirements.force
+    is_patient = situation.waited <= PATIENCE_WITH_A_WORKING_TOKEN
+    if works and not is_patient and situation.token_left > requirements.min_ttl:
+        error = RefreshTimeout(messages.another_worker_refreshes(situation.configuration.conn_id))
+        return Decision(Action.FAIL, error=error)
+    return Decision(Action.WAIT)
