@@ -55,6 +55,7 @@ class ConnectionLoader:
             store,
             stored.record,
             stored.version,
+            stored.settle_time,
         )
 
     def _open(self, settings: Settings, connection: Any) -> TokenStore:

@@ -4,15 +4,16 @@ A worker that wants the lease reads, compares, writes its lease, waits for ``set
 do so at once, the last one to write finds its own lease, and the others find hers.
 
 A write that takes longer than ``settle_time`` could land after another worker has written, waited and begun to
-refresh. So a worker that was too slow sends nothing. Its lease stays in the store until it runs out: if the other
-worker exists, the lease keeps everybody else away while she refreshes. A slow read alone does no harm: it is repeated
-before anything is written.
+refresh. So a worker that was too slow sends nothing. Its lease stays in the store until it runs out, which is soon, as
+nothing was sent under it. If the other worker exists, the lease keeps everybody else away while she refreshes. A slow
+read alone does no harm: it is repeated before anything is written.
 
 What plain reads and writes cannot exclude: a place that applies a write after it has answered (asynchronous
 replication), and a worker whose clock stands still during its write (a paused virtual machine). A pool with one slot
 for the tasks that may refresh excludes both.
 
-A record without a lease is compared and written at once: whoever writes one holds the lease, or is a person.
+A record without a lease, or with one that is renewed, is compared and written at once: whoever writes it holds the
+lease, or is a person.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
@@ -28,6 +30,7 @@ from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.backend import Fetched, PlainBackend
 from airflow_oauth_provider.stores.record_store import RecordFormat, _Store
 from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.store import StoredRecord
 
 log = logging.getLogger(__name__)
 
@@ -75,13 +78,16 @@ class TimedLeaseStore(_Store):
         """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
         text = self._encode(record)
         new_version = str(version_of(text))
-        if record.lease is not None:
+        if record.lease is not None and not record.lease.renewals:
             self._take_lease(text, new_version, if_version)
             return new_version
         fetched = self._fetch()
         if self._may_replace(fetched, new_version, if_version):
             self._backend.put(fetched, text)
         return new_version
+
+    def _stored(self, fetched: Fetched) -> StoredRecord:
+        return replace(super()._stored(fetched), settle_time=self._settle_time)
 
     def _may_replace(self, fetched: Fetched, new_version: str, if_version: str | None) -> bool:
         """Tell whether to write; no: it has been written, and only the answer was lost.

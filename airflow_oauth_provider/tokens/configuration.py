@@ -124,12 +124,14 @@ class Snapshot:
     :param store: where its record is kept.
     :param record: the stored record, None where there is none.
     :param version: what the next write may replace.
+    :param settle_time: of the store; see :class:`~airflow_oauth_provider.tokens.store.StoredRecord`.
     """
 
     configuration: GrantConfiguration
     store: TokenStore
     record: Record | None
     version: str | None
+    settle_time: float = 0.0
 
 
 class ConfigurationSource(Protocol):

@@ -42,6 +42,8 @@ RequestToken = Callable[[Client, Sequence[tuple[str, str]]], TokenResponse]
 
 #: How many times a token request is sent at the most within one lease.
 MAX_ATTEMPTS = 4
+#: How long a lease lasts that has not settled, in settle times: a place may need two to show what was written.
+UNSETTLED = 4.0
 #: The longest ``Retry-After`` that other workers are told of, in seconds.
 LONGEST_NOT_BEFORE = 120.0
 
@@ -181,6 +183,10 @@ class Refresher:
             )
             record = record.with_event(now, "holder_gone", record.lease.actor)
         lease = Lease(uuid.uuid4().hex, budget.total, now, process=process.identify(), actor=self._actor)
+        if snapshot.settle_time:
+            # Not to be sent under before it has settled, and then renewed: if this worker dies or gives up, others
+            # need not wait as long as for one who may have sent something.
+            lease = replace(lease, sent=False, seconds=max(budget.spend, UNSETTLED * snapshot.settle_time))
         leased = replace(record, lease=lease, interrupted=interrupted)
         began = self._clock.elapsed()
         self._watch.hold(lease.owner)
@@ -202,7 +208,7 @@ class Refresher:
         :raises StoreUnavailable: the lease may end at its time.
         """
         began, began_wall = self._clock.elapsed(), self._clock.now()
-        lease = replace(held.lease, seconds=held.budget.total, renewals=held.lease.renewals + 1)
+        lease = replace(held.lease, seconds=held.budget.total, renewals=held.lease.renewals + 1, sent=True)
         renewed = replace(held.record, lease=lease, interrupted=held.interrupted)
         held.version = _write_lease(held.snapshot.store, renewed, held.version)
         held.record, held.began, held.began_wall = renewed, began, began_wall
@@ -255,9 +261,9 @@ class Refresher:
         :raises StoreUnavailable: the lease could not be renewed: nothing may be sent.
         """
         elapsed, by_wall_clock = self._clock.elapsed() - held.began, self._clock.now() - held.began_wall
-        if max(elapsed, by_wall_clock) > held.budget.total:
+        if max(elapsed, by_wall_clock) > held.lease.seconds:
             raise RestartRefresh
-        if elapsed >= held.budget.renewal:
+        if elapsed >= held.budget.renewal or not held.lease.sent:
             try:
                 self._renew(held)
             except StaleVersion:
@@ -427,11 +433,8 @@ def _write_lease(store: TokenStore, leased: Record, if_version: str | None) -> s
     try:
         return store.write(leased, if_version=if_version)
     except StoreUnavailable:
-        # Perhaps only the answer was lost: then the lease stands, and it is ours.
-        stored = store.read()
-        if stored.record != leased or stored.version is None:
-            raise
-        return stored.version
+        # Perhaps only the answer was lost. A store recognizes its own write, and knows whether a lease has settled.
+        return store.write(leased, if_version=if_version)
 
 
 class _Attempts:

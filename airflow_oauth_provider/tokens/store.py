@@ -18,12 +18,15 @@ class StoredRecord:
     :param kept: what people keep in the same place beside the record: ``client_id``, ``client_secret``, keys, and a
         ``refresh_token`` that a person has entered. None: this kind of store keeps nothing else.
     :param where: what to call that place in a sentence, such as ``the file '/opt/airflow/xero.json'``.
+    :param settle_time: seconds for which a new lease has to stay in the place before it counts. 0: the place can
+        compare and set, so a lease counts at once.
     """
 
     record: Record | None
     version: str | None
     kept: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     where: str = field(default="", compare=False)
+    settle_time: float = field(default=0.0, compare=False)
 
 
 class TokenStore(Protocol):

@@ -19,10 +19,14 @@ from airflow_oauth_provider.tokens.clock import SystemClock
 from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseKeeper, LeaseWatch
 from airflow_oauth_provider.tokens.record import Lease
 from airflow_oauth_provider.tokens.result import TokenRequirements
-from tests.unit.fakes import FakeClock, Faults, Time, World
+from tests.unit.fakes import FakeClock, Faults, MemoryStore, Time, World
 
 #: A token request is first renewed after 0.2 s and broken off after 0.4 s.
 SHORT = LeaseBudget(spend=0.4, write=30.0, rescue=30.0)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
 
 
 def slowly(world, seconds):
@@ -76,7 +80,7 @@ class TestBeforeSending:
 
     def test_nothing_is_sent_where_the_store_is_away(self):
         world = World(timeout=10.0)
-        manager, seam = world.worker(Faults(store_write=[slowly(world, 7.0), "fail"], store_read=[None, "fail"]))
+        manager, seam = world.worker(Faults(store_write=[slowly(world, 7.0), "fail", "fail"]))
         with pytest.raises(StoreUnavailable):
             manager.access_token()
         assert seam.counts["token"] == 0
@@ -119,8 +123,8 @@ class TestBetweenRequests:
     @pytest.mark.parametrize("failing", [1, 2, 3])
     def test_nothing_is_sent_again_after_a_renewal_that_failed(self, failing):
         world = World(timeout=30.0)
-        writes = [None] * failing + ["fail"]
-        manager, seam = world.worker(Faults(token=[self.busy(25.0)], store_write=writes, store_read=[None, "fail"]))
+        writes = [None] * failing + ["fail", "fail"]
+        manager, seam = world.worker(Faults(token=[self.busy(25.0)], store_write=writes))
         with pytest.raises(TokenRequestError):
             manager.access_token()
         assert seam.counts["token"] == 1
@@ -188,7 +192,8 @@ class TestInFlight:
             failed.set()
             raise failure if isinstance(failure, Exception) else StoreUnavailable("out of order")
 
-        manager = self.manager(world, Faults(token=[answer_late], store_write=[None, fail]))
+        again = [fail] if failure == "fail" else []  # one that may only have lost its answer is asked once more
+        manager = self.manager(world, Faults(token=[answer_late], store_write=[None, fail, *again]))
         assert world.server.is_good(manager.access_token())
         assert "its lease was not renewed" in caplog.text
         assert world.server.refreshes == 1
@@ -322,6 +327,62 @@ class TestDeadHolder:
         gone = Lease("gone", 20.0, 0.0, process=f"{place}:{2**22 + 1}:5")
         assert watch.is_over(gone)
         assert not watch.is_over(replace(gone, sent=False))
+
+
+class TestPlacesWithoutCompareAndSet:
+    """A lease has to stay there for a while before anything is sent under it."""
+
+    @pytest.fixture
+    def world(self, monkeypatch):
+        monkeypatch.setattr(MemoryStore, "settle_time", 3.0)
+        return World(timeout=30.0)
+
+    def test_the_lease_says_that_nothing_was_sent_until_it_is_renewed(self, world):
+        seen = []
+
+        def send(call):
+            seen.append(world.record.lease)
+            return call()
+
+        manager, seam = world.worker(Faults(token=[send]))
+        manager.access_token()
+        leases = [record.lease for _, record in world.cell.history]
+        assert [lease and (lease.sent, lease.seconds) for lease in leases] == [(False, 12.0), (True, 20.0), None]
+        assert seen[0].sent
+        assert seam.counts["store.write"] == 3
+
+    def test_others_wait_less_for_one_that_sent_nothing(self, world, caplog):
+        with pytest.raises(Killed):
+            world.worker(Faults(store_write=[None, Killed()]))[0].access_token()
+        before = world.time.now
+        world.worker()[0].access_token()
+        assert 12.0 <= world.time.now - before < 15.0
+        assert "sent nothing" in caplog.text
+        assert world.server.reuses == 0
+
+    def test_tokens_are_written_over_a_lease_that_sent_nothing(self, world):
+        """A slow write of another worker's landed after ours had settled."""
+
+        def overwritten(call):
+            answer = call()
+            world.cell.record = replace(world.record, lease=Lease("late", 12.0, world.time.now, sent=False))
+            world.cell.number += 1
+            return answer
+
+        before = world.time.now
+        manager, _ = world.worker(Faults(token=[overwritten]))
+        manager.access_token()
+        assert (world.record.generation, world.record.lease) == (1, None)
+        assert world.time.now - before < 1.0
+
+    def test_one_that_took_too_long_to_settle_sends_nothing(self, world):
+        seam = Faults(store_write=[slowly(world, 12.5)])
+        manager, _ = world.worker(seam)
+        manager.access_token()
+        assert seam.counts["token"] == 1
+        leases = [record.lease for _, record in world.cell.history if record.lease]
+        assert [lease.sent for lease in leases] == [False, False, True]
+        assert leases[0].owner != leases[1].owner == leases[2].owner
 
 
 class TestWaitingIsVisible:
