@@ -13,9 +13,11 @@ from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 log = logging.getLogger(__name__)
 
 #: What proves, where Airflow cannot list variables, that variables can be read at all (see
-#: `_confirm_absent`).
+#: `_is_absent`).
 _PROBE_KEY = "oauth2_store_probe"
 _PROBE_VALUE = "ok"
+#: How many times a variable is asked for that is there, but not found.
+_LOOKS = 3
 
 
 def read_variable(key: str) -> str | None:
@@ -25,12 +27,17 @@ def read_variable(key: str) -> str | None:
 
     :raises StoreUnavailable: it cannot be told.
     """
-    if supervisor.on_task_sdk():
+    if not supervisor.on_task_sdk():
+        return database.read_variable(key)
+    for _ in range(_LOOKS):
         value = _ask_variable(key)
-        if value is None:
-            _confirm_absent(key)
-        return value
-    return database.read_variable(key)
+        if value is not None or _is_absent(key):
+            return value
+        # Between the two questions another task has set the variable for the first time. So ask again.
+    raise StoreUnavailable(
+        f"The variable {key!r} exists but Airflow's API server could not read it {_LOOKS} times in a row: its database "
+        "fails, or the value was encrypted with another Fernet key."
+    )
 
 
 def _ask_variable(key: str) -> str | None:
@@ -44,37 +51,33 @@ def _ask_variable(key: str) -> str | None:
     return value
 
 
-def _confirm_absent(key: str) -> None:
-    """Make certain that ``key`` is not there.
+def _is_absent(key: str) -> bool:
+    """Tell whether ``key``, which was not found, certainly was not there; False: it is there by now.
 
     The API server answers "not found" not only for a variable that does not exist but also while its database
     fails (every version up to 3.3 logs that and goes on) and where the value cannot be decrypted.
 
-    :raises StoreUnavailable: when it may be there.
+    :raises StoreUnavailable: it cannot be told.
     """
     try:
         from airflow.sdk.execution_time.comms import GetVariableKeys
     except ImportError:
-        _confirm_absent_by_probe(key)
-        return
+        return _is_absent_by_probe(key)
     # From 3.3 on the keys can be listed, and that does fail when the database does.
     answer = supervisor.ask(GetVariableKeys(prefix=key, limit=10))
     supervisor.refuse(answer, f"look for the variable {key!r}")
-    if key in answer.keys:
-        raise StoreUnavailable(
-            f"The variable {key!r} exists but Airflow's API server could not read it: its database failed "
-            "for a moment, or the value was encrypted with another Fernet key."
-        )
+    return key not in answer.keys
 
 
-def _confirm_absent_by_probe(key: str) -> None:
+def _is_absent_by_probe(key: str) -> bool:
     """Ask again between two look-ups of a variable that exists, which take a working database."""
     if _ask_variable(_PROBE_KEY) is None:
         write_variable(_PROBE_KEY, _PROBE_VALUE, "Shows the OAuth 2.0 provider that variables can be read.")
     readable = _ask_variable(_PROBE_KEY) is not None
     absent = _ask_variable(key) is None
-    if not (absent and readable and _ask_variable(_PROBE_KEY) is not None):
+    if not (readable and _ask_variable(_PROBE_KEY) is not None):
         raise StoreUnavailable(f"Airflow's API server does not say reliably whether the variable {key!r} exists.")
+    return absent
 
 
 def write_variable(key: str, value: str, description: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import itertools
 import threading
 from typing import Any
 
@@ -95,8 +96,36 @@ def test_before_3_3_a_passing_not_found_is_found_out(supervisor, without_keys):
         return not_found if getattr(message, "key", None) == "a" and next(answers, False) else None
 
     supervisor.fail = fail_once
-    with pytest.raises(StoreUnavailable, match="reliably"):
-        variables.read_variable("a")
+    assert variables.read_variable("a") == "value"
+
+
+@pytest.mark.parametrize("after", ["GetVariable", "GetVariableKeys"])
+def test_a_variable_that_a_sibling_sets_between_two_questions_is_read(supervisor, after):
+    """The first use of a connection by many tasks at once: not found, then another task has set it."""
+    send = supervisor.send
+
+    def set_afterwards(message: Any) -> Any:
+        answer = send(message)
+        if type(message).__name__ == after:
+            supervisor.variables["a"] = "of a sibling"
+        return answer
+
+    supervisor.send = set_afterwards
+    assert variables.read_variable("a") in (["of a sibling"] if after == "GetVariable" else [None])
+
+
+def test_before_3_3_a_variable_that_a_sibling_sets_meanwhile_is_read(supervisor, without_keys):
+    for nth in range(1, 6):
+        supervisor.variables = {}
+        seen = itertools.count(1)
+
+        def set_at(message: Any, nth: int = nth, seen: Any = seen) -> None:
+            if next(seen) == nth:
+                supervisor.variables["a"] = "of a sibling"
+
+        supervisor.fail = set_at
+        assert variables.read_variable("a") in (None, "of a sibling")
+        assert variables.read_variable("a") == "of a sibling"
 
 
 def test_before_3_3_a_database_that_stays_away_is_found_out(supervisor, without_keys):
