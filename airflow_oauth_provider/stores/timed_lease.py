@@ -104,7 +104,7 @@ class TimedLeaseStore(_Store):
     def _take_lease(self, text: str, new_version: str, if_version: str | None) -> None:
         began, fetched = self._look()
         lost: StoreUnavailable | None = None
-        if self._may_replace(fetched, new_version, if_version):
+        if version_of(fetched.text) != new_version and self._may_replace(fetched, new_version, if_version):
             try:
                 self._backend.put(fetched, text)
             except StoreUnavailable as failure:
@@ -140,10 +140,10 @@ class TimedLeaseStore(_Store):
         for _ in range(2):  # twice, for a place that is slow to show what was written
             self._sleep(self._settle_time * (1 + random.uniform(0, JITTER)))  # noqa: S311 - it guards nothing
             seen = version_of(self._fetch().text)
+            if seen == new_version:
+                return
             if seen != if_version:
                 break
-        if seen == new_version:
-            return
         if seen != if_version:
             raise StaleVersion(f"Another worker has taken the lease in {self.where} at the same time.")
         if lost is not None:
