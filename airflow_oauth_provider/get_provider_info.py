@@ -41,7 +41,8 @@ def get_provider_info() -> dict[str, Any]:
             )
         ],
         "sensors": [_modules(f"{package}.sensors.http")],
-        "triggers": [_modules(f"{package}.triggers.http")],
+        "triggers": [_modules(f"{package}.triggers.http", f"{package}.triggers.sign_in")],
+        "extra-links": [f"{package}.links.grant.GrantLink"],
         "connection-types": [
             {
                 "connection-type": CONN_TYPE,

@@ -18,15 +18,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from airflow_oauth_provider.api_server import actions, grants_json, session, sign_in
+from airflow_oauth_provider.api_server import actions, browser_sign_in, grants_json, session
 from airflow_oauth_provider.api_server.access import require
 from airflow_oauth_provider.compat import api_server
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
+from airflow_oauth_provider.connection import sign_in
 from airflow_oauth_provider.doctor.grants import list_grants
 from airflow_oauth_provider.doctor.report import Finding
 from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.oauth2.errors import OAuth2ProtocolError
-from airflow_oauth_provider.tokens.grant_state import State, format_time
+from airflow_oauth_provider.tokens.clock import show_time
+from airflow_oauth_provider.tokens.grant_state import State
 
 NOTE_COOKIE = "oauth2_note"
 _NOTE = "note"
@@ -47,7 +49,7 @@ _HEADERS = {
 _templates = Environment(
     loader=PackageLoader("airflow_oauth_provider.api_server"), autoescape=True, undefined=StrictUndefined
 )
-_templates.filters["time"] = lambda seconds: "" if seconds is None else format_time(seconds)
+_templates.filters["time"] = lambda seconds: "" if seconds is None else show_time(seconds)
 _templates.filters["css"] = lambda state: state.value.replace(" ", "-")
 _templates.filters["query"] = lambda conn_id: quote(conn_id, safe="")
 
@@ -118,7 +120,7 @@ def show_sign_in(request: Request, connection: str, user: GetUserDep) -> Respons
         user,
         "sign_in.html",
         connection=connection,
-        redirect_uri=sign_in.redirect_uri(request),
+        redirect_uri=browser_sign_in.redirect_uri(request),
         server=urlsplit(prepared.endpoints.authorize_url).hostname or "",
         device_server=urlsplit(prepared.endpoints.device_authorize_url).hostname or "",
         scopes=prepared.configuration.options.scope.split(),
@@ -169,15 +171,15 @@ def callback(request: Request, user: GetUserDep) -> Response:
     """Take the answer of the authorization server: the browser arrives here with a code."""
     connection = ""
     try:
-        connection, pending = sign_in.read_pending(request, user)
+        connection, pending = browser_sign_in.read_pending(request, user)
         require("PUT", connection, user)
-        response = _note_outcome(request, connection, sign_in.finish(request, connection, pending, user))
+        response = _note_outcome(request, connection, browser_sign_in.finish(request, connection, pending, user))
     except (OAuth2Error, OAuth2ProtocolError) as failure:
         response = _page(
             request, user, "message.html", status=400, title="The sign-in failed", connection=connection,
             text=str(failure),
         )  # fmt: skip
-    session.delete_cookie(response, sign_in.CODE_COOKIE)
+    session.delete_cookie(response, browser_sign_in.CODE_COOKIE)
     return response
 
 
@@ -228,17 +230,17 @@ def _summarize(findings: list[Finding]) -> Note:
 
 
 def _start(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
-    url, sealed = sign_in.begin(request, connection, user)
+    url, sealed = browser_sign_in.begin(request, connection, user)
     # Not a redirect: form-action would have to allow whatever addresses the vendor redirects to in turn.
     response = _page(request, user, "leave.html", connection=connection, url=url, server=urlsplit(url).hostname or "")
-    session.set_cookie(request, response, sign_in.CODE_COOKIE, sealed, sign_in.LIFETIME)
+    session.set_cookie(request, response, browser_sign_in.CODE_COOKIE, sealed, browser_sign_in.LIFETIME)
     return response
 
 
 def _begin_device(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
-    authorization, sealed = sign_in.begin_device(connection, user)
+    authorization, sealed = browser_sign_in.begin_device(connection, user)
     response = _page(request, user, "device.html", connection=connection, authorization=authorization)
-    session.set_cookie(request, response, sign_in.DEVICE_COOKIE, sealed, int(authorization.expires_in))
+    session.set_cookie(request, response, browser_sign_in.DEVICE_COOKIE, sealed, int(authorization.expires_in))
     return response
 
 
@@ -247,20 +249,20 @@ def _poll_device(request: Request, connection: str, form: dict[str, str], user: 
         interval = float(form.get("interval", "5"))
     except ValueError:
         interval = 5.0
-    outcome = sign_in.poll_device(request, connection, min(max(interval, 1.0), 300.0), user)
+    outcome = browser_sign_in.poll_device(request, connection, min(max(interval, 1.0), 300.0), user)
     if isinstance(outcome, float):
         return JSONResponse({"interval": outcome})
     noted = _note_outcome(request, connection, outcome)
     response = JSONResponse({"signed_in": noted.headers["location"]})
     response.raw_headers += [header for header in noted.raw_headers if header[0] == b"set-cookie"]
-    session.delete_cookie(response, sign_in.DEVICE_COOKIE)
+    session.delete_cookie(response, browser_sign_in.DEVICE_COOKIE)
     return response
 
 
 # ---------------------------------------------------------------------------------------------------- answers
 
 
-def _note_outcome(request: Request, connection: str, outcome: sign_in.Outcome) -> Response:
+def _note_outcome(request: Request, connection: str, outcome: browser_sign_in.Outcome) -> Response:
     text = f"You have signed in. The tokens are in the store {outcome.store!r}, and tasks use them at once."
     if outcome.granted:
         text += f" Granted: {' '.join(outcome.granted)}."

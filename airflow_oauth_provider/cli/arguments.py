@@ -48,6 +48,9 @@ GROUP = "oauth2"
 GROUP_HELP = "OAuth 2.0 connections: sign in, find out what is wrong"
 
 _CONN_ID = Argument(("conn_id",), {"help": "The connection, of type oauth2"})
+_ANY_CONN_ID = Argument(("conn_id",), {"nargs": "?", "help": "The connection, of type oauth2; none with --all"})
+_ALL = Argument(("--all",), {"action": "store_true", "help": "All connections of type oauth2 in Airflow's database"})
+_JSON = Argument(("--json",), {"action": "store_true", "help": "Print JSON"})
 
 COMMANDS = (
     Command(
@@ -103,10 +106,39 @@ COMMANDS = (
         "doctor",
         "Find out what is wrong with a connection",
         "airflow_oauth_provider.cli.doctor:doctor",
-        (_CONN_ID, Argument(("--json",), {"action": "store_true", "help": "Print the report as JSON"})),
+        (_ANY_CONN_ID, _ALL, _JSON),
         "Checks the connection, the authorization server, the store and the state of the tokens, in the order in which "
         "a person would look, and says what to change. Spends no token and changes no record. The exit code is 1 if "
         "anything does not work.",
+    ),
+    Command(
+        "status",
+        "Show the state of a grant, or of all",
+        "airflow_oauth_provider.cli.grants:status",
+        (_ANY_CONN_ID, _ALL, _JSON),
+        "Shows who has signed in, how long the tokens last and whether a person has to do something; asks no "
+        "authorization server. The exit code is that of a monitoring check: 0 all is well, 1 a refresh token ends "
+        "soon, 2 a person has to sign in or to mend the connection, 3 it cannot be told.",
+    ),
+    Command(
+        "refresh",
+        "Refresh the access token now",
+        "airflow_oauth_provider.cli.grants:refresh",
+        (
+            _CONN_ID,
+            Argument(("--if-due",), {"action": "store_true", "help": "Only if the access token is over, or soon is"}),
+        ),
+        "Refreshes the access token and keeps the rotated tokens, as a task does. The exit code is 1 if that failed.",
+    ),
+    Command(
+        "revoke",
+        "End a grant at the authorization server",
+        "airflow_oauth_provider.cli.grants:revoke",
+        (
+            _CONN_ID,
+            Argument(("--access-token",), {"action": "store_true", "help": "Revoke the access token alone"}),
+        ),
+        "Revokes the refresh token (RFC 7009): tasks fail until a person signs in again.",
     ),
     Command(
         "revive",

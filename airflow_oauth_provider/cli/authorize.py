@@ -6,17 +6,13 @@ import getpass
 import sys
 import time
 import webbrowser
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_oauth_provider.cli.loopback import Loopback
 from airflow_oauth_provider.cli.run import say
-from airflow_oauth_provider.compat import connections
-from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.presets import find_presets
-from airflow_oauth_provider.connection.settings import SignIn, read_settings
-from airflow_oauth_provider.connection.sign_in import Endpoints, check_grant, find_endpoints, keep, redeem
+from airflow_oauth_provider.connection.sign_in import Endpoints, Preparation, begin, keep, prepare, redeem
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device
 from airflow_oauth_provider.oauth2.discovery import discover
@@ -30,51 +26,30 @@ from airflow_oauth_provider.tokens.record import Record, fingerprint
 def authorize(arguments: Any) -> int:
     """Sign in and keep the tokens; see :mod:`airflow_oauth_provider.cli.arguments` for what ``arguments`` has."""
     conn_id: str = arguments.conn_id
-    connection = connections.get_connection(conn_id)
-    source = ConnectionLoader(conn_id, first=connection)
-    account = source.load().configuration  # also proves, before anybody signs in, that the store can be read
-    check_grant(account)
-    if arguments.scope:
-        account = replace(account, options=replace(account.options, scope=arguments.scope))
-    sign_in = read_settings(conn_id, connection).sign_in
-    if not arguments.scope:  # who names a scope wants that one
-        scope = sign_in.complete_scope(account.options.scope)
-        account = replace(account, options=replace(account.options, scope=scope))
-    endpoints = find_endpoints(account, sign_in)
+    prepared = prepare(conn_id, arguments.scope or "")
+    account = prepared.configuration
     if arguments.device:
-        answer, sent_at = _on_another_device(account, endpoints)
+        answer, sent_at = _on_another_device(account, prepared.endpoints)
     else:
-        answer, sent_at = _in_the_browser(account, endpoints, sign_in, arguments)
-    record, store = keep(source, answer, sent_at)
+        answer, sent_at = _in_the_browser(prepared, arguments)
+    record, store = keep(prepared, answer, sent_at, actor="airflow oauth2 authorize")
     _report(conn_id, account, record, store)
     return 0
 
 
-def _in_the_browser(
-    account: GrantConfiguration, endpoints: Endpoints, sign_in: SignIn, arguments: Any
-) -> tuple[TokenResponse, float]:
-    if not endpoints.authorize_url:
+def _in_the_browser(prepared: Preparation, arguments: Any) -> tuple[TokenResponse, float]:
+    account = prepared.configuration
+    if not prepared.endpoints.authorize_url:
         raise _unknown(account, "authorize_url")
-
-    def begin(redirect_uri: str) -> authorization_code.Pending:
-        return authorization_code.begin(
-            account.client,
-            endpoints.authorize_url,
-            redirect_uri,
-            account.options,
-            sign_in.parameters,
-            issuer_required=endpoints.issuer_required,
-        )
-
     if arguments.paste:
-        pending = begin(arguments.redirect_uri or f"http://127.0.0.1:{arguments.port or 8765}/callback")
+        pending = begin(prepared, arguments.redirect_uri or f"http://127.0.0.1:{arguments.port or 8765}/callback")
         _show(pending.url)
         say("The browser will end up at an address that begins with " + pending.redirect_uri)
         say("and may say that it cannot be reached. Copy that address from the browser's address bar.")
         code = authorization_code.accept(pending, _read_secretly("Paste it here (it will not show): "))
     else:
         with Loopback(arguments.port, arguments.redirect_uri) as loopback:
-            pending = begin(loopback.redirect_uri)
+            pending = begin(prepared, loopback.redirect_uri)
             _show(pending.url)
             if not arguments.no_browser and webbrowser.open(pending.url):
                 say("A browser has been opened there.")

@@ -6,21 +6,30 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from airflow_oauth_provider.cli.run import say
+from airflow_oauth_provider.cli.run import check_one_or_all, say
+from airflow_oauth_provider.compat.database import list_connections
+from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.doctor.examination import examine
 from airflow_oauth_provider.doctor.report import Finding
 
 
 def doctor(arguments: Any) -> int:
-    """Print what is right and wrong about a connection; 1 if anything does not work."""
-    report = examine(arguments.conn_id)
+    """Print what is right and wrong about a connection, or about all; 1 if anything does not work."""
+    check_one_or_all(arguments)
+    names = [row.conn_id for row in list_connections(CONN_TYPE)] if arguments.all else [arguments.conn_id]
+    reports = [examine(name) for name in names]
     if arguments.json:
-        say(json.dumps(report.as_json(), indent=2))
+        found = [report.as_json() for report in reports]
+        say(json.dumps(found if arguments.all else found[0], indent=2))
     else:
-        for finding in report.findings:
-            say(_line(finding))
-    return int(report.failed)
+        for report in reports:
+            if arguments.all:
+                say(f"{report.conn_id}: {'does not work' if report.failed else 'works'}")
+            for finding in report.findings:
+                if finding.level != "ok" or not arguments.all:
+                    say(_line(finding))
+    return int(any(report.failed for report in reports))
 
 
 def _line(finding: Finding) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "callback_prefixes",
     "claim_delay",
     "fallback_path",
+    "listeners",
     "token_store_route",
 ]
 
@@ -111,6 +112,13 @@ OPTIONS: tuple[Option, ...] = (
         default="3.0",
         kind="float",
     ),
+    Option(
+        "listeners",
+        "Functions, as package.module:function with commas between them, that are told when a refresh token ends soon, "
+        "when a person has to sign in again, when a grant works again and when new tokens did not reach their store. "
+        "Empty: none.",
+        example="my_company.oauth_notices:post_to_slack",
+    ),
 )
 
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -155,6 +163,11 @@ def claim_delay() -> float:
 def fallback_path() -> str:
     """Return the folder of the fallback store; empty for the one below AIRFLOW_HOME."""
     return _read_text("fallback_path")
+
+
+def listeners() -> tuple[str, ...]:
+    """Return the functions that are told of what concerns people, each as ``package.module:function``."""
+    return _read_list("listeners")
 
 
 def token_store_route() -> bool:

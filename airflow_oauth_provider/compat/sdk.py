@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_oauth_provider.compat.versions import AIRFLOW
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Connection, Context, ObjectStoragePath, PokeReturnValue
+    from airflow.sdk import BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath, PokeReturnValue
     from airflow.sdk.bases.decorator import determine_kwargs
     from airflow.sdk.configuration import conf
     from airflow.sdk.exceptions import (
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         AirflowFailException,
         AirflowNotFoundException,
     )
+    from airflow.sdk.observability.stats import Stats
     from airflow.sdk.plugins_manager import AirflowPlugin
 
 __all__ = [
@@ -33,10 +34,12 @@ __all__ = [
     "AirflowNotFoundException",
     "AirflowPlugin",
     "BaseOperator",
+    "BaseOperatorLink",
     "Connection",
     "Context",
     "ObjectStoragePath",
     "PokeReturnValue",
+    "Stats",
     "conf",
     "determine_kwargs",
 ]
@@ -52,8 +55,10 @@ _PLACES: dict[str, tuple[tuple[tuple[int, int], str], ...]] = {
     "AirflowPlugin": (((3, 2), "airflow.sdk.plugins_manager"), ((2, 11), "airflow.plugins_manager")),
     "conf": (((3, 2), "airflow.sdk.configuration"), ((2, 11), "airflow.configuration")),
     "determine_kwargs": (((3, 2), "airflow.sdk.bases.decorator"), ((2, 11), "airflow.utils.operator_helpers")),
+    "Stats": (((3, 2), "airflow.sdk.observability.stats"), ((2, 11), "airflow.stats")),
     # 3.0 brought the SDK.
     "BaseOperator": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.models.baseoperator")),
+    "BaseOperatorLink": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.models.baseoperatorlink")),
     "Connection": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.models.connection")),
     "Context": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.utils.context")),
     "ObjectStoragePath": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.io.path")),

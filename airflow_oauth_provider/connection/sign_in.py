@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from airflow_oauth_provider.compat import masking
-from airflow_oauth_provider.connection.settings import SignIn
+from airflow_oauth_provider.compat import connections, masking
+from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.connection.notices import handle_event
+from airflow_oauth_provider.connection.settings import SignIn, read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2 import authorization_code, errors
 from airflow_oauth_provider.oauth2.discovery import Metadata, discover
@@ -15,6 +17,7 @@ from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration
+from airflow_oauth_provider.tokens.events import GrantEvent
 from airflow_oauth_provider.tokens.record import Record
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,54 @@ class Endpoints:
     authorize_url: str
     device_authorize_url: str
     issuer_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What is known before a person signs in.
+
+    :param source: reads the connection.
+    :param configuration: the connection, with the scope that the sign-in asks for.
+    :param sign_in: what the connection says about signing in.
+    :param endpoints: where it happens.
+    """
+
+    source: ConfigurationSource
+    configuration: GrantConfiguration
+    sign_in: SignIn
+    endpoints: Endpoints
+
+
+def prepare(conn_id: str, scope: str = "") -> Preparation:
+    """Read the connection, and find out where its sign-in happens.
+
+    :param conn_id: the connection.
+    :param scope: what to ask for; empty: the connection's scope, and what its vendor wants for a refresh token.
+    :raises OAuth2Error: it cannot be read, is wrong, or nobody signs in for it.
+    """
+    connection = connections.get_connection(conn_id)
+    source = ConnectionLoader(conn_id, first=connection)
+    configuration = source.load().configuration  # also proves, before anybody signs in, that the store can be read
+    check_grant(configuration)
+    sign_in = read_settings(conn_id, connection).sign_in
+    scope = scope or sign_in.complete_scope(configuration.options.scope)
+    configuration = replace(configuration, options=replace(configuration.options, scope=scope))
+    return Preparation(source, configuration, sign_in, find_endpoints(configuration, sign_in))
+
+
+def begin(prepared: Preparation, redirect_uri: str) -> authorization_code.Pending:
+    """Make the authorization request (RFC 6749 section 4.1.1).
+
+    :param redirect_uri: where the browser is to come back to, as registered.
+    """
+    return authorization_code.begin(
+        prepared.configuration.client,
+        prepared.endpoints.authorize_url,
+        redirect_uri,
+        prepared.configuration.options,
+        prepared.sign_in.parameters,
+        issuer_required=prepared.endpoints.issuer_required,
+    )
 
 
 def find_endpoints(account: GrantConfiguration, sign_in: SignIn) -> Endpoints:
@@ -91,10 +142,10 @@ def redeem(account: GrantConfiguration, pending: authorization_code.Pending, cod
     return request_token(account.client, authorization_code.redeem(pending, code, account.options.resources)), sent_at
 
 
-def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float, actor: str = "") -> tuple[Record, str]:
+def keep(prepared: Preparation, answer: TokenResponse, sent_at: float, actor: str = "") -> tuple[Record, str]:
     """Write the tokens of a sign-in to the connection's store, in place of whatever it holds.
 
-    :param source: reads the connection.
+    :param prepared: of :func:`prepare`.
     :param answer: the tokens.
     :param sent_at: seconds since the epoch when they were asked for.
     :param actor: who signed in, for the grant's history.
@@ -102,6 +153,7 @@ def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float, act
     :raises ConfigurationError: there is no refresh token, or the store is not what everybody reads.
     :raises StoreUnavailable: the store did not take it.
     """
+    source = prepared.source
     for secret in (answer.access_token, answer.refresh_token):
         masking.mask_secret(secret)
     for attempt in range(ATTEMPTS):
@@ -111,14 +163,18 @@ def keep(source: ConfigurationSource, answer: TokenResponse, sent_at: float, act
             snapshot = source.load()
             account = snapshot.configuration
             if not answer.refresh_token:
-                raise ConfigurationError(_no_refresh_token(account))
-            new = precedence.signed_in(precedence.current(account, snapshot.record), answer, sent_at, actor)
+                raise ConfigurationError(_no_refresh_token(account.conn_id, prepared.sign_in.refresh_scope))
+            old = precedence.current(account, snapshot.record)
+            was_dead = precedence.is_dead(account, old)
+            new = precedence.signed_in(old, answer, sent_at, actor)
             snapshot.store.write(new, if_version=snapshot.version)
             _check_in_use(source, new)
         except (StaleVersion, StoreUnavailable) as failure:
             log.info("The tokens are not written yet: %s", failure)
             last = failure
         else:
+            for kind in ("signed_in", *(["works_again"] if was_dead else [])):
+                handle_event(GrantEvent(kind, account.conn_id, time.time(), actor))
             return new, snapshot.store.name
     raise StoreUnavailable(f"The store did not take the new tokens ({last}). Mend it and sign in again.")
 
@@ -134,9 +190,14 @@ def _check_in_use(source: ConfigurationSource, new: Record) -> None:
         )
 
 
-def _no_refresh_token(account: GrantConfiguration) -> str:
+def _no_refresh_token(conn_id: str, refresh_scope: str) -> str:
+    wanted = (
+        f"This vendor wants the scope {refresh_scope!r} for it, which was asked for"
+        if refresh_scope
+        else "Many servers want the scope 'offline_access' for it"
+    )
     return (
-        f"Connection {account.conn_id!r}: the server gave an access token but no refresh token, so nothing was kept. "
-        "Many servers want the scope 'offline_access' for it, Google wants authorize_params "
-        "'access_type=offline, prompt=consent'; else allow the grant 'refresh_token' for this client at the server."
+        f"Connection {conn_id!r}: the server gave an access token but no refresh token, so nothing was kept. {wanted}; "
+        "Google wants authorize_params 'access_type=offline, prompt=consent'; else allow the grant 'refresh_token' for "
+        "this client at the server."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from airflow.providers.http.hooks.http import HttpHook
 from airflow_oauth_provider.compat import http_provider
 from airflow_oauth_provider.connection.fields import CONN_TYPE, HOOK_NAME
 from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.connection.notices import handle_event
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.access import ApiAccess, join_url
@@ -21,6 +23,7 @@ from airflow_oauth_provider.http.errors import api_error, presentable
 from airflow_oauth_provider.http.sender import Sender
 from airflow_oauth_provider.http.session import OAuth2Session
 from airflow_oauth_provider.http.srv import CertifiedAdapter
+from airflow_oauth_provider.tokens.events import GrantEvent
 from airflow_oauth_provider.tokens.manager import TokenManager
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenStatus
 
@@ -141,7 +144,10 @@ class OAuth2Hook(HttpHook):
 
         _ = self.settings
         # Read anew: what this hook has read first may hold a refresh token that was rotated away since.
-        return revoke(ConnectionLoader(self.oauth2_conn_id), kind, actor=self._actor)
+        done = revoke(ConnectionLoader(self.oauth2_conn_id), kind, actor=self._actor)
+        if done and kind == "refresh_token":
+            handle_event(GrantEvent("revoked", self.oauth2_conn_id, time.time(), self._actor))
+        return done
 
     def get_token_response(self) -> dict[str, Any]:
         """Return what else the token endpoint answered, such as Salesforce's ``instance_url``, without its secrets."""

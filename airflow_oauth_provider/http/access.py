@@ -9,15 +9,32 @@ from urllib.parse import urlsplit
 from airflow_oauth_provider.compat import connections, masking
 from airflow_oauth_provider.connection import credentials, host_template
 from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.connection.notices import handle_event, log_what_to_do
 from airflow_oauth_provider.connection.origin import origin_of
 from airflow_oauth_provider.connection.settings import Settings, read_settings
-from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
 from airflow_oauth_provider.http import srv
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.oauth2.redaction import is_secret_name
 from airflow_oauth_provider.stores.factory import open_fallback
 from airflow_oauth_provider.tokens.manager import TokenManager
-from airflow_oauth_provider.tokens.result import TokenRequirements
+from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
+
+
+class _OutspokenTokenManager(TokenManager):
+    """Says what to do in a log line of its own where only a person can mend an error."""
+
+    def __init__(self, conn_id: str, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._connection_name = conn_id
+
+    def obtain(self, requirements: TokenRequirements) -> TokenResult:
+        """Return a record whose access token meets ``requirements``; see :meth:`TokenManager.obtain`."""
+        try:
+            return super().obtain(requirements)
+        except OAuth2Error as failure:
+            log_what_to_do(failure, self._connection_name)
+            raise
 
 
 class ApiAccess:
@@ -45,7 +62,11 @@ class ApiAccess:
         """
         if self._settings is None:
             self._connection = connections.get_connection(self.conn_id)
-            self._settings = read_settings(self.conn_id, self._connection)
+            try:
+                self._settings = read_settings(self.conn_id, self._connection)
+            except ConfigurationError as failure:
+                log_what_to_do(failure, self.conn_id)
+                raise
         return self._settings
 
     @property
@@ -55,7 +76,10 @@ class ApiAccess:
             usage = self.settings.bearer_usage
             source = ConnectionLoader(self.conn_id, first=self._connection)
             mask = usage.mask_with(masking.mask_secret)
-            self._manager = TokenManager(source, open_fallback(self.conn_id), mask=mask, actor=self._actor)
+            fallback = open_fallback(self.conn_id)
+            self._manager = _OutspokenTokenManager(
+                self.conn_id, source, fallback, mask=mask, actor=self._actor, on_event=handle_event
+            )
         return self._manager
 
     @property

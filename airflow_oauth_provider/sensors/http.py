@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.http.sensors.http import HttpSensor
 
+from airflow_oauth_provider.links.grant import GrantLink
+
 if TYPE_CHECKING:
     from requests import Response
 
@@ -32,6 +34,7 @@ class OAuth2HttpSensor(HttpSensor):
 
     template_fields: Sequence[str] = (*HttpSensor.template_fields, "oauth2_conn_id")
     ui_color = "#b3e5fc"
+    operator_extra_links = (GrantLink(),)
 
     def __init__(
         self,

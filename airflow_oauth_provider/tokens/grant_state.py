@@ -6,11 +6,11 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from airflow_oauth_provider.tokens import precedence
+from airflow_oauth_provider.tokens.clock import show_time
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration
 from airflow_oauth_provider.tokens.record import Record
 
@@ -127,15 +127,15 @@ def _judge_refresh_token(configuration: GrantConfiguration, record: Record, now:
         return State.NEVER_SIGNED_IN, "There is no refresh token: nobody has signed in."
     if record.dead is not None and precedence.is_dead(configuration, record):
         what = "was revoked" if record.dead.error == "revoked" else f"was refused ({record.dead.error})"
-        return State.SIGN_IN_AGAIN, f"The refresh token {what} at {format_time(record.dead.at)}."
+        return State.SIGN_IN_AGAIN, f"The refresh token {what} at {show_time(record.dead.at)}."
     ends = record.refresh_expires_at
     if ends is None:
         return None
     if ends <= now:
-        return State.SIGN_IN_AGAIN, f"The refresh token ended at {format_time(ends)}."
+        return State.SIGN_IN_AGAIN, f"The refresh token ended at {show_time(ends)}."
     # An idle limit moves with each refresh, so it is near only where nobody refreshes.
     if ends - now <= (configuration.policy.warn_before or ENDS_SOON):
-        return State.ENDS_SOON, f"The refresh token ends at {format_time(ends)}, in {format_duration(ends - now)}."
+        return State.ENDS_SOON, f"The refresh token ends at {show_time(ends)}, in {format_duration(ends - now)}."
     return None
 
 
@@ -146,7 +146,7 @@ def _judge_access_token(record: Record, now: float) -> tuple[State, str]:
     if until is None:
         return State.FRESH, "There is an access token; the server did not say how long it works."
     if until <= now:
-        return State.WILL_REFRESH, f"The access token ended at {format_time(until)}: the next task refreshes it."
+        return State.WILL_REFRESH, f"The access token ended at {show_time(until)}: the next task refreshes it."
     return State.FRESH, f"The access token works for another {format_duration(until - now)}."
 
 
@@ -183,14 +183,6 @@ def _read_claims(token: object) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}
-
-
-def format_time(seconds: float) -> str:
-    """Return a time for people, in UTC.
-
-    :param seconds: since the epoch.
-    """
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def format_duration(seconds: float) -> str:

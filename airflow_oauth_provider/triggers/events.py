@@ -18,6 +18,7 @@ from requests.structures import CaseInsensitiveDict
 
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.compat import sdk
+from airflow_oauth_provider.connection.notices import log_what_to_do
 
 #: Bytes of a body from which on compressing is worth the while.
 _WORTH_COMPRESSING = 1024
@@ -86,7 +87,8 @@ def error_event(error: Exception, conn_id: str) -> dict[str, Any]:
     """
     if is_safe(error):
         status = getattr(error, "http_status", None)
-        return {"status": "error", "kind": type(error).__name__, "message": str(error), "http_status": status}
+        kind = type(error).__name__
+        return {"status": "error", "kind": kind, "message": str(error), "http_status": status, "conn_id": conn_id}
     # Anything else may quote what is secret.
     return {
         "status": "error",
@@ -106,4 +108,7 @@ def raise_error_of(event: Mapping[str, Any]) -> None:
     kind = getattr(exceptions, event.get("kind", ""), exceptions.OAuth2Error)
     if kind is exceptions.ApiError:
         raise exceptions.ApiError(event["message"], status_code=event.get("http_status"))
-    raise kind(event["message"])
+    failure = kind(event["message"])
+    if event.get("conn_id"):
+        log_what_to_do(failure, event["conn_id"])  # in the task's own log, too
+    raise failure

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_oauth_provider.compat import metrics
 from airflow_oauth_provider.connection.settings import read_settings
 from scripts import generate_connection_docs
 
+METRICS = {*metrics.COUNTERS.values(), *metrics.TIMERS.values(), *metrics.GAUGES.values()}
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -43,6 +45,16 @@ def test_json(code):
         assert settings.account(kept).client.client_id
 
 
+@pytest.mark.parametrize("code", blocks("yaml"))
+def test_yaml(code):
+    import yaml
+
+    for group in yaml.safe_load(code)["groups"]:
+        for rule in group["rules"]:
+            (metric,) = re.findall(r"airflow_(oauth2_\w+)", rule["expr"])
+            assert metric.replace("oauth2_", "oauth2.", 1) in METRICS
+
+
 @pytest.mark.parametrize("code", blocks("sh"))
 def test_shell(code):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -60,7 +72,7 @@ def test_shell(code):
 def test_every_block_is_of_a_language_that_is_tested():
     for page in PAGES:
         for _, language, _ in BLOCK.findall(page.read_text()):
-            assert language in ("python", "json", "sh", "text", "ini"), f"{page.name}: {language!r}"
+            assert language in ("python", "json", "sh", "text", "ini", "yaml"), f"{page.name}: {language!r}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -68,6 +80,11 @@ def test_links(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
+
+
+def test_every_metric_is_listed():
+    text = (ROOT / "docs" / "sign-in.md").read_text()
+    assert [name for name in METRICS if f"`{name}`" not in text] == []
 
 
 def test_the_page_of_keys_is_the_table_of_fields():

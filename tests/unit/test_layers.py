@@ -23,7 +23,7 @@ LAYERS = (
     {"connection"},
     {"http"},
     {"auth", "pagination", "doctor"},
-    {"hooks"},
+    {"hooks", "links"},
     {"api_server", "cli", "operators", "sensors", "triggers", "get_provider_info"},
     {"__main__"},
 )

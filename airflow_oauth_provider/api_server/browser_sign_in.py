@@ -16,10 +16,7 @@ from fastapi import Request
 from airflow_oauth_provider.api_server import session
 from airflow_oauth_provider.api_server.access import audited
 from airflow_oauth_provider.compat import api_server
-from airflow_oauth_provider.compat.connections import get_connection
-from airflow_oauth_provider.connection.loader import ConnectionLoader
-from airflow_oauth_provider.connection.settings import SignIn, read_settings
-from airflow_oauth_provider.connection.sign_in import Endpoints, check_grant, find_endpoints, keep, redeem
+from airflow_oauth_provider.connection import sign_in
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device, errors
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
@@ -32,20 +29,6 @@ CODE, DEVICE = "authorization code", "device code"
 CODE_COOKIE, DEVICE_COOKIE = "oauth2_sign_in", "oauth2_device"
 #: The row of the audit log that an answer leaves, so that no second one counts.
 _ANSWERED = "oauth2_sign_in_answered"
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """What is known before a sign-in.
-
-    :param configuration: the connection.
-    :param parameters: what the connection says about signing in.
-    :param endpoints: where it happens.
-    """
-
-    configuration: GrantConfiguration
-    parameters: SignIn
-    endpoints: Endpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +51,16 @@ def redirect_uri(request: Request) -> str:
     return f"{base}{api_server.PAGES_PREFIX}/callback"
 
 
-def prepare(conn_id: str) -> Preparation:
-    """Read the connection, and find out where its sign-in happens.
-
-    :raises OAuth2Error: it cannot be read, is wrong, or nobody signs in for it.
-    """
-    connection = get_connection(conn_id)
-    configuration = ConnectionLoader(conn_id, first=connection).load().configuration  # the store can be read, too
-    check_grant(configuration)
-    parameters = read_settings(conn_id, connection).sign_in
-    return Preparation(configuration, parameters, find_endpoints(configuration, parameters))
-
-
 def begin(request: Request, conn_id: str, user: Any) -> tuple[str, str]:
     """Begin a sign-in by authorization code (RFC 6749 section 4.1) with PKCE (RFC 7636).
 
     :return: the address to send the browser to, and what :data:`CODE_COOKIE` has to hold meanwhile.
     :raises OAuth2Error: the connection is wrong, or its server has no authorization endpoint.
     """
-    prepared = prepare(conn_id)
+    prepared = sign_in.prepare(conn_id)
     if not prepared.endpoints.authorize_url:
         raise ConfigurationError(f"Connection {conn_id!r}: enter the vendor's authorization endpoint, 'authorize_url'.")
-    pending = authorization_code.begin(
-        prepared.configuration.client,
-        prepared.endpoints.authorize_url,
-        redirect_uri(request),
-        prepared.configuration.options,
-        prepared.parameters.parameters,
-        issuer_required=prepared.endpoints.issuer_required,
-    )
+    pending = sign_in.begin(prepared, redirect_uri(request))
     members = {**asdict(pending), "conn_id": conn_id, "user": user.get_name(), "session": session.session_id(request)}
     del members["url"]
     return pending.url, session.seal(CODE, members)
@@ -129,9 +93,9 @@ def finish(request: Request, conn_id: str, pending: authorization_code.Pending, 
     """
     code = authorization_code.accept(pending, str(request.url.query))
     _use_once(pending.state, conn_id, user)
-    configuration = prepare(conn_id).configuration
-    answer, sent_at = redeem(configuration, pending, code)
-    return _keep(conn_id, configuration, answer, sent_at, user)
+    prepared = sign_in.prepare(conn_id)
+    answer, sent_at = sign_in.redeem(prepared.configuration, pending, code)
+    return _keep(prepared, answer, sent_at, user)
 
 
 def _use_once(state: str, conn_id: str, user: Any) -> None:
@@ -148,12 +112,12 @@ def _use_once(state: str, conn_id: str, user: Any) -> None:
         raise authorization_code.NotOurs("This answer has been used already. Begin again if the grant is not fresh.")
 
 
-def _keep(conn_id: str, configuration: GrantConfiguration, answer: TokenResponse, sent_at: float, user: Any) -> Outcome:
-    source = ConnectionLoader(conn_id)
+def _keep(prepared: sign_in.Preparation, answer: TokenResponse, sent_at: float, user: Any) -> Outcome:
+    conn_id, name = prepared.configuration.conn_id, user.get_name()
     record, store = audited(
-        "oauth2_sign_in", conn_id, user, lambda: keep(source, answer, sent_at, actor=user.get_name())
+        "oauth2_sign_in", conn_id, user, lambda: sign_in.keep(prepared, answer, sent_at, actor=name)
     )
-    return Outcome(store, *_compare_scopes(configuration, record))
+    return Outcome(store, *_compare_scopes(prepared.configuration, record))
 
 
 def _compare_scopes(configuration: GrantConfiguration, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -171,7 +135,7 @@ def begin_device(conn_id: str, user: Any) -> tuple[device.DeviceAuthorization, s
     :raises OAuth2Error: the connection is wrong, or its server has no such endpoint.
     :raises OAuth2ProtocolError: the server gave no codes.
     """
-    prepared = prepare(conn_id)
+    prepared = sign_in.prepare(conn_id)
     if not prepared.endpoints.device_authorize_url:
         raise ConfigurationError(
             f"Connection {conn_id!r}: enter the vendor's device authorization endpoint, 'device_authorize_url'."
@@ -197,7 +161,7 @@ def poll_device(request: Request, conn_id: str, interval: float, user: Any) -> O
         raise authorization_code.NotOurs("No sign-in of yours waits on another device. Begin again.")
     if time.time() > members["until"]:
         raise errors.ErrorResponse("Nobody signed in before the code ran out. Begin again", code="expired_token")
-    configuration = prepare(conn_id).configuration
+    prepared = sign_in.prepare(conn_id)
     sent_at = time.time()
-    answer = device.poll(configuration.client, members["device_code"], max(interval, members["interval"]))
-    return answer if isinstance(answer, float) else _keep(conn_id, configuration, answer, sent_at, user)
+    answer = device.poll(prepared.configuration.client, members["device_code"], max(interval, members["interval"]))
+    return answer if isinstance(answer, float) else _keep(prepared, answer, sent_at, user)

@@ -1,0 +1,1 @@
+"""Buttons beside the logs of a task."""

@@ -1,0 +1,506 @@
+"""The pages in a real Chromium, against the real oidc-provider, on Airflow 3.1 and 3.3.
+
+A person signs in, tasks run, the vendor ends the grant, the page and the notice say so, the person signs in again, and
+a run that waited for that goes on. `SCREENSHOTS=docs/images` makes the pictures of docs/sign-in.md anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.servers.airflow import AirflowInstance
+from tests.servers.authorization_server import AuthorizationServer
+from tests.servers.browser import open_browser
+from tests.servers.processes import wait_until
+
+CONN_ID = "acme"
+PREFIX = "/oauth2-grants"
+WEB_CLIENT = {
+    "client_id": "web-app",
+    "client_secret": "web-client-secret-0123456789",
+    "application_type": "web",
+    "token_endpoint_auth_method": "client_secret_basic",
+    "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+    "response_types": ["code"],
+}
+# SimpleAuthManager lets a viewer see no connection at all; other auth managers do.
+AUTH_MANAGER = """
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+
+class ViewersSeeConnections(SimpleAuthManager):
+    def is_authorized_connection(self, *, method, user, details=None):
+        if method == "GET":
+            return True
+        return super().is_authorized_connection(method=method, user=user, details=details)
+
+    def filter_authorized_connections(self, *, conn_ids, user, method="GET", **_):
+        return conn_ids if method == "GET" else set()
+"""
+
+
+@pytest.fixture(scope="module", params=["3.3", "3.1"])
+def airflow(request, tmp_path_factory) -> Iterator[AirflowInstance]:
+    plugins = tmp_path_factory.mktemp("plugins")
+    (plugins / "viewers_auth_manager.py").write_text(AUTH_MANAGER)
+    environ = {
+        "PYTHONPATH": str(plugins),
+        "AIRFLOW__CORE__AUTH_MANAGER": "viewers_auth_manager.ViewersSeeConnections",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,eve:viewer",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+        "AIRFLOW__API__WORKERS": "2",
+    }
+    with AirflowInstance(
+        request.param, dags_folder=tmp_path_factory.mktemp("dags"), environ=environ, components=("api-server",)
+    ) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def server(airflow) -> Iterator[AuthorizationServer]:
+    client = {**WEB_CLIENT, "redirect_uris": [f"{airflow.url}{PREFIX}/callback"]}
+    with AuthorizationServer(access_token_lifetime=300, extra_clients=[client]) as server:
+        airflow.add_connection(
+            CONN_ID,
+            {
+                "conn_type": "oauth2",
+                "host": server.api_url,
+                "login": client["client_id"],
+                "password": client["client_secret"],
+                "extra": {
+                    "issuer": server.issuer,
+                    "scope": "openid read write offline_access",
+                    "authorize_params": {"prompt": "consent"},
+                    "store": "connection",
+                },
+            },
+        )
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser, airflow, server):
+    context = browser.new_context(viewport={"width": 1280, "height": 760})
+    page = context.new_page()
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda line: page.errors.append(line.text) if "Content Security Policy" in line.text else None)
+    log_in(page, airflow, "admin")
+    yield page
+    context.close()
+    assert page.errors == []
+
+
+def password_of(airflow, user):
+    return json.loads((airflow.home / "passwords.json").read_text())[user]
+
+
+def log_in(page, airflow, user):
+    page.goto(f"{airflow.url}{PREFIX}/")
+    page.fill('input[name="username"]', user)
+    page.fill('input[name="password"]', password_of(airflow, user))
+    page.click('button[type="submit"]')
+    page.wait_for_url(f"**{PREFIX}/")
+
+
+def sign_in_at_the_vendor(page, server):
+    """Be the person at oidc-provider: log in, consent."""
+    page.wait_for_url(f"{server.url}/**")
+    if page.locator('input[name="login"]').count():
+        page.fill('input[name="login"]', "test-user")
+        page.fill('input[name="password"]', "test-password")
+        page.click('button[type="submit"]')
+        page.wait_for_load_state()
+    page.click('button[type="submit"]')
+    page.wait_for_url(f"**{PREFIX}/grant?**")
+
+
+def sign_in_from_the_page(page, airflow, server):
+    page.goto(f"{airflow.url}{PREFIX}/grant?connection={CONN_ID}")
+    page.get_by_role("link", name="Sign in", exact=True).click()
+    page.click("button.primary")
+    sign_in_at_the_vendor(page, server)
+
+
+def row_of(page, conn_id=CONN_ID):
+    return page.locator(f'tr[data-connection="{conn_id}"]')
+
+
+def picture(page, airflow, name):
+    if os.environ.get("SCREENSHOTS") and airflow.version == "3.3":
+        page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"{name}.png")
+
+
+def kept(airflow):
+    return json.loads(airflow.connection(CONN_ID)["extra"]["token_record"])
+
+
+def test_from_never_signed_in_to_a_fresh_token(page, airflow, server):
+    assert "never signed in" in row_of(page).inner_text()
+    picture(page, airflow, "grants-before")
+    row_of(page).locator("a").click()
+    page.get_by_role("link", name="Sign in", exact=True).click()
+    assert page.input_value("#redirect") == f"{airflow.url}{PREFIX}/callback"
+    assert page.locator(".scopes li").all_inner_texts() == ["openid", "read", "write", "offline_access"]
+    picture(page, airflow, "sign-in")
+    page.click("button.primary")
+    sign_in_at_the_vendor(page, server)
+
+    text = page.inner_text("main")
+    assert "You have signed in. The tokens are in the store 'connection'" in text
+    assert "Granted: offline_access openid read write." in text
+    assert page.locator(".badge").inner_text() == "fresh"
+    assert page.inner_text("dd >> nth=1") == "test-user"
+    picture(page, airflow, "grant-signed-in")
+    record = kept(airflow)
+    assert record["refresh_token"]
+    assert [event[1:3] for event in record["history"]] == [["signed_in", "admin"]]
+    page.reload()  # does not sign in again, and the note is gone
+    assert "You have signed in" not in page.inner_text("main")
+    assert kept(airflow) == record
+
+
+def test_refresh_now_and_check(page, airflow, server):
+    before = kept(airflow)
+    page.goto(f"{airflow.url}{PREFIX}/grant?connection={CONN_ID}")
+    page.click("text=Refresh now")
+    assert "The access token was refreshed" in page.inner_text(".note")
+    assert kept(airflow)["refresh_token"] != before["refresh_token"]
+    page.click("text=Check")
+    assert "the server accepts the client" in page.inner_text(".findings")
+    picture(page, airflow, "grant-checked")
+
+
+def test_the_vendor_ends_the_grant_and_the_person_signs_in_again(page, airflow, server):
+    revoke_at_the_server(server, kept(airflow)["refresh_token"])
+    page.goto(f"{airflow.url}{PREFIX}/grant?connection={CONN_ID}")
+    page.click("text=Refresh now")
+    assert "refused the refresh token" in page.inner_text(".note.fail")
+    assert page.locator(".badge").inner_text() == "sign in again"
+    page.goto(f"{airflow.url}{PREFIX}/")
+    assert row_of(page).get_attribute("data-state") == "sign in again"
+    picture(page, airflow, "grants-dead")
+
+    sign_in_from_the_page(page, airflow, server)
+
+    assert page.locator(".badge").inner_text() == "fresh"
+
+
+def revoke_at_the_server(server, refresh_token):
+    client = (WEB_CLIENT["client_id"], WEB_CLIENT["client_secret"])
+    server.session.post(
+        f"{server.url}/token/revocation", data={"token": refresh_token}, auth=client, timeout=30
+    ).raise_for_status()
+
+
+def test_revoke_asks_first(page, airflow, server):
+    sign_in_from_the_page(page, airflow, server)
+    before = kept(airflow)
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.click("text=Revoke")
+    assert kept(airflow) == before
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("text=Revoke")
+    page.wait_for_selector("text=The grant has been revoked")
+    assert kept(airflow)["dead"]["error"] == "revoked"
+
+
+def test_sign_in_on_another_device(page, airflow, server, browser):
+    page.goto(f"{airflow.url}{PREFIX}/sign-in?connection={CONN_ID}")
+    page.click("text=Use a code on another device")
+    code = page.inner_text("p.code")
+    picture(page, airflow, "sign-in-device")
+    other = browser.new_page()
+    other.goto(page.get_attribute("text=Open it with the code filled in", "href"))
+    other.click('button[type="submit"]')
+    other.fill('input[name="login"]', "test-user")
+    other.fill('input[name="password"]', "test-password")
+    other.click('button[type="submit"]')
+    other.wait_for_load_state()
+    other.click('button[type="submit"]')
+    other.close()
+
+    page.wait_for_url("**/grant?**", timeout=60_000)  # by itself
+    assert code
+    assert "You have signed in" in page.inner_text(".note")
+
+
+def test_the_person_refuses(page, airflow, server):
+    page.goto(f"{airflow.url}{PREFIX}/sign-in?connection={CONN_ID}")
+    before = kept(airflow)
+    page.click("button.primary")
+    page.wait_for_url(f"{server.url}/**")
+    page.click("text=Cancel")
+    page.wait_for_url(f"**{PREFIX}/callback?**")
+    assert "access_denied" in page.inner_text(".note.fail")
+    assert kept(airflow) == before
+
+
+class TestAnAnswerCountsOnce:
+    """The state belongs to one browser and one person, and is good for one answer."""
+
+    def begin(self, page, airflow, server):
+        """Begin a sign-in, and stop the browser where it would come back with a code."""
+        page.goto(f"{airflow.url}{PREFIX}/sign-in?connection={CONN_ID}")
+        caught = []
+
+        def stop(route):
+            caught.append(route.request.url)
+            route.abort()
+
+        page.route("**/callback?**", stop)
+        page.click("button.primary")
+        page.wait_for_url(f"{server.url}/**")
+        if page.locator('input[name="login"]').count():
+            page.fill('input[name="login"]', "test-user")
+            page.fill('input[name="password"]', "test-password")
+            page.click('button[type="submit"]')
+            page.wait_for_load_state()
+        page.click('button[type="submit"]', no_wait_after=True)
+        deadline = time.monotonic() + 20
+        while not caught and time.monotonic() < deadline:
+            page.wait_for_timeout(50)
+        page.unroute("**/callback?**")
+        return caught[0]
+
+    def cookies(self, page):
+        return {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
+
+    def test_an_answer_is_used_once_also_by_another_worker(self, page, airflow, server):
+        url = self.begin(page, airflow, server)
+        cookies = self.cookies(page)
+        spent = server.stats()["token_requests"]
+
+        answers = [
+            requests.get(url, cookies=cookies, allow_redirects=False, timeout=30) for _ in range(4)
+        ]  # the browser's cookies, as they were before the first
+
+        assert [answer.status_code for answer in answers] == [303, 400, 400, 400]
+        assert "used already" in answers[1].text
+        assert server.stats()["token_requests"] == spent + 1
+
+    def test_an_answer_for_another_browser_does_nothing(self, page, airflow, server):
+        url = self.begin(page, airflow, server)
+        cookies = self.cookies(page)
+        before = kept(airflow)
+        for taken in ("oauth2_session", "oauth2_sign_in"):
+            others = {**cookies, taken: "x" * 40}
+            answer = requests.get(url, cookies=others, allow_redirects=False, timeout=30)
+            assert answer.status_code == 400
+            assert "No sign-in of yours waits" in answer.text
+        changed = url.replace("state=", "state=x")
+        assert requests.get(changed, cookies=cookies, timeout=30).status_code == 400
+        foreign = url.replace("iss=http", "iss=https")
+        assert foreign != url
+        refused = requests.get(foreign, cookies=cookies, timeout=30)
+        assert (refused.status_code, "RFC 9207" in refused.text) == (400, True)
+        assert kept(airflow) == before
+
+
+class TestWhoMayDoWhat:
+    @pytest.fixture
+    def viewer(self, browser, airflow, server):
+        context = browser.new_context()
+        page = context.new_page()
+        log_in(page, airflow, "eve")
+        yield page
+        context.close()
+
+    def test_a_viewer_sees_and_cannot_act(self, viewer, airflow):
+        before = kept(airflow)
+        assert row_of(viewer).count() == 1
+        viewer.goto(f"{airflow.url}{PREFIX}/grant?connection={CONN_ID}")
+        assert viewer.locator("button").count() == 0
+        assert "takes the right to edit" in viewer.inner_text("main")
+        cookies = {cookie["name"]: cookie["value"] for cookie in viewer.context.cookies()}
+        for path in ("refresh", "revoke", "check", "start", "device", "device-poll"):
+            status = viewer.evaluate(
+                "async ([path, body]) => (await fetch(path, {method: 'POST', body: new URLSearchParams(body)})).status",
+                [path, {"connection": CONN_ID, "form_token": form_token(airflow, cookies)}],
+            )
+            assert (path, status) == (path, 403)
+        assert viewer.goto(f"{airflow.url}{PREFIX}/sign-in?connection={CONN_ID}").status == 403
+        assert kept(airflow) == before
+
+    def test_nobody_sees_anything_without_a_session(self, airflow, server):
+        for path in ("", f"grant?connection={CONN_ID}", f"sign-in?connection={CONN_ID}", "callback?code=x&state=y"):
+            answer = requests.get(f"{airflow.url}{PREFIX}/{path}", allow_redirects=False, timeout=30)
+            assert (path, answer.status_code, CONN_ID in answer.text) == (path, 303, False)
+            assert "/auth/login" in answer.headers["location"]
+        for path in ("json/grants", f"json/grant?connection={CONN_ID}"):
+            assert requests.get(f"{airflow.url}{PREFIX}/{path}", timeout=30).status_code == 401
+
+    def test_a_form_of_another_site_does_nothing(self, page, airflow, server):
+        before = kept(airflow)
+        cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
+        token = form_token(airflow, cookies)
+        good = {"Origin": airflow.url, "Sec-Fetch-Site": "same-origin"}
+        for headers, sent in (
+            (good, ""),
+            (good, "0" * 64),
+            ({"Origin": "https://evil.example"}, token),
+            ({"Origin": "null"}, token),
+            ({"Sec-Fetch-Site": "cross-site"}, token),
+            ({"Sec-Fetch-Site": "same-site"}, token),
+        ):
+            for path in ("refresh", "revoke", "check", "start", "device"):
+                answer = requests.post(
+                    f"{airflow.url}{PREFIX}/{path}",
+                    data={"connection": CONN_ID, "form_token": sent},
+                    cookies=cookies,
+                    headers=headers,
+                    timeout=30,
+                )
+                assert answer.status_code == 403
+        assert kept(airflow) == before
+
+    def test_a_real_page_of_another_site_does_nothing(self, page, airflow, server):
+        before = kept(airflow)
+        other = page.context.new_page()
+        evil = EVIL % (airflow.url, airflow.url)
+        other.route("http://evil.example/**", lambda route: route.fulfill(body=evil, content_type="text/html"))
+        other.goto("http://evil.example/")
+        framed = other.frame_locator("iframe").locator("body").inner_text()
+        other.click("button")
+        other.wait_for_url(f"{airflow.url}/**")
+
+        assert CONN_ID not in framed
+        assert kept(airflow) == before
+
+
+EVIL = (
+    '<form method="post" action="%s/oauth2-grants/revoke">'
+    '<input name="connection" value="acme"><button>Win</button></form><iframe src="%s/oauth2-grants/"></iframe>'
+)
+
+
+def form_token(airflow, cookies):
+    """The form token of a browser's session, as a page of its own has it."""
+    text = requests.get(f"{airflow.url}{PREFIX}/grant?connection={CONN_ID}", cookies=cookies, timeout=30).text
+    found = text.partition('name="form_token" value="')[2].partition('"')[0]
+    return found or "0" * 64
+
+
+def test_json_for_scripts(airflow, server):
+    listed = airflow.request("GET", f"{airflow.url}{PREFIX}/json/grants").json()["grants"]
+    one = airflow.request("GET", f"{airflow.url}{PREFIX}/json/grant?connection={CONN_ID}").json()
+    refreshed = airflow.request("POST", f"{airflow.url}{PREFIX}/json/refresh?connection={CONN_ID}")
+
+    assert [grant["connection"] for grant in listed] == [CONN_ID]
+    assert one["events"][0]["actor"] == "admin"
+    assert one["signed_in_as"] == "test-user"
+    assert refreshed.status_code == 200, refreshed.text
+    assert refreshed.json()["rotated"] is True
+    assert airflow.request("GET", f"{airflow.url}{PREFIX}/json/grant?connection=none").status_code == 404
+
+
+def test_every_action_stands_in_the_audit_log(airflow, server):
+    rows = airflow.sql("SELECT event, owner, extra FROM log WHERE event LIKE 'oauth2_%'")
+    events = {(event, owner, json.loads(extra)["connection_id"]) for event, owner, extra in rows}
+
+    assert {
+        ("oauth2_sign_in", "admin", CONN_ID),
+        ("oauth2_refresh", "admin", CONN_ID),
+        ("oauth2_revoke", "admin", CONN_ID),
+        ("oauth2_check", "admin", CONN_ID),
+    } <= events
+    assert not any(owner == "eve" for _, owner, _ in events)
+
+
+def test_no_secret_is_shown_or_logged(page, airflow, server):
+    record = kept(airflow)
+    secrets = {record["refresh_token"], record["access_token"]}
+    secrets |= {WEB_CLIENT["client_secret"], airflow.secrets.jwt, airflow.secrets.fernet_key}
+    secrets |= {record.get("response_parameters", {}).get("id_token", "")}
+    secrets.discard("")
+    shown = ""
+    for path in ("", f"grant?connection={CONN_ID}", f"sign-in?connection={CONN_ID}", "json/grants",
+                 f"json/grant?connection={CONN_ID}"):  # fmt: skip
+        page.goto(f"{airflow.url}{PREFIX}/{path}")
+        shown += page.content()
+    shown += json.dumps(airflow.sql("SELECT event, owner, extra FROM log"), default=str)
+    shown += (airflow.folder / "api-server.log").read_text(errors="replace")
+
+    assert len(secrets) >= 5
+    assert [secret[:8] for secret in secrets if secret in shown] == []
+
+
+def test_a_strict_policy(airflow, server):
+    answer = airflow.request("GET", f"{airflow.url}{PREFIX}/")
+    policy = answer.headers["content-security-policy"]
+
+    assert answer.status_code == 200
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["cache-control"] == "no-store"
+    assert "style=" not in answer.text
+    assert "onclick" not in answer.text
+
+
+def test_the_navigation_leads_there(page, airflow):
+    page.goto(airflow.url)
+    page.get_by_text("Admin", exact=True).first.click()
+    link = page.get_by_text("OAuth 2.0 grants")
+    link.wait_for()
+    assert page.locator("a", has_text="OAuth 2.0 grants").get_attribute("href").endswith(f"{PREFIX}/")
+    picture(page, airflow, "navigation")
+
+
+def test_it_fits_a_phone_and_follows_the_theme(page, airflow):
+    page.set_viewport_size({"width": 390, "height": 800})
+    for path in ("", f"grant?connection={CONN_ID}", f"sign-in?connection={CONN_ID}"):
+        page.goto(f"{airflow.url}{PREFIX}/{path}")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.evaluate("localStorage.setItem('theme', 'dark')")
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+def test_the_keyboard_reaches_every_action(page, airflow):
+    page.goto(f"{airflow.url}{PREFIX}/grant?connection={CONN_ID}")
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.textContent.trim()"))
+    assert reached[0] == "Skip to the content"
+    assert {"Sign in", "Refresh now", "Check", "Revoke"} <= set(reached)
+
+
+def test_500_connections(page, airflow, server):
+    """One query and no authorization server; those in other stores are read when the list is there already."""
+    extra = {"oauth_url": server.token_url, "refresh_token": "entered", "store": "connection"}
+    bodies = [
+        {
+            "connection_id": f"many_{number:03}",
+            "conn_type": "oauth2",
+            "host": server.api_url,
+            "login": "client",
+            "password": "secret",
+            "extra": json.dumps(extra),
+        }
+        for number in range(500)
+    ]
+    airflow.api("PATCH", "/connections", {"actions": [{"action": "create", "entities": bodies}]})
+    asked = server.stats()["token_requests"]
+
+    page.goto(f"{airflow.url}{PREFIX}/")
+
+    assert page.locator("#grants tbody tr").count() == 501
+    assert server.stats()["token_requests"] == asked
+    page.fill("#filter-text", "many_123")
+    wait_until(lambda: page.locator("#grants tbody tr:visible").count() == 1, 10, "the filter", every=0.1)
