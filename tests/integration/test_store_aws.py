@@ -7,6 +7,7 @@ from a version that does not have it, which is what the compare-and-set stands o
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import replace
 
@@ -39,7 +40,7 @@ def aws(moto, monkeypatch, request):
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     client = boto3.session.Session().client("secretsmanager")
-    client.name = request.node.name
+    client.name = re.sub(r"\W", "-", request.node.name)
     client.create_secret(Name=client.name, SecretString=json.dumps(DOCUMENT))
     return client
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.hooks import oauth2
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+from airflow_oauth_provider.http import access
 from airflow_oauth_provider.stores import gcp_client
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.tokens.record import Lease, Record
@@ -390,7 +390,7 @@ def _work(start, log: Path) -> None:
 @pytest.fixture
 def connect(google, monkeypatch):
     """An authorization server, and a way to enter the connection anew. There is no database for the fallback store."""
-    monkeypatch.setattr(oauth2, "open_fallback", lambda _: MemoryFallback({}, lambda _, call: call()))
+    monkeypatch.setattr(access, "open_fallback", lambda _: MemoryFallback({}, lambda _, call: call()))
     with ScriptedServer(lifetime=3600) as server:
         credentials = {"client_id": server.client_id, "client_secret": server.client_secret}
         google.add("xero", json.dumps(credentials | {"refresh_token": server.issue()}))
@@ -436,7 +436,7 @@ def test_processes_that_share_one_connection(google, connect, tmp_path):
 def test_a_hook_signs_in_at_google_once(connect, monkeypatch):
     connect()
     new_client, made = gcp_client._new_client, []
-    monkeypatch.setattr(gcp_client, "_new_client", lambda endpoint: made.append(endpoint) or new_client(endpoint))
+    monkeypatch.setattr(gcp_client, "_new_client", lambda *given: made.append(given) or new_client(*given))
     hook = OAuth2Hook("xero", method="GET")
     for _ in range(2):
         hook.refresh(force=True)
