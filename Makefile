@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help print-test python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e test-exploration \
-        test-matrix $(VERSIONS:%=test-matrix-%) lint lint-check lint-format lint-types format bench soak constraints clean
+        test-matrix $(VERSIONS:%=test-matrix-%) lint lint-check lint-format lint-types format bench soak mutate constraints clean
 
 help: ## Print what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ bench: setup ## Benchmarks; ARGS=imports for one of them
 
 soak: setup setup-2.11 ## Many processes, many expiries: no refresh token spent twice
 	@$(VENV) -m benchmarks.soak $(ARGS)
+
+mutate: setup ## Change the life cycle at random and see whether the unit tests notice; ARGS=--all for every change
+	@$(VENV) -m scripts.mutate $(ARGS)
 
 constraints: setup ## Resolve the pinned versions anew
 	@$(VENV) -m scripts.update_constraints $(ARGS)

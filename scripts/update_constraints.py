@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             pythons,
             [f"apache-airflow=={version}", *HELD_BACK.get(name, [])],
         )
-    for name in ("servers", "build", "tools"):
+    for name in ("servers", "build", "tools", "mutation"):
         files = [env.REQUIREMENTS / f"{name}.txt"]
         compile_to(env.CONSTRAINTS / f"{name}.txt", files, _pythons(env.NEWEST_PYTHON_OF_ALL), [])
     return 0
