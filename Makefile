@@ -13,7 +13,8 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help print-test python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e test-exploration \
-        test-matrix $(VERSIONS:%=test-matrix-%) lint lint-check lint-format lint-types format bench soak mutate constraints clean
+        test-parity setup-parity setup-dlt test-matrix $(VERSIONS:%=test-matrix-%) lint lint-check lint-format lint-types \
+        format bench soak mutate constraints clean
 
 help: ## Print what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -54,6 +55,13 @@ test-exploration: setup ## The refresh protocol in all orders and with all fault
 test-integration: setup ## Tests against the real servers
 	$(PYTEST) --timeout=$(TIMEOUT) tests/integration $(ARGS)
 
+test-parity: setup-parity ## The http provider's own tests against our classes
+	.venvs/parity/bin/python -m pytest --timeout=$(TIMEOUT) -c tests/parity/pytest.ini \
+	  --confcutdir=.venvs/parity/sources .venvs/parity/sources/*/tests $(ARGS)
+
+setup-parity: python
+	@$(PYTHON) -m scripts.setup_env parity
+
 test-e2e: setup setup-2.11 ## Tests on a running Airflow
 	$(PYTEST) --timeout=$(TIMEOUT) tests/e2e $(ARGS)
 
@@ -77,7 +85,10 @@ format: setup ## Let ruff fix what it can
 	$(VENV) -m ruff check --fix .
 	$(VENV) -m ruff format .
 
-bench: setup ## Benchmarks; ARGS=imports for one of them
+setup-dlt: python
+	@$(PYTHON) -m scripts.setup_env dlt
+
+bench: setup setup-dlt ## Benchmarks; ARGS=imports for one of them
 	@$(VENV) -m benchmarks $(ARGS)
 
 soak: setup setup-2.11 ## Many processes, many expiries: no refresh token spent twice

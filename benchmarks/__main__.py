@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--rounds N] [pages|auth|memory|deferred|imports …]`."""
+"""`python -m benchmarks [--rounds N] [pages|side_by_side|auth|memory|deferred|imports …]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from benchmarks.setting import airflow_home
 
-NAMES = ("pages", "auth", "memory", "deferred", "imports")
+NAMES = ("pages", "side_by_side", "auth", "memory", "deferred", "imports")
 
 
 def main() -> None:

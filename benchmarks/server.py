@@ -23,7 +23,8 @@ PAGE_BYTES = 20_000
 
 def page(number: int, last: int, size: int = PAGE_BYTES) -> bytes:
     items = [{"id": number * 100 + n, "name": f"item {n}", "text": "x" * max(0, size // 100 - 60)} for n in range(100)]
-    return json.dumps({"n": number, "next": number + 1 if number < last else None, "items": items}).encode()
+    following = number + 1 if number < last else None
+    return json.dumps({"n": number, "pages": last, "next": following, "items": items}).encode()
 
 
 class Pages(asyncio.Protocol):

@@ -86,9 +86,9 @@ def in_turn(rounds: int, ways: dict[str, Callable[[], tuple[float, ...]]]) -> di
     return {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in results.items()}
 
 
-def run_python(module: str, *arguments: object) -> Any:
+def run_python(module: str, *arguments: object, python: Path | str = sys.executable) -> Any:
     """Run `python -m module` afresh, and return what it prints, as JSON."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    command = [str(python), "-m", module, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{module} failed:\n{done.stderr[-3000:]}")

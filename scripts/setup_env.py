@@ -15,6 +15,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,7 +30,7 @@ class SetupError(RuntimeError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Create the environments of this checkout.")
-    choices = [*env.AIRFLOW_VERSIONS, "servers", "tools"]
+    choices = [*env.AIRFLOW_VERSIONS, "servers", "tools", "parity", "dlt"]
     parser.add_argument("names", nargs="*", help=f"of {', '.join(choices)}; by default {env.MAIN_AIRFLOW} and servers")
     names = parser.parse_args(arguments).names or [env.MAIN_AIRFLOW, "servers"]
     if unknown := [name for name in names if name not in choices]:
@@ -63,6 +65,10 @@ def set_up_all(names: Iterable[str]) -> None:
         elif name == "servers":
             set_up_servers()
             set_up_authorization_server()
+        elif name == "parity":
+            set_up_parity()
+        elif name == "dlt":
+            set_up_pinned(name, "dlt's REST client")
 
 
 def set_up_tools() -> None:
@@ -107,14 +113,52 @@ def set_up_airflow(name: str) -> None:
     stamp.write()
 
 
+def set_up_parity() -> None:
+    """The main Airflow with the http provider's own tests, which its source distribution holds."""
+    folder = env.environment("parity")
+    constraints = env.CONSTRAINTS / f"airflow-{env.MAIN_AIRFLOW}.txt"
+    requirements = [env.REQUIREMENTS / "test.txt", env.REQUIREMENTS / "parity.txt"]
+    sources, build = env.REQUIREMENTS / "parity-sources.txt", env.CONSTRAINTS / "build.txt"
+    stamp = Stamp(folder, [constraints, *requirements, sources, build, env.ROOT / "pyproject.toml", Path(__file__)])
+    if stamp.matches():
+        return
+    with Progress(f"the http provider's tests into {folder.relative_to(env.ROOT)}"):
+        make_environment(folder, newest=env.NEWEST_PYTHON_OF_ALL)
+        install(
+            folder,
+            ["--constraints", str(constraints), "--build-constraints", str(build)],
+            [*as_options(requirements), "--editable", str(env.ROOT)],
+        )
+        unpack_sources(sources, folder / "sources")
+    stamp.write()
+
+
+def unpack_sources(requirements: Path, folder: Path) -> None:
+    """Download source distributions, held against their hashes, and unpack them."""
+    with tempfile.TemporaryDirectory() as downloads:
+        pip = [str(env.environment("tools") / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "download"]
+        options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes", "--dest", downloads]
+        # pip builds the metadata of what it downloads: by the build tools that are in the constraints, if any.
+        variables = dict(os.environ, PIP_CONSTRAINT=str(env.CONSTRAINTS / "build.txt"), PIP_NO_BINARY="")
+        run([*pip, *options, "--requirement", str(requirements)], f"download {requirements.name}", variables=variables)
+        for archive in Path(downloads).glob("*.tar.gz"):
+            with tarfile.open(archive) as file:
+                file.extractall(folder, filter="data")
+
+
 def set_up_servers() -> None:
     """OpenBao, Node.js, PostgreSQL, django-oauth-toolkit and moto, in one environment."""
-    folder = env.environment("servers")
-    inputs = [env.CONSTRAINTS / "servers.txt", env.REQUIREMENTS / "servers.txt", Path(__file__)]
+    set_up_pinned("servers", "the servers")
+
+
+def set_up_pinned(name: str, what: str) -> None:
+    """An environment of its own with what `requirements/<name>.txt` lists, pinned in `constraints/<name>.txt`."""
+    folder = env.environment(name)
+    inputs = [env.CONSTRAINTS / f"{name}.txt", env.REQUIREMENTS / f"{name}.txt", Path(__file__)]
     stamp = Stamp(folder, inputs)
     if stamp.matches():
         return
-    with Progress(f"the servers into {folder.relative_to(env.ROOT)}"):
+    with Progress(f"{what} into {folder.relative_to(env.ROOT)}"):
         make_environment(folder, newest=env.NEWEST_PYTHON_OF_ALL)
         install(folder, ["--constraints", str(inputs[0])], as_options([inputs[1]]))
     stamp.write()

@@ -37,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     for name in env.AIRFLOW_VERSIONS:
         version = wanted.get(name) or env.airflow_version_of(name)
         files = [env.ROOT / "pyproject.toml", test, env.REQUIREMENTS / "dev.txt"]
+        if name == env.MAIN_AIRFLOW:
+            files.append(env.REQUIREMENTS / "parity.txt")
         pythons = _pythons(env.NEWEST_PYTHON.get(name, env.NEWEST_PYTHON_OF_ALL))
         compile_to(
             env.CONSTRAINTS / f"airflow-{name}.txt",
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
             pythons,
             [f"apache-airflow=={version}", *HELD_BACK.get(name, [])],
         )
-    for name in ("servers", "build", "tools", "mutation"):
+    for name in ("servers", "build", "tools", "mutation", "dlt"):
         files = [env.REQUIREMENTS / f"{name}.txt"]
         compile_to(env.CONSTRAINTS / f"{name}.txt", files, _pythons(env.NEWEST_PYTHON_OF_ALL), [])
     return 0

@@ -17,6 +17,7 @@ from airflow_oauth_provider.compat.versions import AIRFLOW
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath, PokeReturnValue
     from airflow.sdk.bases.decorator import determine_kwargs
+    from airflow.sdk.bases.notifier import BaseNotifier
     from airflow.sdk.configuration import conf
     from airflow.sdk.exceptions import (
         AirflowConfigException,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from airflow.sdk.observability.stats import Stats
     from airflow.sdk.plugins_manager import AirflowPlugin
+    from airflow.triggers.base import BaseEventTrigger
 
 __all__ = [
     "AirflowConfigException",
@@ -33,6 +35,8 @@ __all__ = [
     "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowPlugin",
+    "BaseEventTrigger",
+    "BaseNotifier",
     "BaseOperator",
     "BaseOperatorLink",
     "Connection",
@@ -56,7 +60,10 @@ _PLACES: dict[str, tuple[tuple[tuple[int, int], str], ...]] = {
     "conf": (((3, 2), "airflow.sdk.configuration"), ((2, 11), "airflow.configuration")),
     "determine_kwargs": (((3, 2), "airflow.sdk.bases.decorator"), ((2, 11), "airflow.utils.operator_helpers")),
     "Stats": (((3, 2), "airflow.sdk.observability.stats"), ((2, 11), "airflow.stats")),
+    # 3.0 brought assets that a trigger watches.
+    "BaseEventTrigger": (((3, 0), "airflow.triggers.base"),),
     # 3.0 brought the SDK.
+    "BaseNotifier": (((3, 0), "airflow.sdk.bases.notifier"), ((2, 11), "airflow.notifications.basenotifier")),
     "BaseOperator": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.models.baseoperator")),
     "BaseOperatorLink": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.models.baseoperatorlink")),
     "Connection": (((3, 0), "airflow.sdk"), ((2, 11), "airflow.models.connection")),

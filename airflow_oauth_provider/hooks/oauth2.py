@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from airflow.providers.http.hooks.http import HttpHook
+from requests.cookies import RequestsCookieJar
 
 from airflow_oauth_provider.compat import http_provider
 from airflow_oauth_provider.connection.fields import CONN_TYPE, HOOK_NAME
@@ -19,6 +20,7 @@ from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.access import ApiAccess, join_url
 from airflow_oauth_provider.http.auth import OAuth2Auth
+from airflow_oauth_provider.http.body import settle_charset
 from airflow_oauth_provider.http.errors import api_error, presentable
 from airflow_oauth_provider.http.sender import Sender
 from airflow_oauth_provider.http.session import OAuth2Session
@@ -37,11 +39,17 @@ def name_task() -> str:
     return "/".join(names) if all(names) else ""
 
 
+#: What ``HttpHook`` takes first, where this hook takes a connection.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+
+
 class OAuth2Hook(HttpHook):
     """Calls an API with an access token that is kept fresh.
 
+    The first two arguments may also come in the order of ``HttpHook``: ``OAuth2Hook("GET", "xero")``.
+
     :param oauth2_conn_id: connection of type ``oauth2``.
-    :param method: HTTP method of :meth:`run`.
+    :param method: HTTP method of :meth:`run`; None: POST.
     :param auth_type: a subclass of :class:`~airflow_oauth_provider.http.auth.OAuth2Auth`; there is seldom need for one.
     :param tcp_keep_alive: whether TCP keep-alive is on.
     :param tcp_keep_alive_idle: seconds of silence before the first probe.
@@ -58,8 +66,8 @@ class OAuth2Hook(HttpHook):
 
     def __init__(
         self,
-        oauth2_conn_id: str = default_conn_name,
-        method: str = "POST",
+        oauth2_conn_id: str | None = None,
+        method: str | None = None,
         auth_type: Any = None,
         tcp_keep_alive: bool = True,
         tcp_keep_alive_idle: int = 120,
@@ -67,10 +75,25 @@ class OAuth2Hook(HttpHook):
         tcp_keep_alive_interval: int = 30,
         adapter: HTTPAdapter | None = None,
         actor: str | None = None,
+        *,
+        http_conn_id: str | None = None,
     ) -> None:
+        conn_id, method = _read_names(oauth2_conn_id, method, http_conn_id)
+        conn_id = conn_id or self.default_conn_name
+        if auth_type is not None and not (isinstance(auth_type, type) and issubclass(auth_type, OAuth2Auth)):
+            raise ConfigurationError(
+                f"Connection {conn_id!r} authorizes requests by itself: leave auth_type out, or give a subclass "
+                "of OAuth2Auth."
+            )
+        self._auth_class: type[OAuth2Auth] = auth_type or OAuth2Auth
+        self._actor = name_task() if actor is None else actor
+        # The session of run(), one a thread, and whether run() is what asks get_conn() for it.
+        self._kept = threading.local()
+        self._sessions: list[OAuth2Session] = []
+        self._cookies = RequestsCookieJar()
         super().__init__(
-            method=method,
-            http_conn_id=oauth2_conn_id,
+            method=method or "POST",
+            http_conn_id=conn_id,
             auth_type=auth_type,
             tcp_keep_alive=tcp_keep_alive,
             tcp_keep_alive_idle=tcp_keep_alive_idle,
@@ -78,20 +101,31 @@ class OAuth2Hook(HttpHook):
             tcp_keep_alive_interval=tcp_keep_alive_interval,
             adapter=adapter,
         )
-        if auth_type is not None and not (isinstance(auth_type, type) and issubclass(auth_type, OAuth2Auth)):
-            raise ConfigurationError(
-                f"Connection {oauth2_conn_id!r} authorizes requests by itself: leave auth_type out, or give a subclass "
-                "of OAuth2Auth."
-            )
-        self.oauth2_conn_id = oauth2_conn_id
         self._base_url_initialized = False  # HttpHook has it from 5.6 on
-        self._actor = name_task() if actor is None else actor
-        #: The connection's settings, tokens and addresses.
-        self.access = ApiAccess(oauth2_conn_id, auth_type or OAuth2Auth, self._actor)
         #: How :meth:`run` sends: by default once, as ``HttpHook`` does.
         self.sending = Sender()
-        # The session of run(), one a thread, and whether run() is what asks get_conn() for it.
-        self._kept = threading.local()
+
+    @property
+    def oauth2_conn_id(self) -> str:
+        """The connection. With another one the hook begins anew: its settings, its token, its sessions."""
+        return self.access.conn_id
+
+    @oauth2_conn_id.setter
+    def oauth2_conn_id(self, conn_id: str) -> None:
+        self.close()
+        self._cookies = RequestsCookieJar()
+        self.base_url, self._srv_lookup_enabled = "", False
+        #: The connection's settings, tokens and addresses.
+        self.access = ApiAccess(conn_id, self._auth_class, self._actor, default_host=self.default_host)
+
+    @property
+    def http_conn_id(self) -> str:
+        """The same, by the name that ``HttpHook`` has for it."""
+        return self.oauth2_conn_id
+
+    @http_conn_id.setter
+    def http_conn_id(self, conn_id: str) -> None:
+        self.oauth2_conn_id = conn_id
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -182,8 +216,8 @@ class OAuth2Hook(HttpHook):
     ) -> Any:
         """Send a request; see ``HttpHook.run``.
 
-        All calls of one thread share a session and its connections. What one call gives (headers, options) does not
-        reach the next. :meth:`close` closes the connections.
+        All calls of one thread share a session and its connections, all calls share the cookies. What one call gives
+        (headers, options) does not reach the next. :meth:`close` closes the connections.
 
         :param endpoint: added to the connection's base URL; or a whole URL.
         :param data: parameters of a GET, the body of other methods.
@@ -220,6 +254,7 @@ class OAuth2Hook(HttpHook):
         response = self.sending.send(session, prepped_request, options, self.oauth2_conn_id)
         if given.get("check_response", True):
             self.check_response(response)
+        settle_charset(response)
         return response
 
     def check_response(self, response: requests.Response) -> None:
@@ -228,19 +263,24 @@ class OAuth2Hook(HttpHook):
             raise api_error(response, self.oauth2_conn_id)
 
     def close(self) -> None:
-        """Close the connections that :meth:`run` kept; the hook can be used again."""
-        session: OAuth2Session | None = self._kept.__dict__.pop("session", None)
-        if session is not None:
+        """Close the connections that :meth:`run` kept, those of all threads; the hook can be used again."""
+        sessions, self._sessions = self._sessions, []
+        self._kept = threading.local()
+        for session in sessions:
             session.close()
 
     def url_from_endpoint(self, endpoint: str | None) -> str:
         """Return the URL of ``endpoint``; a whole URL stays as it is, and the token goes to allowed origins only."""
+        if self.base_url and not self._srv_lookup_enabled:
+            return join_url(self.base_url, endpoint)  # also one that a subclass has set
         return join_url(self.access.find_servers()[0], endpoint)
 
     def _kept_session(self, extra_options: Mapping[str, Any]) -> OAuth2Session:
         session: OAuth2Session | None = getattr(self._kept, "session", None)
         if session is None:
             session = self._kept.session = self._new_session()
+            session.cookies = self._cookies
+            self._sessions.append(session)
         self._apply_options(session, extra_options)
         return session
 
@@ -249,7 +289,7 @@ class OAuth2Hook(HttpHook):
         self._set_base_url(settings)
         session = OAuth2Session(settings.transport.timeout, allow_http=settings.allow_http)
         session.auth = self.auth
-        session.headers.update(settings.headers)
+        session.headers.update({**settings.headers, **self.default_headers})
         self._configure_session_from_mount_adapters(session)
         return session
 
@@ -308,3 +348,19 @@ class OAuth2Hook(HttpHook):
     def auth(self) -> OAuth2Auth:
         """What authorizes the requests; may be given to other sessions."""
         return self.access.auth
+
+
+def _read_names(first: str | None, second: str | None, by_name: str | None) -> tuple[str | None, str | None]:
+    """Return connection and method, whichever came first.
+
+    :param by_name: the connection where it was given as ``http_conn_id``.
+    """
+    if by_name is not None:
+        return (by_name, second or first) if _is_method(first) else (first or by_name, second)
+    if second is None:
+        return (None, first) if first in _METHODS else (first, None)
+    return (second, first) if _is_method(first) and not _is_method(second) else (first, second)
+
+
+def _is_method(name: str | None) -> bool:
+    return name is not None and name.upper() in _METHODS

@@ -20,7 +20,9 @@ _POOL = 10
 class Arguments(Protocol):
     """What an operator and a sensor have in common."""
 
-    oauth2_conn_id: str
+    @property
+    def oauth2_conn_id(self) -> str: ...  # noqa: D102
+
     method: str
     tcp_keep_alive: bool
     tcp_keep_alive_idle: int

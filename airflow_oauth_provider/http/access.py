@@ -37,16 +37,36 @@ class _OutspokenTokenManager(TokenManager):
             raise
 
 
+#: HttpHook's options as ``requests`` has them: what an option counts that is given as None.
+_PLAIN: Mapping[str, Any] = {
+    "timeout": None,
+    "verify": True,
+    "cert": None,
+    "proxies": {},
+    "trust_env": True,
+    "stream": False,
+    "allow_redirects": True,
+    "max_redirects": 30,
+    "check_response": True,
+}
+#: Other names of options.
+_ALIASES = {"verify_ssl": "verify", "proxy": "proxies"}
+
+
 class ApiAccess:
     """Reads the connection at first use, and makes each part once. Reading and refreshing may wait.
 
     :param conn_id: connection of type ``oauth2``.
     :param auth_type: the class of :attr:`auth`.
     :param actor: who uses the connection, for the grant's history.
+    :param default_host: the API's base URL where the connection has none; the token may go there.
     """
 
-    def __init__(self, conn_id: str, auth_type: type[OAuth2Auth] = OAuth2Auth, actor: str = "") -> None:
+    def __init__(
+        self, conn_id: str, auth_type: type[OAuth2Auth] = OAuth2Auth, actor: str = "", default_host: str = ""
+    ) -> None:
         self.conn_id = conn_id
+        self._default_host = default_host
         self._auth_type = auth_type
         self._actor = actor
         self._settings: Settings | None = None
@@ -101,6 +121,9 @@ class ApiAccess:
         """
         if not self._base_url:
             url = self.settings.base_url
+            if not url and self._default_host:
+                url = self._default_host if "://" in self._default_host else f"https://{self._default_host}"
+                self.auth.allow(url)
             if not url:
                 raise ConfigurationError(f"Connection {self.conn_id!r}: enter the API's base URL in the field 'host'.")
             if host_template.is_template(url):
@@ -137,7 +160,10 @@ class ApiAccess:
         return origin_of(url) in self.settings.allowed_origins
 
     def merge_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return HttpHook's options: those of the call before those of the connection."""
+        """Return HttpHook's options: those of the call before those of the connection.
+
+        :param given: an option that is None counts as ``requests`` has it, whatever the connection says.
+        """
         transport = self.settings.transport
         options: dict[str, Any] = {
             "timeout": transport.timeout,
@@ -147,8 +173,11 @@ class ApiAccess:
             "trust_env": transport.trust_env,
             **{key: value for key, value in self.settings.http_options.items() if key != "srv_lookup"},
         }
-        aliases = {"verify_ssl": "verify", "proxy": "proxies"}
-        options.update({aliases.get(key, key): value for key, value in given.items() if value is not None})
+        for key, value in given.items():
+            name = _ALIASES.get(key, key)
+            options[name] = _PLAIN.get(name) if value is None else value
+        if isinstance(options["proxies"], str):
+            options["proxies"] = dict.fromkeys(("http", "https"), options["proxies"])
         return options
 
 

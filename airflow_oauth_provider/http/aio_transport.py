@@ -20,7 +20,7 @@ from yarl import URL
 
 from airflow_oauth_provider.connection.origin import Origin, origin_of
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.http.body import BodyReader
+from airflow_oauth_provider.http.body import BodyReader, settle_charset
 from airflow_oauth_provider.http.errors import mark_unsent
 
 #: What ``http.client`` allows, and so a worker: bytes of a line of the head, and how many header fields.
@@ -169,6 +169,7 @@ async def _read(answer: aiohttp.ClientResponse, request: requests.PreparedReques
     reader.finish()
     response._content = bytes(content)
     response._content_consumed = True  # type: ignore[attr-defined]
+    settle_charset(response)
     return response
 
 

@@ -203,3 +203,19 @@ class _BoundedRaw:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
+
+
+def settle_charset(response: requests.Response) -> None:
+    """Read a text that states no charset as UTF-8, if it is that.
+
+    ``requests`` takes ISO-8859-1 for it, as RFC 2616 had it; RFC 7231 appendix B took that back.
+    """
+    if response.encoding != "ISO-8859-1" or "charset" in response.headers.get("Content-Type", "").lower():
+        return
+    if getattr(response, "_content", False) is False:
+        return  # left to the caller to read
+    try:
+        response.content.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    response.encoding = "utf-8"

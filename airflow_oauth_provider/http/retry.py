@@ -143,9 +143,11 @@ def _pause_after_response(
     throttle: RateLimit,
 ) -> float | None:
     status, headers = response.status_code, response.headers
-    # Whoever repeats the request, here or with retry_args, is held up for as long as the API wants.
-    throttle.hold(read_wait(status, headers) or read_exhaustion(headers))
     pause = policy.after_status(request.method or "", status, headers, attempt)
+    # Whoever repeats the request, here or with retry_args, is held up for as long as the API wants, and those that run
+    # beside it are too: also where it does not say for how long.
+    told = read_wait(status, headers) or read_exhaustion(headers)
+    throttle.hold(max(told, pause or 0.0) if is_rate_limit(status, headers) else told)
     if pause is not None and is_rewindable(request):
         log.warning(
             "Connection %r: %s %s answered %d; attempt %d, next one in %.1f s",

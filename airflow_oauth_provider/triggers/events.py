@@ -34,9 +34,14 @@ def unpack_pages(pages: Iterable[Mapping[str, Any] | Response]) -> list[Response
     return [page if isinstance(page, Response) else _unpack(page) for page in pages]
 
 
-def _pack(response: Response) -> dict[str, Any]:
+def pack_page(response: Response) -> dict[str, Any]:
+    """Return ``response`` in the form that ``HttpEventTrigger`` has for it, for code that reads asset events."""
+    return {**_pack(response, compress=False), "history": [pack_page(earlier) for earlier in response.history]}
+
+
+def _pack(response: Response, *, compress: bool = True) -> dict[str, Any]:
     content = response.content or b""
-    packed = zlib.compress(content, 1) if len(content) >= _WORTH_COMPRESSING else content
+    packed = zlib.compress(content, 1) if compress and len(content) >= _WORTH_COMPRESSING else content
     smaller = len(packed) < len(content)
     return {
         "status_code": response.status_code,
@@ -52,6 +57,8 @@ def _pack(response: Response) -> dict[str, Any]:
 
 
 def _unpack(page: Mapping[str, Any]) -> Response:
+    if not isinstance(page, Mapping):  # a pickle, as versions of HttpTrigger before 5.3 sent it
+        raise TypeError(f"Response data must be a dict, got {type(page).__name__}")
     response = Response()
     content = base64.b64decode(page["content"])
     response._content = zlib.decompress(content) if page.get("compressed") else content

@@ -24,7 +24,7 @@ LAYERS = (
     {"http"},
     {"auth", "pagination", "doctor"},
     {"hooks", "links"},
-    {"api_server", "cli", "operators", "sensors", "triggers", "get_provider_info"},
+    {"api_server", "cli", "notifications", "operators", "sensors", "transfers", "triggers", "get_provider_info"},
     {"__main__"},
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,1 @@
+"""The same: the modules that are imported by name."""
