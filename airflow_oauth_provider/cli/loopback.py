@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -21,7 +23,7 @@ _PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
     "<body style='font-family:sans-serif;margin:4em auto;max-width:36em'><h1>{title}</h1><p>{text}</p></body></html>"
 )
-#: Seconds that a browser may take to send its request. Browsers open connections in advance and leave them silent.
+#: Seconds that a connection may last. Browsers open connections in advance and leave them silent.
 _PATIENCE_WITH_A_CONNECTION = 2.0
 
 
@@ -33,8 +35,27 @@ class _Server(HTTPServer):
     code: str | None = None
     failure: OAuth2ProtocolError | None = None
 
+    #: When the sign-in ends, by ``time.monotonic()``.
+    ends: float = 0.0
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection, which is shut when its time is up: a client that drips would hold up the command."""
+        left = min(_PATIENCE_WITH_A_CONNECTION, max(0.0, self.ends - time.monotonic()))
+        timer = threading.Timer(left, _shut, [request])
+        timer.daemon = True
+        timer.start()
+        try:
+            super().finish_request(request, client_address)
+        finally:
+            timer.cancel()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay silent about connections that break: the traceback would show the request line, and the code in it."""
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has been closed already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Server6(_Server):
@@ -126,9 +147,9 @@ class Loopback:
         """
         server = self._server
         server.accept = accept
-        deadline = time.monotonic() + timeout
+        server.ends = time.monotonic() + timeout
         while server.code is None and server.failure is None:
-            if time.monotonic() > deadline:
+            if time.monotonic() > server.ends:
                 raise OAuth2ProtocolError(f"Nobody signed in within {timeout:g} seconds.")
             server.handle_request()
         if server.failure is not None:

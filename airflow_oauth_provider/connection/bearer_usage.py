@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,11 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import requests
 
+from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.patterns import Search
 
+# Printable ASCII: RFC 6750 section 2.1 allows less, but access tokens are opaque.
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 #: Bytes of a body in which ``expired_pattern`` is looked for.
 _LOOKED_AT = 64 * 1024
 
@@ -37,7 +41,7 @@ class BearerUsage:
         if self.in_query:
             request.url = self._with_query(str(request.url), token)
         else:
-            request.headers[self.header_name] = f"{self.header_prefix} {token}" if self.header_prefix else token
+            request.headers.update(self.headers(token))
 
     def take_off(self, request: Any) -> None:
         """Take the token off ``request``."""
@@ -55,9 +59,18 @@ class BearerUsage:
         return sent.removeprefix(start) or None if sent.startswith(start) else None
 
     def headers(self, token: str) -> dict[str, str]:
-        """Return the header fields for clients other than ``requests``; empty where the query carries the token."""
+        """Return the header fields for clients other than ``requests``; empty where the query carries the token.
+
+        :raises ConfigurationError: no header can carry the token. HTTP clients would quote it in their own error.
+        """
         if self.in_query:
             return {}
+        token = token.strip()
+        if not _HEADER_SAFE.fullmatch(token):
+            raise ConfigurationError(
+                "the access token has a line break, a blank or another character that no header can carry: see what "
+                "was entered as 'access_token', or what is in the store."
+            )
         return {self.header_name: f"{self.header_prefix} {token}" if self.header_prefix else token}
 
     def mask_with(self, mask: Callable[[str], None]) -> Callable[[str], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 import uuid
@@ -12,10 +11,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from airflow_oauth_provider.oauth2.json_text import parse_json
+
 #: Seconds that an assertion is good for: it is made for one request, and clocks differ.
 LIFETIME = 300
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+# Members of a JWK that are strings.
+_JWK_TEXTS = ("kty", "kid", "alg", "use", "crv", "d")
 _BY_CURVE = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
 
 
@@ -108,7 +111,9 @@ def _load(key: SigningKey) -> tuple[Any, str, dict[str, Any]]:
 def _from_jwk(text: str) -> tuple[Any, str, dict[str, Any]]:
     import jwt
 
-    members = json.loads(text)
+    members = parse_json(text)
+    if any(not isinstance(members.get(name, ""), str) for name in _JWK_TEXTS):
+        raise BadKeyError(f"is a JWK of which one of {', '.join(_JWK_TEXTS)} is no text (RFC 7517 section 4)")
     if members.get("kty") == "oct":
         raise BadKeyError("is symmetric, a secret that the server would have to share")
     if "d" not in members:

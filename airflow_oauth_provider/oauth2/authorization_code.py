@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
 from airflow_oauth_provider.oauth2 import dpop, errors
-from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.oauth2.client import Client, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.redaction import redact, show_url
 from airflow_oauth_provider.oauth2.transport import encode_form
@@ -81,7 +81,13 @@ def begin(
     :param options: scope, audience and resources.
     :param parameters: what else the server wants, such as Google's ``access_type=offline``.
     :param issuer_required: the server's ``authorization_response_iss_parameter_supported``.
+    :raises NotConnected: the endpoint is no https URL: a browser would carry out ``javascript:``, or open a file.
     """
+    if not is_secure(authorize_url) or urlsplit(authorize_url).fragment:
+        raise errors.NotConnected(
+            f"the authorization endpoint {show_url(authorize_url)} is no https URL, so no browser is sent there",
+            lasting=True,
+        )
     verifier = secrets.token_urlsafe(48)
     state = secrets.token_urlsafe(24)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -27,6 +28,11 @@ class Transport:
     cert: str | tuple[str, str] | None = None
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     trust_env: bool = True
+
+    @property
+    def trust(self) -> tuple[object, ...]:
+        """What decides who can read and forge a response: two transports that differ in it share nothing."""
+        return self.verify, self.cert, tuple(sorted(self.proxies.items())), self.trust_env
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +73,18 @@ class Client:
     dpop_key: SigningKey | None = None
 
 
+# Blanks, control characters, and what begins a path for some readers and not for others.
+_NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
+
+
 def is_secure(url: str) -> bool:
     """Tell whether secrets may be sent to ``url``: https, or http to this very machine.
 
-    RFC 6749 section 3.2 asks for TLS; RFC 8252 section 8.3 knows the loopback exception.
+    RFC 6749 section 3.2 asks for TLS; RFC 8252 section 8.3 knows the loopback exception. A URL with characters that it
+    may not have (RFC 3986 section 2) is none: a backslash ends the host for what connects, and not for what checks.
     """
+    if _NOT_IN_URLS.search(url):
+        return False
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

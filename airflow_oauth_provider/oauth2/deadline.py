@@ -19,6 +19,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError
 
+from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2.client import is_loopback
+
 _current = threading.local()
 
 
@@ -112,6 +115,7 @@ def exchange(seconds: float) -> Iterator[Bound]:
 class _Connection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
+        _check_peer(self)
         _begin(self)
 
 
@@ -119,6 +123,14 @@ class _TlsConnection(HTTPSConnection):
     def connect(self) -> None:
         super().connect()
         _begin(self)
+
+
+def _check_peer(connection: Any) -> None:
+    """Leave a connection without TLS that ended up elsewhere: names such as ``x.localhost`` are looked up, too."""
+    peer = str(connection.sock.getpeername()[0]).partition("%")[0]
+    if not is_loopback(peer):
+        connection.close()
+        raise errors.NotConnected(f"{connection.host} is not this machine, and without TLS no credentials leave it")
 
 
 def _begin(connection: Any) -> None:

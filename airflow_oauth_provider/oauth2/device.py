@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from airflow_oauth_provider.oauth2 import client_auth, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
+from airflow_oauth_provider.oauth2.redaction import make_printable
 from airflow_oauth_provider.oauth2.response_body import read_members, say
 from airflow_oauth_provider.oauth2.response_parser import parse_token_response
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
@@ -20,6 +21,8 @@ GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 DEFAULT_INTERVAL = 5.0
 #: Seconds by which the interval grows with each ``slow_down`` (RFC 8628 section 3.5).
 SLOWER_BY = 5.0
+#: The least and the most that is believed of an interval, in seconds.
+MIN_INTERVAL, MAX_INTERVAL = 1.0, 300.0
 #: The longest that is waited for the person, in seconds, whatever lifetime the server gives the code.
 MAX_WAIT = 1800.0
 
@@ -29,8 +32,8 @@ class DeviceAuthorization:
     """What the server says about a sign-in on another device (RFC 8628 section 3.2).
 
     :param device_code: for the token endpoint only.
-    :param user_code: what the person enters.
-    :param verification_uri: where.
+    :param user_code: what the person enters, fit for a terminal.
+    :param verification_uri: where, a web address fit for a terminal.
     :param verification_uri_complete: the same with the code in it; empty where the server gives none.
     :param expires_in: seconds until the codes run out.
     :param interval: seconds between two polls.
@@ -64,14 +67,17 @@ def begin(client: Client, url: str, options: GrantOptions) -> DeviceAuthorizatio
     if not (isinstance(device_code, str) and isinstance(user_code, str) and isinstance(uri, str)):
         what = "a device_code, a user_code or a verification_uri is missing"
         raise errors.UnexpectedResponse(say(response, what), status=response.status)
+    if not _is_web_address(uri):
+        raise errors.UnexpectedResponse(say(response, "the verification_uri is no web address"), status=response.status)
     complete = members.get("verification_uri_complete")
+    interval = _read_seconds(members.get("interval"), DEFAULT_INTERVAL)
     return DeviceAuthorization(
         device_code,
-        user_code,
-        uri,
-        complete if isinstance(complete, str) else "",
-        _seconds(members.get("expires_in"), 600.0),
-        _seconds(members.get("interval"), DEFAULT_INTERVAL),
+        make_printable(user_code, limit=64),
+        make_printable(uri, limit=500),
+        make_printable(complete, limit=500) if isinstance(complete, str) and _is_web_address(complete) else "",
+        _read_seconds(members.get("expires_in"), 600.0),
+        min(max(interval, MIN_INTERVAL), MAX_INTERVAL),
     )
 
 
@@ -136,7 +142,12 @@ def _refusal(response: HttpResponse, client: Client) -> errors.OAuth2ProtocolErr
     return errors.UnexpectedResponse(f"{response.endpoint} answered {response.status}", status=response.status)
 
 
-def _seconds(value: object, default: float) -> float:
+def _is_web_address(text: str) -> bool:
+    """Tell whether a person may be sent there: what follows ``javascript:`` or ``file:`` is not the server's page."""
+    return text[:8].lower().startswith(("https://", "http://"))
+
+
+def _read_seconds(value: object, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return default
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from dataclasses import dataclass
@@ -11,13 +10,20 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_secure
+from airflow_oauth_provider.oauth2.json_text import parse_json
 from airflow_oauth_provider.oauth2.redaction import show_url
+from airflow_oauth_provider.oauth2.response_body import decode_text
 from airflow_oauth_provider.oauth2.transport import HttpResponse, exchange
 
 #: Seconds for which metadata is remembered in a process.
 REMEMBER = 3600.0
+#: How many documents are remembered at a time.
+MAX_REMEMBERED = 64
 
-_known: dict[str, tuple[float, Metadata]] = {}
+# By all that decides whether the document can be trusted: metadata that came without a check of certificates, or by
+# somebody's proxy, would lead the secrets of another connection elsewhere.
+_Way = tuple[object, ...]
+_known: dict[_Way, tuple[float, Metadata]] = {}
 _lock = threading.Lock()
 
 
@@ -42,13 +48,16 @@ def discover(issuer: str, transport: Transport) -> Metadata:
     :param transport: how the request travels.
     :raises NotConnected: no metadata was to be had, or what came is not the issuer's: nothing of it is used.
     """
+    way = (issuer, *transport.trust)
     with _lock:
-        until, known = _known.get(issuer, (0.0, None))
+        until, known = _known.get(way, (0.0, None))
         if known is not None and time.monotonic() < until:
             return known
     metadata = _fetch(issuer, transport)
     with _lock:
-        _known[issuer] = time.monotonic() + REMEMBER, metadata
+        while len(_known) >= MAX_REMEMBERED and way not in _known:
+            del _known[next(iter(_known))]
+        _known[way] = time.monotonic() + REMEMBER, metadata
     return metadata
 
 
@@ -124,8 +133,8 @@ def _fetch(issuer: str, transport: Transport) -> Metadata:
 
 def _checked(issuer: str, response: HttpResponse) -> Metadata:
     try:
-        members = json.loads(response.body)
-    except (ValueError, RecursionError):
+        members = parse_json(decode_text(response))
+    except ValueError:
         members = None
     if not isinstance(members, dict):
         raise errors.NotConnected(f"{response.endpoint} answered 200, but with no metadata", lasting=True)

@@ -6,10 +6,11 @@ import logging
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 import urllib3.exceptions
@@ -21,6 +22,9 @@ from airflow_oauth_provider.oauth2.redaction import show_url
 
 #: The largest response that is read, in bytes; no specification sets a bound, and no vendor comes near.
 MAX_RESPONSE_BYTES = 1024 * 1024
+
+_CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": -zlib.MAX_WBITS}
+_MAX_CODINGS = 2
 
 _current = threading.local()
 
@@ -83,18 +87,21 @@ def exchange(
     # A session of its own: a kept-alive connection that died meanwhile would make every failure ambiguous.
     with (
         deadline.exchange(transport.timeout) as bound,
-        requests.Session() as session,
-        _classified(endpoint, transport.timeout, bound),
+        _Session() as session,
+        _classify_errors(endpoint, transport.timeout, bound),
     ):
         session.trust_env = transport.trust_env
         for scheme in ("https://", "http://"):
             session.mount(scheme, deadline.Adapter())
-        request = requests.Request(method, url, data=body, headers=dict(headers), auth=_keep_headers)
+        sent = {"Accept-Encoding": "gzip, deflate", **headers}
+        request = requests.Request(method, url, data=body, headers=sent, auth=_keep_headers)
         prepared = session.prepare_request(request)
         # Passed for each request, since REQUESTS_CA_BUNDLE would override the session's own setting.
         settings = session.merge_environment_settings(
             prepared.url, dict(transport.proxies), True, transport.verify, transport.cert
         )
+        if urlsplit(url).scheme != "https":
+            settings["proxies"] = {}  # it goes to this machine: a proxy, also one of the environment, would read it
         _current.url_is_secret = "?" in url
         try:
             response = session.send(prepared, timeout=transport.timeout, allow_redirects=False, **settings)
@@ -105,6 +112,7 @@ def exchange(
             if bound.is_over:
                 raise errors.LostResponse(f"{endpoint} did not finish its response within {transport.timeout:g} s")
             fields = {name.lower(): value for name, value in response.headers.items()}
+            content = decode_content(content, fields.get("content-encoding", ""), endpoint, response.status_code)
             return HttpResponse(endpoint, response.status_code, fields, content)
 
 
@@ -113,20 +121,72 @@ def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest
     return request
 
 
+class _Session(requests.Session):
+    """A session that leaves a redirect where it is.
+
+    ``requests`` reads the whole body of a redirect, of any size, even where it does not follow.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """See ``requests.Session``."""
+
+
 def _read(response: requests.Response, endpoint: str) -> bytes:
+    """Return the body as it was sent; that of a redirect says nothing, and is not read."""
     content = bytearray()
-    for piece in response.iter_content(16384):
+    if 300 <= response.status_code < 400:
+        return b""
+    # Not by urllib3's way to read chunks: that knows no bound for the line before a chunk.
+    while piece := response.raw.read(16384, decode_content=False):
         content += piece
         if len(content) > MAX_RESPONSE_BYTES:
-            raise errors.UnexpectedResponse(
-                f"{endpoint} answered {response.status_code}: the body is longer than {MAX_RESPONSE_BYTES} bytes",
-                status=response.status_code,
-            )
+            raise _too_long(endpoint, response.status_code)
     return bytes(content)
 
 
+def decode_content(content: bytes, codings: str, endpoint: str, status: int) -> bytes:
+    """Return a body without its content codings (RFC 9110 section 8.4.1), which may make a thousand bytes of one.
+
+    :param content: the body as it was sent.
+    :param codings: the header field ``Content-Encoding``.
+    :param endpoint: who sent it, for the text of the error.
+    :param status: HTTP status, for the same.
+    :raises UnexpectedResponse: for a coding that was not asked for, and for a body that becomes too long.
+    """
+    names = [name.strip().lower() for name in codings.split(",") if name.strip().lower() not in ("", "identity")]
+    if len(names) > _MAX_CODINGS or any(name not in _CODINGS for name in names):
+        what = f"{endpoint} answered {status}: the body has a coding that was not asked for"
+        raise errors.UnexpectedResponse(what, status=status)
+    for name in reversed(names):
+        content = _inflate(content, _CODINGS[name])
+        if len(content) > MAX_RESPONSE_BYTES:
+            raise _too_long(endpoint, status)
+    return content
+
+
+def _inflate(content: bytes, window_bits: int) -> bytes:
+    """Return decompressed data, one byte more than the bound at most; where it is broken, as much as can be had."""
+    if window_bits < 0 and content[:1] and content[0] & 0x0F == zlib.DEFLATED:
+        window_bits = zlib.MAX_WBITS  # as RFC 9110 has it; servers also send it without the frame of zlib
+    inflated = bytearray()
+    machine = zlib.decompressobj(window_bits)
+    for start in range(0, len(content), 1024):
+        try:
+            inflated += machine.decompress(content[start : start + 1024], MAX_RESPONSE_BYTES + 1 - len(inflated))
+        except zlib.error:
+            break
+        if machine.eof or len(inflated) > MAX_RESPONSE_BYTES:
+            break
+    return bytes(inflated)
+
+
+def _too_long(endpoint: str, status: int) -> errors.UnexpectedResponse:
+    what = f"{endpoint} answered {status}: the body is longer than {MAX_RESPONSE_BYTES} bytes"
+    return errors.UnexpectedResponse(what, status=status)
+
+
 @contextmanager
-def _classified(endpoint: str, timeout: float, bound: deadline.Bound) -> Iterator[None]:
+def _classify_errors(endpoint: str, timeout: float, bound: deadline.Bound) -> Iterator[None]:
     """Turn what ``requests`` raises into a response to the question that counts: may the server have seen it.
 
     The messages are made here: those of ``requests`` quote the URL, and chained causes would show it, too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import jwt
 import pytest
@@ -79,7 +80,8 @@ def test_the_key_may_be_a_jwk(authorization_server, monkeypatch):
 def test_the_key_may_stand_in_the_store(authorization_server, monkeypatch):
     client = authorization_server.client("key-jwt")
     hook, store = signed_in(monkeypatch, authorization_server, "key-jwt", private_key=None)
-    store.secrets = lambda: {"private_key": client.private_key}
+    read = store.read
+    store.read = lambda: replace(read(), kept={"private_key": client.private_key})
     assert hook.refresh().rotated
 
 

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -148,7 +149,10 @@ def test_testing_the_connection_spends_nothing(scripted_server, use):
     hook, store = use()
     worked, says = hook().test_connection()
     assert worked, says
-    assert [request.body for request in token_requests(scripted_server)] == [b""]
+    # One empty request, and one with a refresh token that was made up.
+    empty, made_up = [request.body for request in token_requests(scripted_server)]
+    assert empty == b""
+    assert not scripted_server.grants.is_usable_refresh_token(dict(parse_qsl(made_up.decode()))["refresh_token"])
     assert scripted_server.spends == 0
     assert store.record is None
 

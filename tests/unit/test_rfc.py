@@ -343,12 +343,11 @@ def test_rfc7523_2_2_a_key_that_cannot_sign_sends_nothing(wire):
 
 
 def test_rfc8705_5_aliases_come_first_each_endpoint_by_itself(wire):
-    wire.answers = [
-        metadata(
-            revocation_endpoint="https://login.example.com/revoke",
-            mtls_endpoint_aliases={"token_endpoint": "https://mtls.example.com/token"},
-        )
-    ]
+    document = metadata(
+        revocation_endpoint="https://login.example.com/revoke",
+        mtls_endpoint_aliases={"token_endpoint": "https://mtls.example.com/token"},
+    )
+    wire.answers = [document, document]  # one for each way to get there
     client = Client("id", "", None, "tls_client_auth", Transport(cert="/c.pem"), ISSUER)
     assert discovery.token_endpoint(client) == "https://mtls.example.com/token"
     assert discovery.find_endpoint(client, "revocation_endpoint") == "https://login.example.com/revoke"
