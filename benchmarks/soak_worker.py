@@ -62,12 +62,9 @@ def _start(hook_class: Any, plan: dict[str, Any], number: int) -> int:
 def _reach_stores_as_a_task_does() -> None:
     """Take the ways that a task of Airflow 3 has; only the connection is read from the database beside it."""
     from airflow_oauth_provider.compat import supervisor
-    from airflow_oauth_provider.stores import factory, variable
-    from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
+    from airflow_oauth_provider.stores import variable
 
-    factory._connection_store = lambda conn_id, connection, api, watch: ApiConnectionStore(
-        conn_id, api, first=connection, watch=watch
-    )
+    supervisor.has_database = lambda: False
     variable.supervisor = SimpleNamespace(**{**vars(supervisor), "on_task_sdk": lambda: True})  # type: ignore[assignment]
 
 

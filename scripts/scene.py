@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
@@ -21,7 +22,6 @@ from tests.servers.openbao import OpenBao
 from tests.servers.sign_in import ServerLike, sign_in
 
 STORES = ("connection", "variable", "vault")
-API_CONNECTION = "airflow_api"
 VAULT_CONNECTION = "vault_default"
 
 
@@ -80,17 +80,7 @@ class Scene:
     # Connections
 
     def connect_stores(self) -> None:
-        """Add the two connections that stores need: to Airflow's own API server, and to Vault."""
-        if self.airflow.version != "2.11":
-            self.airflow.add_connection(
-                API_CONNECTION,
-                {
-                    "conn_type": "http",
-                    "host": self.airflow.url,
-                    "login": self.airflow.username,
-                    "password": self.airflow.password,
-                },
-            )
+        """Add the connection that a store needs: to Vault."""
         # No more rights than the provider's documentation asks for.
         self.vault_token = self.bao.limited_token({"secret/data/airflow/oauth2/*": ["create", "read", "update"]})
         place = urlsplit(self.bao.address)
@@ -106,13 +96,19 @@ class Scene:
             },
         )
 
-    def connect(self, conn_id: str, store: str, **extra: Any) -> None:
+    def connect(
+        self, conn_id: str, store: str, add: Callable[[str, dict[str, Any]], None] | None = None, **extra: Any
+    ) -> None:
         """Sign in, and make the connection `conn_id` of it; `extra` goes into the connection's extra.
 
-        On the store `vault` the client's id and secret and the first refresh token are in Vault alone.
+        The store `connection` is what holds by default, so the connection does not name it. On the store `vault` the
+        client's id and secret and the first refresh token are in Vault alone.
+
+        `add` adds a connection to Airflow; None: as the UI does.
         """
         fields: dict[str, Any] = {"conn_type": "oauth2", "host": self.server.api_url}
-        members: dict[str, Any] = {"oauth_url": self.server.token_url, "store": store, **extra}
+        named = {} if store == "connection" else {"store": store}
+        members: dict[str, Any] = {"oauth_url": self.server.token_url, **named, **extra}
         refresh_token = self.sign_in()
         if store == "vault":
             members |= {"vault_conn_id": VAULT_CONNECTION, "vault_path": self._vault_path(conn_id)}
@@ -121,7 +117,7 @@ class Scene:
         else:
             fields |= {"login": self.client.client_id, "password": self.client.client_secret}
             members["refresh_token"] = refresh_token
-        self.airflow.add_connection(conn_id, {**fields, "extra": members})
+        (add or self.airflow.add_connection)(conn_id, {**fields, "extra": members})
         self._stores[conn_id], self._first[conn_id] = store, refresh_token
 
     def sign_in(self) -> str:
@@ -152,6 +148,8 @@ class Scene:
     def secrets(self) -> set[str]:
         """Give what must stand nowhere in the clear, beside what passed through a recorder."""
         found = {self.client.client_secret, self.vault_token, self.bao.root_token, self.airflow.password}
+        extras = [self.airflow.connection(conn_id)["extra"] for conn_id in self._stores]
+        found |= {extra["token_record_key"] for extra in extras if "token_record_key" in extra}
         return (
             found | {token for conn_id in self._stores for token in self.kept(conn_id).tokens} | {*self._first.values()}
         )

@@ -9,7 +9,7 @@ from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.compat.api_server import HAS_PAGES, PAGES_PREFIX, base_path
 from airflow_oauth_provider.compat.sdk import AirflowPlugin
 from airflow_oauth_provider.compat.versions import AIRFLOW_V_3_0_PLUS
-from airflow_oauth_provider.stores.api_client import URL_PREFIX
+from airflow_oauth_provider.stores.record_key import URL_PREFIX
 
 
 class _OfServers:
@@ -22,9 +22,10 @@ class _OfServers:
         self._make = make
 
     def __get__(self, instance: Any, owner: type) -> list[dict[str, Any]]:
-        from airflow_oauth_provider.connection.edits import keep_records
+        from airflow_oauth_provider.connection.edits import keep_records, prepare_rows
 
         keep_records()
+        prepare_rows()
         return self._make()
 
 
@@ -50,7 +51,7 @@ def _views() -> list[dict[str, Any]]:
 
 
 class TokenStorePlugin(AirflowPlugin):
-    """Mounts the application of :mod:`airflow_oauth_provider.api_server.routes`, and keeps records through edits."""
+    """Mounts the application of :mod:`airflow_oauth_provider.api_server.routes`, and keeps what edits must not lose."""
 
     name = "oauth2_token_store"
     fastapi_apps = _OfServers(_apps)  # asked for by the API server of Airflow 3

@@ -1,23 +1,31 @@
-"""The route that replaces the token record of a connection, if nobody else has."""
+"""The two routes by which tasks keep tokens in a connection: replace its record, and have its record key minted.
+
+No auth manager is asked. A request to replace a record is signed with the record key of the connection
+(:mod:`airflow_oauth_provider.stores.record_key`), which whoever can read the connection has. So a task can write only
+what it can read, whatever auth manager Airflow has.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from typing import Any
+import secrets
+import time
 
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_connection
-from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_oauth_provider.compat import database
+from airflow_oauth_provider.api_server.throttle import Throttle
+from airflow_oauth_provider.compat import connections, database
+from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
 from airflow_oauth_provider.connection.fields import CONN_TYPE
-from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.api_client import OTHER_TYPE, ROUTE
+from airflow_oauth_provider.exceptions import StoreError, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores import record_key
 from airflow_oauth_provider.stores.parsing import mask_record
+from airflow_oauth_provider.stores.record_key import KEY_ROUTE, RECORD_ROUTE, Signature
 from airflow_oauth_provider.tokens.record import Record
 
 log = logging.getLogger(__name__)
@@ -26,102 +34,199 @@ log = logging.getLogger(__name__)
 MAX_RECORD = 32_000
 #: Bytes of a request: in JSON a character may take six.
 MAX_BODY = 6 * MAX_RECORD
+#: Seconds that a request may take to arrive.
+_PATIENCE = 20.0
+
+#: Failures by client and connection: what is beyond is answered 429, and not logged. What is signed rightly passes
+#: nevertheless: a stranger must not keep tasks from writing, and 256 random bits are not guessed.
+_failures = Throttle(burst=20, rate=0.5)
+#: Requests for a key, by client. A worker's tasks share one.
+_requests = Throttle(burst=300, rate=20.0)
+
+
+class _Refusal(Exception):
+    """An answer that is no success.
+
+    :param status: its HTTP status.
+    :param reason: one word for programs.
+    :param message: for people; without anything of the request's body.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
 
 
 class TokenRecordBody(BaseModel):
-    """The record to write and the version that it replaces."""
+    """The record to write, the version that it replaces, and the task that says it sends it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     record: str = Field(max_length=MAX_RECORD, repr=False)
     if_version: str | None = Field(default=None, max_length=100)
-
-
-class TokenRecordVersion(BaseModel):
-    """The version of the record that was written."""
-
-    version: str
+    task: str = Field(default="", max_length=500)
 
 
 def create_app() -> FastAPI:
     """Return the application that the plugin mounts."""
     app = FastAPI(title="OAuth 2.0 token store", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(BodyLimit)
-    app.add_exception_handler(RequestValidationError, _say_what_not_which)
-    app.put(
-        ROUTE.replace("{connection_id}", "{connection_id:path}"),
-        dependencies=[Depends(requires_access_connection("PUT"))],
-    )(put_token_record)
+    app.put(RECORD_ROUTE.replace("{connection_id}", "{connection_id:path}"))(put_token_record)
+    app.post(KEY_ROUTE.replace("{connection_id}", "{connection_id:path}"))(post_record_key)
     return app
 
 
-def put_token_record(connection_id: str, body: TokenRecordBody, user: GetUserDep) -> TokenRecordVersion:
+async def put_token_record(connection_id: str, request: Request) -> Response:
     """Replace the record of ``connection_id`` that has the version ``if_version``."""
     try:
-        mask_record(Record.from_json(body.record))
-    except ValueError as error:
-        raise _answer(422, "not_a_record", str(error)) from None
+        body = await _read(request)
+        signature = Signature.from_headers(request.headers)
+        key = await run_in_threadpool(_find_key, connection_id, signature, body)
+    except _Refusal as refusal:
+        return _answer(refusal)
+    except StoreUnavailable:
+        return _answer(_Refusal(503, "unavailable", "the metadata database failed"))
+    if key is None:
+        return _answer(_forbidden(request, connection_id))
     try:
-        version = database.swap_record(connection_id, body.record, body.if_version, CONN_TYPE)
-    except database.StaleRecord as error:
-        raise _answer(412, "stale_version", str(error), version=error.held) from None
-    except database.MissingRow as error:
-        raise _answer(404, "connection_not_found", str(error)) from None
-    except database.OtherType as error:
-        # What stands in extra of other types, their hooks may send somewhere.
-        raise _answer(409, OTHER_TYPE, str(error)) from None
+        version = await run_in_threadpool(_put, connection_id, key, body)
+        status, content = 200, {"version": version}
+    except database.WrongKey:
+        return _answer(_forbidden(request, connection_id))
+    except _Refusal as refusal:
+        status, content = refusal.status, {"reason": refusal.reason, "message": str(refusal)}
+    text = json.dumps(content).encode()
+    signed = {record_key.SIGNATURE_FIELD: record_key.sign_answer(key, signature, status, text)}
+    return Response(text, status, signed, "application/json")
+
+
+async def post_record_key(connection_id: str, request: Request) -> Response:
+    """Mint a record key for ``connection_id``, if that is a row without one. Each name gets the same answer."""
+    if not _requests.allow(_client(request)):
+        return _answer(_Refusal(429, "too_many_requests", "Too many requests. Try again later."))
+    try:
+        await run_in_threadpool(database.prepare_rows, CONN_TYPE, connection_id, with_key=True)
+    except StoreUnavailable:
+        return _answer(_Refusal(503, "unavailable", "the metadata database failed"))
+    return JSONResponse({"accepted": True}, 202)
+
+
+async def _read(request: Request) -> bytes:
+    """Return the body, bounded in size and time: nobody knows yet who sends it."""
+    length = request.headers.get("content-length", "")
+    if not length.isdigit():
+        raise _Refusal(411, "length_required", "Content-Length required")
+    if len(length) > 9 or int(length) > MAX_BODY:
+        raise _Refusal(413, "too_large", "Request too large")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_BODY:
+                    raise _Refusal(413, "too_large", "Request too large")
+    except TimeoutError:
+        raise _Refusal(408, "timeout", "The request did not arrive in time") from None
+    return bytes(body)
+
+
+def _find_key(conn_id: str, signature: Signature, body: bytes) -> str | None:
+    """Return the record key of ``conn_id`` if the request is signed with it; None for whatever is wrong."""
+    held = database.record_key(conn_id, CONN_TYPE)
+    # Where there is no key a random one takes its place, so that the answer takes as long.
+    key = held or secrets.token_urlsafe(32)
+    valid = record_key.is_valid(signature, key, "PUT", conn_id, body, now=time.time())
+    return held if valid and held is not None else None
+
+
+def _put(conn_id: str, key: str, body: bytes) -> str:
+    """Write what an authorized body says; return the version of the record that was written."""
+    parsed, record = _parse(body)
+    if record.lease is not None and (place := _hiding_place(conn_id)) is not None:
+        raise _Refusal(409, "hidden", place)
+    try:
+        swapped = database.swap_record(conn_id, parsed.record, parsed.if_version, conn_type=CONN_TYPE, key=key)
+    except (database.StaleRecord, database.MissingRow) as error:
+        raise _Refusal(412, "stale_version", str(error)) from None
+    except database.WrongKey:
+        raise
     except StoreNotWritable as error:
-        raise _answer(422, "not_writable", str(error)) from None
-    except (StoreUnavailable, StaleVersion) as error:
-        raise _answer(503, "unavailable", str(error)) from None
-    _audit(connection_id, user)
-    return TokenRecordVersion(version=version)
+        raise _Refusal(422, "not_writable", str(error)) from None
+    except StoreError as error:
+        raise _Refusal(503, "unavailable", str(error)) from None
+    if _has_new_tokens(swapped.previous, record):
+        _audit(conn_id, parsed.task)
+    return swapped.version
 
 
-def _answer(status: int, reason: str, message: str, **more: Any) -> HTTPException:
-    return HTTPException(status, {"reason": reason, "message": message, **more})
+def _parse(body: bytes) -> tuple[TokenRecordBody, Record]:
+    try:
+        parsed = TokenRecordBody.model_validate_json(body)
+    except ValidationError as error:
+        # Without the input, which pydantic would quote: it is made of tokens.
+        wrong = ", ".join(sorted({str(found["loc"][0]) if found["loc"] else "body" for found in error.errors()}))
+        raise _Refusal(422, "not_a_record", f"Wrong: {wrong}") from None
+    try:
+        record = Record.from_json(parsed.record)
+        parsed.record.encode()  # a lone surrogate is no text that a database takes
+    except UnicodeError:
+        raise _Refusal(422, "not_a_record", "the text is not valid Unicode") from None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        # The errors of this package do not quote what they read; others may.
+        message = str(error) if type(error) is ValueError else "the record is malformed"
+        raise _Refusal(422, "not_a_record", message) from None
+    mask_record(record)
+    return parsed, record
 
 
-async def _say_what_not_which(_request: Request, error: Exception) -> JSONResponse:
-    """Answer 422 without the input, which FastAPI would quote: it is made of tokens."""
-    errors = error.errors() if isinstance(error, RequestValidationError) else []
-    detail = [{"loc": found.get("loc"), "type": found.get("type")} for found in errors]
-    return JSONResponse({"detail": detail}, status_code=422)
+def _hiding_place(conn_id: str) -> str | None:
+    """Return from where tasks are given this connection, where that is not its row."""
+    try:
+        return connections.find_connection(conn_id).place
+    except StoreUnavailable as error:
+        raise _Refusal(503, "unavailable", str(error)) from None
+    except AirflowNotFoundException:
+        return None
 
 
-def _audit(connection_id: str, user: Any) -> None:
-    """Note in Airflow's audit log who wrote into which connection.
+def _has_new_tokens(previous: str | None, record: Record) -> bool:
+    """Tell a refresh from a lease, its renewal and its release, which change no token."""
+    try:
+        before = Record() if previous is None else Record.from_json(previous)
+    except ValueError:
+        return True
+    return (before.access_token, before.refresh_token) != (record.access_token, record.refresh_token)
 
-    Not ``action_logging``: that notes the request's body too, and does not know that this one is secret.
-    """
+
+def _forbidden(request: Request, conn_id: str) -> _Refusal:
+    """Return one and the same answer for an unknown connection, a wrong key, and a wrong time."""
+    client = _client(request)
+    if not _failures.allow((client, conn_id)):
+        return _Refusal(429, "too_many_requests", "Too many failures. Try again later.")
+    log.warning("A request from %s to write the tokens of a connection was not signed with its record key", client)
+    return _Refusal(403, "forbidden", "The request is not signed with the record key of this connection.")
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _answer(refusal: _Refusal) -> Response:
+    headers = {"Retry-After": "10"} if refusal.status == 429 else None
+    return JSONResponse({"reason": refusal.reason, "message": str(refusal)}, refusal.status, headers)
+
+
+def _audit(conn_id: str, task: str) -> None:
+    """Note in Airflow's audit log that tokens were replaced, once for each refresh."""
     from airflow.models.log import Log
     from airflow.utils.session import create_session
     from sqlalchemy.exc import SQLAlchemyError
 
-    name = user.get_name()
-    extra = json.dumps({"connection_id": connection_id})
-    entry = Log(event="oauth2_put_token_record", owner=name, owner_display_name=name, extra=extra)
+    extra = json.dumps({"connection_id": conn_id, "task_instance_unverified": task})
+    owner = "oauth2 task"
+    entry = Log(event="oauth2_put_token_record", owner=owner, owner_display_name=owner, extra=extra)
     try:
         with create_session() as session:
             session.add(entry)
     except SQLAlchemyError as error:
         # The record is written; to say otherwise now would make the worker write it again.
-        log.warning("The write to %s is missing in the audit log (%s)", connection_id, type(error).__name__)
-
-
-class BodyLimit:
-    """Turns away requests that are too large before they are read, and so before anybody had to log in."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 411 or 413."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        length = dict(scope["headers"]).get(b"content-length", b"")
-        if not length.isdigit() and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            await JSONResponse({"detail": "Content-Length required"}, 411)(scope, receive, send)
-        elif length.isdigit() and int(length) > MAX_BODY:
-            await JSONResponse({"detail": "Request too large"}, 413)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        log.warning("The write to %s is missing in the audit log (%s)", conn_id, type(error).__name__)

@@ -8,8 +8,8 @@ from typing import Any
 
 from airflow_oauth_provider.cli.arguments import COMMANDS, GROUP, GROUP_HELP, Argument
 
-#: Airflow's own commands, by the names of their functions, that change connections which exist.
-_EDITORS = ("connections_import", "rotate_fernet_key")
+#: Airflow's own commands, by the names of their functions, that write connections.
+_EDITORS = ("connections_add", "connections_import", "rotate_fernet_key")
 
 
 def get_cli_commands() -> list[Any]:

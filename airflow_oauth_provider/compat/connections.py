@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_provider.compat import supervisor
@@ -14,40 +15,52 @@ if TYPE_CHECKING:
     from airflow_oauth_provider.compat.sdk import Connection
 
 
+@dataclass(frozen=True, slots=True)
+class FoundConnection:
+    """A connection and where it was found.
+
+    :param connection: the connection.
+    :param place: what it was taken from, for people, such as ``the environment variable AIRFLOW_CONN_XERO``; None where
+        that is the metadata database, or the API server, which does not say from where it has a connection.
+    """
+
+    connection: Connection
+    place: str | None = None
+
+
 def get_connection(conn_id: str) -> Connection:
+    """Return the connection ``conn_id``; see :func:`find_connection`."""
+    return find_connection(conn_id).connection
+
+
+def find_connection(conn_id: str) -> FoundConnection:
     """Return the connection ``conn_id`` from wherever Airflow would take it.
 
     :raises AirflowNotFoundException: it is defined nowhere.
     :raises ConfigurationError: the environment variable that holds it cannot be read.
     :raises StoreUnavailable: a place where it may be defined could not be asked.
     """
-    connection: Connection | None = _preset(conn_id)
-    for backend in secrets_backends():
-        if connection is not None:
-            break
-        connection = _connection_of(backend, conn_id)
-    if connection is None:
+    found = _look_up(conn_id)
+    if found is None:
         raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
-    mask_secret(connection.password)
-    return connection
+    mask_secret(found.connection.password)
+    return found
 
 
-def shadow_of_connection(conn_id: str) -> str | None:
-    """Return what hides the row of ``conn_id`` in the metadata database from this process.
-
-    :return: for people, such as ``the environment variable AIRFLOW_CONN_XERO``; None where nothing does.
-    :raises StoreUnavailable: a secrets backend could not be asked.
-    """
+def _look_up(conn_id: str) -> FoundConnection | None:
+    if (preset := _preset(conn_id)) is not None:
+        return FoundConnection(preset, "the form that is being tested")
     for backend in secrets_backends():
-        name = type(backend).__name__
-        if name in ("MetastoreBackend", "ExecutionAPISecretsBackend", "Supervisor"):
-            continue
-        if _connection_of(backend, conn_id) is not None:
-            return place_of(name, f"AIRFLOW_CONN_{conn_id.upper()}")
+        if (connection := _connection_of(backend, conn_id)) is not None:
+            name = type(backend).__name__
+            is_airflows = name in ("MetastoreBackend", "Supervisor")
+            place = None if is_airflows else place_of(name, f"AIRFLOW_CONN_{conn_id.upper()}")
+            return FoundConnection(connection, place)
     return None
 
 
 def place_of(backend: str, variable: str) -> str:
+    """Return what to call a secrets backend; ``variable`` is what the environment would call the thing."""
     """Name a secrets backend for people.
 
     :param backend: the name of its class.

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_member, set_member
+from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_key, get_member, prepare_extra, set_member
 from airflow_oauth_provider.compat.fernet import get_fernet
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 
@@ -37,8 +37,20 @@ class MissingRow(StoreNotWritable):
     """The metadata database has no such connection."""
 
 
-class OtherType(StoreNotWritable):
-    """The connection is not of the type that keeps records."""
+class WrongKey(StoreNotWritable):
+    """The row is not of the type that keeps records, or has another record key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """A record that was replaced.
+
+    :param version: of the new one.
+    :param previous: the text of the old one; None where there was none.
+    """
+
+    version: str
+    previous: str | None = field(repr=False)
 
 
 class StaleRecord(StaleVersion):
@@ -60,6 +72,7 @@ class Cell:
     row_id: int
     raw: str | None
     encrypted: bool
+    conn_type: str | None = None
 
     def text(self, what: str) -> str | None:
         """Return the plain text.
@@ -171,13 +184,30 @@ def record_in_extra(extra: str | None, conn_id: str) -> str | None:
         ) from None
 
 
-def swap_record(conn_id: str, record: str, if_version: str | None, conn_type: str | None = None) -> str:
+def record_key(conn_id: str, conn_type: str) -> str | None:
+    """Return the record key in the row of ``conn_id``.
+
+    :param conn_type: the type of the connections that have one.
+    :return: None where the database has no such connection, it is of another type, or it has no key.
+    :raises StoreUnavailable: the database cannot be asked.
+    """
+    with _transaction() as transaction:
+        try:
+            cell = _connection_cell(transaction, conn_id)
+            return None if cell.conn_type != conn_type else get_key(cell.text("Its extra"))
+        except (MissingRow, NotAnObjectError, StoreUnavailable):
+            return None  # an error of the database is none of these yet
+
+
+def swap_record(
+    conn_id: str, record: str, if_version: str | None, *, conn_type: str | None = None, key: str | None = None
+) -> Swapped:
     """Replace the record of ``conn_id`` that has the version ``if_version`` (None: it has none).
 
     :param record: the new record's text.
     :param conn_type: the only type of connection that is written to; None: any.
-    :return: the new version.
-    :raises OtherType: the connection is of another type.
+    :param key: the record key that the row has to have; None: any.
+    :raises WrongKey: the row has another key, or is of another type.
     :raises StaleRecord: the row holds another version.
     :raises MissingRow: the database has no such connection.
     :raises StoreNotWritable: ``extra`` is no JSON object.
@@ -185,20 +215,58 @@ def swap_record(conn_id: str, record: str, if_version: str | None, conn_type: st
     """
     new_version = version_of(record)
     assert new_version is not None  # noqa: S101 - a text always has a version
-    what = f"extra of the connection {conn_id!r}"
     for _ in range(_ATTEMPTS):
         with _transaction() as transaction:
-            cell = _connection_cell(transaction, conn_id, lock=True, conn_type=conn_type)
-            extra = cell.text(what)
-            held = version_of(record_in_extra(extra, conn_id))
+            cell = _connection_cell(transaction, conn_id, lock=True)
+            extra = cell.text(f"extra of the connection {conn_id!r}")
+            _check_key(cell, extra, conn_type, key)
+            previous = record_in_extra(extra, conn_id)
+            held = version_of(previous)
             if held != if_version:
                 if held == new_version:
-                    return new_version  # our own write, whose answer was lost
+                    return Swapped(new_version, previous)  # our own write, whose answer was lost
                 raise StaleRecord(conn_id, held)
             if _replace_extra(transaction, cell, set_member(extra, record)):
-                return new_version
+                return Swapped(new_version, previous)
         # Another field of the row was changed in between, which only SQLite lets happen. Compare anew.
     raise StoreUnavailable(f"The connection {conn_id!r} is being changed all the time; its record was not written.")
+
+
+def _check_key(cell: Cell, extra: str | None, conn_type: str | None, key: str | None) -> None:
+    if conn_type not in (None, cell.conn_type) or (key is not None and get_key(extra) != key):
+        raise WrongKey("The row has another record key by now.")
+
+
+def prepare_rows(conn_type: str, conn_id: str | None = None, *, with_key: bool) -> int:
+    """Give rows that were written by what does not load this package their guard and their record key.
+
+    :param conn_type: the type of the connections that have them.
+    :param conn_id: only this connection; None: all.
+    :param with_key: whether tasks need a key to write a row (Airflow 3).
+    :return: how many rows were changed.
+    :raises StoreUnavailable: the database cannot be asked.
+    """
+    from sqlalchemy import select
+
+    table = _connection_table()
+    query = select(table.c.id, table.c.conn_id).where(table.c.conn_type == conn_type)
+    with _transaction() as transaction:
+        rows = transaction.execute(query if conn_id is None else query.where(table.c.conn_id == conn_id)).all()
+    return sum(_prepare_row(row[0], row[1], conn_type, with_key=with_key) for row in rows)
+
+
+def _prepare_row(row_id: int, conn_id: str, conn_type: str, *, with_key: bool) -> bool:
+    with _transaction() as transaction:
+        locked = lock_extra(transaction, row_id)
+        if locked is None or locked[0] != conn_type:
+            return False
+        try:
+            extra = locked[1].text(f"extra of the connection {conn_id!r}")
+            prepared = prepare_extra(extra, with_key=with_key)
+        except (NotAnObjectError, StoreUnavailable) as error:
+            log.warning("The connection %s gets no record key: %s", conn_id, error)
+            return False
+        return prepared != extra and _replace_extra(transaction, locked[1], prepared)
 
 
 def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None:
@@ -219,9 +287,7 @@ def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None
     return None if row is None else (row[0], Cell(row_id, row[1], bool(row[2])))
 
 
-def _connection_cell(
-    transaction: Transaction, conn_id: str, *, lock: bool = False, conn_type: str | None = None
-) -> Cell:
+def _connection_cell(transaction: Transaction, conn_id: str, *, lock: bool = False) -> Cell:
     from sqlalchemy import select
 
     table = _connection_table()
@@ -230,9 +296,7 @@ def _connection_cell(
     row = transaction.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise MissingRow(f"The metadata database has no connection {conn_id!r}.")
-    if conn_type not in (None, row[3]):
-        raise OtherType(f"The connection {conn_id!r} is of the type {row[3]!r}, not {conn_type!r}.")
-    return Cell(row[0], row[1], bool(row[2]))
+    return Cell(row[0], row[1], bool(row[2]), row[3])
 
 
 def _replace_extra(transaction: Transaction, cell: Cell, extra: str) -> bool:

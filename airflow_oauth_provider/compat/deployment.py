@@ -24,10 +24,14 @@ __all__ = [
     "allowed_endpoints",
     "allowed_folders",
     "allowed_secrets",
+    "api_certificate",
+    "api_url",
     "callback_prefixes",
     "claim_delay",
     "fallback_path",
     "listeners",
+    "multi_team",
+    "server_urls",
     "token_store_route",
 ]
 
@@ -99,10 +103,17 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "token_store_route",
-        "Whether the API server has the route by which tasks keep tokens in the connection itself. Without it they "
-        "are kept elsewhere: see the connection's key 'store'.",
-        default="True",
-        kind="boolean",
+        "key: the API server has the route by which tasks keep tokens in a connection, opened by the connection's own "
+        "key. off: it has not, and each connection has to name another 'store'.",
+        default="key",
+        example="off",
+    ),
+    Option(
+        "api_url",
+        "Address at which tasks reach the API server that has this package. Empty: the one of the Execution API "
+        "([core] execution_api_server_url without /execution), else [api] base_url. https; http only for this machine "
+        "and for the host and port of the Execution API.",
+        example="https://airflow.example.org",
     ),
     Option(
         "claim_delay",
@@ -172,7 +183,36 @@ def listeners() -> tuple[str, ...]:
 
 def token_store_route() -> bool:
     """Tell whether the API server has the route of the token store."""
-    return _read_flag("token_store_route")
+    return _read_choice("token_store_route", "key", "off") == "key"
+
+
+def api_url() -> str:
+    """Return the address at which tasks reach the API server that has this package; empty where it is not set."""
+    return _read_text("api_url")
+
+
+def server_urls() -> tuple[str, str, str]:
+    """Return what says where the API server is: ``api_url``, and two settings of Airflow's own.
+
+    :return: ``[oauth2] api_url``, ``[core] execution_api_server_url``, ``[api] base_url``; empty where not set.
+    """
+    return api_url(), _read_airflows("core", "execution_api_server_url"), _read_airflows("api", "base_url")
+
+
+def api_certificate() -> str:
+    """Return ``[api] ssl_cert``: a file of certificates that the API server's is checked with; empty for none."""
+    return _read_airflows("api", "ssl_cert")
+
+
+def multi_team() -> bool:
+    """Tell whether teams share this deployment: ``[core] multi_team``, from Airflow 3.2 on."""
+    return _FLAGS.get(_read_airflows("core", "multi_team").lower(), False)
+
+
+def _read_airflows(section: str, name: str) -> str:
+    from airflow_oauth_provider.compat.sdk import conf
+
+    return (conf.get(section, name, fallback="") or "").strip()
 
 
 # What follows reads one type each; a setting that cannot be read is an error that names it, never its default.

@@ -32,6 +32,15 @@ def on_task_sdk() -> bool:
     return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None) is not None
 
 
+def has_database() -> bool:
+    """Tell whether this process has the metadata database: so it is without a supervisor, and in ``dag.test()``.
+
+    There the supervisor is part of the same process, and there may be no API server at all.
+    """
+    comms = getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None)
+    return comms is None or type(comms).__name__ == "InProcessSupervisorComms"
+
+
 def ask(message: Any) -> Any:
     """Send ``message`` to the supervisor and return its answer, error answers included.
 

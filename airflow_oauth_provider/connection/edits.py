@@ -11,10 +11,22 @@ sees.
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_provider.compat import database
-from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_member, set_member, without_member
+from airflow_oauth_provider.compat.extra_json import (
+    KEY_MEMBER,
+    RECORD_MEMBER,
+    NotAnObjectError,
+    get_key,
+    get_member,
+    prepare_extra,
+    set_member,
+    without_member,
+    without_provisions,
+)
+from airflow_oauth_provider.compat.versions import AIRFLOW_V_3_0_PLUS
 from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 
@@ -34,6 +46,32 @@ def keep_records() -> None:
 
     if not event.contains(Connection, "before_update", _keep_record):
         event.listen(Connection, "before_update", _keep_record)
+        event.listen(Connection, "before_insert", _prepare_new)
+
+
+@cache
+def prepare_rows() -> None:
+    """Give the rows that have been written without :func:`keep_records` their guard and their record key.
+
+    For servers when they start: once in a process. A failure is only said: a task that finds no key asks for it.
+    """
+    try:
+        done = database.prepare_rows(CONN_TYPE, with_key=AIRFLOW_V_3_0_PLUS)
+    except StoreUnavailable as error:
+        log.warning("The oauth2 connections could not be given their record keys now. %s", error)
+    else:
+        if done:
+            log.info("%d oauth2 connections were given a guard and a record key", done)
+
+
+def _prepare_new(_mapper: Any, _transaction: Transaction, added: Any) -> None:
+    """Give a new row a key of its own: the one of a file that is imported belongs to the system it comes from."""
+    if added.conn_type == CONN_TYPE:
+        try:
+            extra = without_member(added.get_extra(), KEY_MEMBER)
+        except NotAnObjectError:
+            return  # nobody can use it as it is; what repairs it is an edit
+        added.set_extra(prepare_extra(extra, with_key=AIRFLOW_V_3_0_PLUS))
 
 
 def _keep_record(_mapper: Any, transaction: Transaction, edited: Any) -> None:
@@ -46,11 +84,10 @@ def _keep_record(_mapper: Any, transaction: Transaction, edited: Any) -> None:
     conn_type, cell = row
     if CONN_TYPE not in (conn_type, edited.conn_type):
         return
-    record = _record_in(cell, edited.conn_id)
     if edited.conn_type != CONN_TYPE:
-        _leave_behind(record, edited)
-    elif record is not None:
-        _carry_over(record, edited)
+        _leave_behind(cell, edited)
+    else:
+        _carry_over(cell, edited)
 
 
 def _is_about_records(edited: Any) -> bool:
@@ -65,53 +102,61 @@ def _is_about_records(edited: Any) -> bool:
     return bool(decisive.history.has_changes())
 
 
-def _record_in(cell: database.Cell, conn_id: str) -> str | None:
-    """Return the record that the row holds, None for none.
+def _held(cell: database.Cell, conn_id: str) -> dict[str, str]:
+    """Return the record and the record key that the row holds, by the names of their members.
 
     :raises StoreUnavailable: the row cannot be decrypted, so that nobody knows.
     """
     try:
-        return get_member(cell.text("Its extra"))
+        text = cell.text("Its extra")
+        found = {KEY_MEMBER: get_key(text), RECORD_MEMBER: get_member(text)}
     except NotAnObjectError:
-        return None  # where there is no object there is no record, and the edit may repair it
+        return {}  # where there is no object there is no record, and the edit may repair it
     except StoreUnavailable as error:
         raise StoreUnavailable(
             f"The connection {conn_id!r} was not changed, since it may hold tokens. {error} If nobody has that key, "
             "the tokens are lost: delete the connection and enter it anew."
         ) from None
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _carry_over(record: str, edited: Any) -> None:
-    """Give the edit the record of the row.
+def _carry_over(cell: database.Cell, edited: Any) -> None:
+    """Give the edit the record and the key of the row, and the guard its place.
 
     Also where the edit has another one, such as a file that was exported last week: nobody but the stores knows which
     record is the newest. A refresh token that a person enters is another member, and wins over any record.
 
     :raises StoreNotWritable: the edit leaves no place for the record.
     """
+    held = _held(cell, edited.conn_id)
     written = edited.get_extra()
     try:
-        kept = set_member(written, record)
+        kept = without_member(written, KEY_MEMBER) if KEY_MEMBER not in held else written
+        for name, value in held.items():
+            kept = set_member(kept, value, name)
+        kept = prepare_extra(kept, with_key=AIRFLOW_V_3_0_PLUS)
     except NotAnObjectError as error:
+        if RECORD_MEMBER not in held:
+            return  # nothing is lost
         raise StoreNotWritable(
             f"The connection {edited.conn_id!r} was not changed, since it would lose its tokens: {error}. "
             "Enter {} or a JSON object."
         ) from None
     if kept != written:
-        log.info("The edit of the connection %s did not have its newest tokens; they are kept", edited.conn_id)
         edited.set_extra(kept)
 
 
-def _leave_behind(record: str | None, edited: Any) -> None:
-    """Drop the record from a connection that becomes another type: ``HttpHook`` would send it as a header."""
+def _leave_behind(cell: database.Cell, edited: Any) -> None:
+    """Drop record, key and guard from a connection that becomes another type: its hook may send them as headers."""
     from sqlalchemy.orm.attributes import flag_modified
 
+    held = _held(cell, edited.conn_id)
     try:
         written = edited.get_extra()
-        rest = without_member(written)
+        rest = without_provisions(written)
     except ValueError:
         return  # no JSON object has no record; Airflow 3 says so by an error of its own
-    if record is None and rest == written:
+    if not held and rest == written:
         return
     log.warning("The connection %s is now of type %s: its tokens are deleted", edited.conn_id, edited.conn_type)
     edited.set_extra(rest)

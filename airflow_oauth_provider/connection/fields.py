@@ -40,6 +40,12 @@ MASK = "***"
 RECORD_KEY = "token_record"
 """The key under which the ``connection`` store keeps the rotated tokens; see the last row of the table."""
 
+KEY_KEY = "token_record_key"
+"""The key under which the API server keeps what opens the record to tasks of Airflow 3."""
+
+GUARD_KEY = "use_oauth2_hook"
+"""The key at which Airflow's own hooks fail before they send the others away as headers."""
+
 NEEDED = "Needed"
 SERVER = "Authorization server"
 GRANT = "Grant and scope"
@@ -327,7 +333,8 @@ FIELDS: tuple[Field, ...] = (
         ),
         help="connection: in this connection. variable: in an Airflow Variable. vault: in HashiCorp Vault or "
         "OpenBao. file: in a JSON file. aws_secrets_manager: in AWS. azure_keyvault: in Azure. gcp_secret_manager: "
-        "in Google Cloud. auto: in this connection if it can be written, else in a Variable.",
+        "in Google Cloud. auto: in this connection if Airflow's database has it, else (environment, secrets "
+        "backend) in a Variable.",
     ),
     Field(
         "vault_conn_id",
@@ -466,15 +473,6 @@ FIELDS: tuple[Field, ...] = (
         in_form=False,
         unset="the worker's own identity",
         help="For Token store = gcp_secret_manager: the Airflow connection of type Google Cloud to log in with.",
-    ),
-    Field(
-        "api_conn_id",
-        "Airflow API connection ID",
-        STORE,
-        "string",
-        default="airflow_api",
-        help="For Token store = connection on Airflow 3: the Airflow connection with which tasks reach "
-        "Airflow's own API server.",
     ),
     Field(
         "allowed_hosts",
@@ -1054,6 +1052,25 @@ FIELDS: tuple[Field, ...] = (
         secret=True,
         kept=True,
         help="The tokens of the last refresh. Written by the program; do not edit.",
+    ),
+    Field(
+        KEY_KEY,
+        "Kept by Airflow, too",
+        STORE,
+        "password",
+        default=MASK,
+        secret=True,
+        kept=True,
+        help="The key by which tasks write the tokens. Written by the program; do not edit.",
+    ),
+    Field(
+        GUARD_KEY,
+        "Guard",
+        STORE,
+        "object",
+        in_form=False,
+        kept=True,
+        help="An empty object that stands first: stock hooks, which would send these keys away, fail at it.",
     ),
 )
 

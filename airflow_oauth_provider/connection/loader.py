@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_oauth_provider.compat import connections, masking
+from airflow_oauth_provider.compat import connections, deployment, masking
+from airflow_oauth_provider.compat.connections import FoundConnection
+from airflow_oauth_provider.compat.database import record_in_extra
 from airflow_oauth_provider.connection import credentials
 from airflow_oauth_provider.connection.settings import Settings, read_settings
-from airflow_oauth_provider.exceptions import OAuth2Error
+from airflow_oauth_provider.exceptions import OAuth2Error, StoreNotWritable
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.row_watch import RowWatch
+from airflow_oauth_provider.stores.parsing import parse_record
+from airflow_oauth_provider.stores.variable import VariableStore
 from airflow_oauth_provider.tokens.configuration import Snapshot
-from airflow_oauth_provider.tokens.store import TokenStore
+from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.store import StoredRecord, TokenStore
 
 
 class ConnectionLoader:
@@ -22,11 +26,10 @@ class ConnectionLoader:
     :param first: the connection as just read, used once instead of reading it again.
     """
 
-    def __init__(self, conn_id: str, first: Any = None) -> None:
+    def __init__(self, conn_id: str, first: FoundConnection | None = None) -> None:
         self._conn_id = conn_id
         self._first = first
         self._signed_in: tuple[object, TokenStore] | None = None
-        self._watch = RowWatch()
 
     def load(self) -> Snapshot:
         """Read the connection and its record."""
@@ -37,14 +40,16 @@ class ConnectionLoader:
             raise
 
     def _load(self) -> Snapshot:
-        connection, self._first = self._first, None
-        if connection is None:
-            connection = connections.get_connection(self._conn_id)
-        settings = read_settings(self._conn_id, connection)
+        found, self._first = self._first, None
+        if found is None:
+            found = connections.find_connection(self._conn_id)
+        settings = read_settings(self._conn_id, found.connection)
         for secret in settings.secrets:
             masking.mask_secret(secret)
-        store = self._open(settings, connection)
+        store = self._open(settings, found)
         stored = store.read()
+        if store.name == VariableStore.name:
+            _check_variable(self._conn_id, settings, found, stored)
         kept = stored.kept
         for name, value in (kept or {}).items():
             if name != "client_id":
@@ -58,18 +63,16 @@ class ConnectionLoader:
             stored.settle_time,
         )
 
-    def _open(self, settings: Settings, connection: Any) -> TokenStore:
+    def _open(self, settings: Settings, found: FoundConnection) -> TokenStore:
         choice = settings.store
         if self._signed_in is not None and self._signed_in[0] == choice:
             return self._signed_in[1]
         store = open_store(
             self._conn_id,
             kind=choice.kind,
-            connection=connection,
-            api_conn_id=choice.api_conn_id,
+            found=found,
             options=choice.options,
             keys=settings.keys,
-            watch=self._watch,
         )
         if choice.kind in ("vault", "gcp_secret_manager"):
             self._signed_in = choice, store
@@ -79,3 +82,41 @@ class ConnectionLoader:
 def _describe(where: str, kept: Mapping[str, Any]) -> str:
     """Return what to call a store that people keep other things in, and whether there is anything."""
     return where if kept else f"{where} (where there is no client id, client secret or refresh token now)"
+
+
+def _check_variable(conn_id: str, settings: Settings, found: FoundConnection, stored: StoredRecord) -> None:
+    """Refuse a variable where it cannot be right.
+
+    :raises StoreNotWritable: teams share the deployment, or the connection has its newest tokens in its own extra.
+    """
+    if not settings.keys.rotates:
+        return  # anyone can ask for such a token again
+    if deployment.multi_team():
+        raise StoreNotWritable(
+            f"The connection {conn_id!r} would keep its tokens in a variable, and teams share this deployment ([core] "
+            "multi_team): a variable that a task of one team writes is not seen by the others, who would spend the "
+            "same refresh token again. Define the connection in Airflow's metadata database, which keeps the tokens "
+            "in its own row, or set 'store' in its extra to 'vault'."
+        )
+    text = record_in_extra(found.connection.extra, conn_id)
+    if text is not None and stored.record is None:
+        check_first_use(parse_record(text, f"The connection {conn_id!r}"), settings.keys.entered, conn_id)
+
+
+def check_first_use(in_row: Record, entered: str | None, conn_id: str) -> None:
+    """Refuse to begin in an empty variable with a refresh token that has been spent by way of the row.
+
+    A refresh token that was entered since may begin: nobody has spent it.
+
+    :param in_row: the record in the connection's ``extra``.
+    :param entered: the fingerprint of the refresh token that a person entered; None for none.
+    :raises StoreNotWritable: the refresh token is spent.
+    """
+    if entered is None or entered == in_row.entered_fingerprint or in_row.has_replaced(entered):
+        raise StoreNotWritable(
+            f"The connection {conn_id!r} has its newest tokens in its own extra, and the variable in which it would "
+            "keep them now is empty, so nothing was refreshed: the refresh token that was entered is spent. To go on "
+            "with the tokens in the connection, define it in Airflow's metadata database, and nothing before it (no "
+            "environment variable, no secrets backend). To go on with the variable, sign in again: enter a new refresh "
+            "token, or run 'authorize'."
+        )

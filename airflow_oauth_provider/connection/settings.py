@@ -64,7 +64,6 @@ class StoreChoice:
     """
 
     kind: str
-    api_conn_id: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
@@ -294,7 +293,6 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
         http_options=http_options,
         store=StoreChoice(
             kind=extra.get("store"),
-            api_conn_id=extra.get("api_conn_id"),
             options={row.key: extra.get(row.key) for row in FIELDS if row.section == STORE and not row.secret},
         ),
         bearer_usage=read_bearer_usage(extra),

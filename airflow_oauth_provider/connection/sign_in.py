@@ -65,11 +65,11 @@ def prepare(conn_id: str, scope: str = "") -> Preparation:
     :param scope: what to ask for; empty: the connection's scope, and what its vendor wants for a refresh token.
     :raises OAuth2Error: it cannot be read, is wrong, or nobody signs in for it.
     """
-    connection = connections.get_connection(conn_id)
-    source = ConnectionLoader(conn_id, first=connection)
+    found = connections.find_connection(conn_id)
+    source = ConnectionLoader(conn_id, first=found)
     configuration = source.load().configuration  # also proves, before anybody signs in, that the store can be read
     check_grant(configuration)
-    sign_in = read_settings(conn_id, connection).sign_in
+    sign_in = read_settings(conn_id, found.connection).sign_in
     scope = scope or sign_in.complete_scope(configuration.options.scope)
     configuration = replace(configuration, options=replace(configuration.options, scope=scope))
     return Preparation(source, configuration, sign_in, find_endpoints(configuration, sign_in))

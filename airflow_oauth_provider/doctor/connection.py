@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_oauth_provider.compat import connections, sdk
+from airflow_oauth_provider.compat.extra_json import GUARD_MEMBER, NotAnObjectError, is_guarded
 from airflow_oauth_provider.connection.extra import Extra, nearest_key
 from airflow_oauth_provider.connection.fields import CONN_TYPE, FIELDS
 from airflow_oauth_provider.connection.settings import Settings, read_settings
@@ -19,8 +20,7 @@ def look_up(report: Report) -> Any | None:
     """Find the connection and say where it comes from; None where it cannot be had."""
     conn_id = report.conn_id
     try:
-        connection = connections.get_connection(conn_id)
-        place = connections.shadow_of_connection(conn_id)
+        found = connections.find_connection(conn_id)
     except sdk.AirflowNotFoundException:
         report.fail(
             CHECK,
@@ -32,13 +32,31 @@ def look_up(report: Report) -> Any | None:
     except StoreUnavailable as failure:
         report.fail(CHECK, str(failure), "Mend that place, or take it out of Airflow's configuration.")
         return None
-    report.ok(CHECK, f"{conn_id!r} comes from {place or 'the metadata database'}")
+    report.ok(CHECK, f"{conn_id!r} comes from {found.place or 'the metadata database'}")
+    connection = found.connection
+    _check_guard(report, connection.extra)
     if connection.conn_type != CONN_TYPE:
         report.fail(
             CHECK, f"it is of type {connection.conn_type!r}", f"Set its type to {CONN_TYPE!r}: the form has its fields."
         )
         return None
     return connection
+
+
+def _check_guard(report: Report, extra: str | None) -> None:
+    """Warn where stock hooks would send the keys of ``extra``, secrets among them, as headers."""
+    try:
+        guarded = not extra or is_guarded(extra)
+    except NotAnObjectError:
+        return  # said with the keys
+    if not guarded:
+        report.warn(
+            CHECK,
+            "its extra does not begin with a guard, so HttpSensor, HttpOperator(deferrable=True) and other stock "
+            "classes that are given this connection send its keys, secrets among them, to the API as headers",
+            f'Write "{GUARD_MEMBER}": {{}} as the first member of extra; the API server does that in each row when it '
+            "starts with this package, or when the connection is saved.",
+        )
 
 
 def read_keys(report: Report, connection: Any) -> Settings | None:

@@ -28,7 +28,7 @@ def examine(conn_id: str) -> Report:
         if account is not None:
             tokens.check_entered(report, account)
         return report
-    store.check_writable(report, settings, snapshot)
+    store.check_writable(report, snapshot)
     store.check_fallback(report, snapshot)
     tokens.check(report, snapshot)
     return report

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_oauth_provider.compat import database
-from airflow_oauth_provider.compat.connections import get_connection
+from airflow_oauth_provider.compat.connections import find_connection
 from airflow_oauth_provider.compat.database import ConnectionRow, record_in_extra
 from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.connection.loader import ConnectionLoader
@@ -78,15 +78,15 @@ def read_grant(conn_id: str) -> Grant:
     :raises AirflowNotFoundException: there is no such connection.
     """
     try:
-        connection = get_connection(conn_id)
-        settings = read_settings(conn_id, connection)
+        found = find_connection(conn_id)
+        settings = read_settings(conn_id, found.connection)
     except ConfigurationError as failure:
         return _failed(conn_id, State.WRONG_CONFIGURATION, failure)
     except StoreError as failure:
         return _failed(conn_id, State.STORE_UNREADABLE, failure)
     vendor = settings.vendor
     try:
-        snapshot = ConnectionLoader(conn_id, first=connection).load()
+        snapshot = ConnectionLoader(conn_id, first=found).load()
     except ConfigurationError as failure:
         return _failed(conn_id, State.WRONG_CONFIGURATION, failure, vendor, settings.store.kind)
     except StoreError as failure:

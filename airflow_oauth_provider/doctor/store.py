@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider.compat import versions
+from airflow_oauth_provider.compat import connections, versions
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import connection
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreError, StoreNotWritable
-from airflow_oauth_provider.stores.api_client import ApiClient
+from airflow_oauth_provider.stores.connection import key_in_extra
 from airflow_oauth_provider.stores.factory import open_fallback
+from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.fallback import fallback_key
@@ -40,8 +41,8 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
         report.warn(
             CHECK,
             "tasks of Airflow 3 cannot replace a variable only if it is unchanged",
-            "Give all tasks that use the connection a pool with one slot; or choose the store 'vault', or 'connection' "
-            f"with the Airflow connection {settings.store.api_conn_id!r}.",
+            "Give all tasks that use the connection a pool with one slot; or define it in Airflow's metadata database, "
+            "which keeps the tokens in its own row; or choose the store 'vault'.",
         )
         if not getattr(snapshot.store, "seals", True):
             report.warn(
@@ -78,10 +79,10 @@ def warn_of_one_key(report: Report, store: TokenStore) -> None:
         )
 
 
-def check_writable(report: Report, settings: Settings, snapshot: Snapshot) -> None:
+def check_writable(report: Report, snapshot: Snapshot) -> None:
     """Write the record back as it is, or try a write that has to be refused; nothing changes."""
     if snapshot.store.name == "connection" and versions.AIRFLOW_V_3_0_PLUS:
-        _check_route(report, settings)
+        _check_route(report)
     if snapshot.record is None or snapshot.version is None:
         report.ok(CHECK, "it holds nothing yet, so writing was not tried")
         return
@@ -99,24 +100,31 @@ def _write_back(report: Report, store: TokenStore, record: Record, version: str)
         report.ok(CHECK, "it can be written")
 
 
-def _check_route(report: Report, settings: Settings) -> None:
+def _check_route(report: Report) -> None:
     """Ask the plugin in the API server for a write that it has to refuse after it has checked everything else."""
-    api_conn_id = settings.store.api_conn_id
+    conn_id = report.conn_id
     try:
-        answer = ApiClient(api_conn_id).put_record(report.conn_id, Record().to_json(), _NOBODYS)
+        route = RecordRoute()
+        key = key_in_extra(connections.get_connection(conn_id).extra)
+        if key is None:
+            route.request_key(conn_id)
+            key = key_in_extra(connections.get_connection(conn_id).extra)
+        if key is None:
+            report.fail(
+                ROUTE,
+                f"it has no row of the connection {conn_id!r}, so this has no record key",
+                f"Is {route.address.url} the API server of this deployment?",
+            )
+            return
+        done = route.put_record(conn_id, key, Record().to_json(), _NOBODYS)
     except (ConfigurationError, StoreError) as failure:
         report.fail(ROUTE, str(failure), "Without it, tasks cannot write tokens into the connection.")
         return
-    if answer.missing:
-        report.fail(
-            ROUTE,
-            f"it has no connection {report.conn_id!r} in its metadata database",
-            "Is it the API server of this deployment?",
-        )
-    elif answer.stale:
-        report.ok(ROUTE, f"{api_conn_id!r} reaches it, it has this provider's plugin, and writing is permitted")
-    else:
+    if done:
         report.fail(ROUTE, "its plugin does not compare versions", "Install the same version of the provider there.")
+    else:
+        where = f"{route.address.url} ({route.address.setting})"
+        report.ok(ROUTE, f"{where} has this provider's plugin, and takes the record key of the connection")
 
 
 def check_fallback(report: Report, snapshot: Snapshot) -> None:

@@ -39,7 +39,7 @@ def ui_field_behaviour() -> dict[str, Any]:
     hidden = [field.name for field in STANDARD_FIELDS if field.hidden]
     if not AIRFLOW_V_3_0_PLUS:
         # Only this form can hide a field of extra.
-        hidden += [f"extra__{CONN_TYPE}__{field.key}" for field in FIELDS if field.kept]
+        hidden += [f"extra__{CONN_TYPE}__{field.key}" for field in FIELDS if field.kept and field.in_form]
     return {
         "hidden_fields": hidden,
         "relabeling": {field.name: field.title for field in STANDARD_FIELDS if field.title},

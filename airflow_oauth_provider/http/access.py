@@ -81,9 +81,9 @@ class ApiAccess:
         :raises ConfigurationError: when it is wrong.
         """
         if self._settings is None:
-            self._connection = connections.get_connection(self.conn_id)
+            self._found = connections.find_connection(self.conn_id)
             try:
-                self._settings = read_settings(self.conn_id, self._connection)
+                self._settings = read_settings(self.conn_id, self._found.connection)
             except ConfigurationError as failure:
                 log_what_to_do(failure, self.conn_id)
                 raise
@@ -94,7 +94,7 @@ class ApiAccess:
         """The connection's life cycle of tokens."""
         if self._manager is None:
             usage = self.settings.bearer_usage
-            source = ConnectionLoader(self.conn_id, first=self._connection)
+            source = ConnectionLoader(self.conn_id, first=self._found)
             mask = usage.mask_with(masking.mask_secret)
             fallback = open_fallback(self.conn_id)
             self._manager = _OutspokenTokenManager(

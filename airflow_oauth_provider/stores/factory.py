@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_oauth_provider.compat import connections, deployment, fernet, sdk, supervisor, versions
-from airflow_oauth_provider.compat.database import record_in_extra
-from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreUnavailable
-from airflow_oauth_provider.stores.adopting import AdoptingStore
-from airflow_oauth_provider.stores.beginning import BeginningStore, check_home
-from airflow_oauth_provider.stores.parsing import stored
-from airflow_oauth_provider.stores.row_watch import RowWatch
+from airflow_oauth_provider.compat import connections, deployment, fernet, supervisor, versions
+from airflow_oauth_provider.compat.connections import FoundConnection
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
+from airflow_oauth_provider.stores.connection import RouteBackend, RowBackend, key_in_extra, not_a_row
+from airflow_oauth_provider.stores.record_route import RecordRoute
+from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.stores.variable import VariableStore
-from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.store import FallbackStore, TokenStore
 
-if TYPE_CHECKING:
-    from airflow_oauth_provider.compat.sdk import Connection
-
+#: The type of the connections whose rows keep records.
+CONN_TYPE = "oauth2"
 #: The values of ``store`` that this module knows.
 KINDS = (
     "auto", "connection", "variable", "vault", "file", "aws_secrets_manager", "azure_keyvault", "gcp_secret_manager",
@@ -36,42 +32,33 @@ _FURTHER = {
     "gcp_secret_manager": "airflow_oauth_provider.stores.gcp_secret_manager",
 }
 
-#: Seconds for which a process remembers whether the connection with the API's credentials exists.
-_REMEMBER = 60.0
-_api_defined: dict[str, tuple[bool, float]] = {}
-
 
 def open_store(
     conn_id: str,
     *,
     kind: str,
-    connection: Connection | None,
-    api_conn_id: str = "airflow_api",
+    found: FoundConnection | None = None,
     options: Mapping[str, Any] | None = None,
     keys: ConnectionKeys | None = None,
-    watch: RowWatch | None = None,
 ) -> TokenStore:
     """Return the store of the tokens of ``conn_id``.
 
     :param conn_id: the connection.
     :param kind: its ``store``, one of :data:`KINDS`.
-    :param connection: the connection as just read (by :func:`connections.get_connection`), so that it need not be
-        read again; None where it has not been read.
-    :param api_conn_id: the Airflow connection with the credentials for the API server.
+    :param found: the connection as just read, so that it need not be read again; None where it has not been read.
     :param options: what the connection says about stores, key by key, for the other kinds.
     :param keys: what the connection has to seal its tokens with, in a variable.
-    :param watch: what this worker has seen of the connection's row before; None: nothing.
     :raises ConfigurationError: ``kind`` is unknown, or what it needs is not given.
-    :raises StoreUnavailable: ``auto`` cannot tell now which store it stands for.
+    :raises StoreUnavailable: it cannot be told whether the connection is a row.
     """
-    chosen = kind
-    if kind == "auto":
-        kind = _choose(conn_id, connection, api_conn_id)
+    if kind in ("auto", "connection"):
+        kind, found = _settle(conn_id, kind, found or connections.find_connection(conn_id))
+        if kind == "connection":
+            if supervisor.has_database():
+                return RecordStore(RowBackend(conn_id, found))
+            return RecordStore(RouteBackend(conn_id, found))
     if kind == "variable":
-        return _beginning_store(conn_id, keys, api_conn_id, chosen=chosen)
-    if kind == "connection":
-        home = _connection_store(conn_id, connection, api_conn_id, watch)
-        return AdoptingStore(home, _variable_store(conn_id, keys))
+        return _variable_store(conn_id, keys)
     if kind in _FURTHER:
         further: TokenStore = importlib.import_module(_FURTHER[kind]).open_store(conn_id, options or {})
         return further
@@ -85,25 +72,9 @@ def open_fallback(conn_id: str) -> FallbackStore:
     from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback, VariableFallback
 
     del conn_id  # one place for all: connections may share a record, and what is kept is named after that
+    if deployment.multi_team():
+        return FallbackChain([PathFallback()])  # a variable of one team is not seen by the others
     return FallbackChain([VariableFallback(), PathFallback()])
-
-
-def _beginning_store(conn_id: str, keys: ConnectionKeys | None, api_conn_id: str, *, chosen: str) -> TokenStore:
-    """Return the variable for whoever ``chosen``, ``variable`` or ``auto``, stands for it."""
-    variable = _variable_store(conn_id, keys)
-    if keys is not None and not keys.rotates:
-        return variable  # anyone can ask for such a token again
-
-    def check(record: Record) -> None:
-        connection = connections.get_connection(conn_id)
-        if chosen == "auto":
-            _api_defined.pop(api_conn_id, None)
-            if _choose(conn_id, connection, api_conn_id) != "variable":
-                raise StaleVersion(f"The connection {conn_id!r} can keep its own tokens by now.")
-        text = record_in_extra(connection.extra, conn_id)
-        check_home(stored(text, f"The connection {conn_id!r}").record, record, conn_id, api_conn_id)
-
-    return BeginningStore(variable, check)
 
 
 def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> VariableStore:
@@ -118,58 +89,34 @@ def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> VariableStore:
     return VariableStore(conn_id, all_keys, claim_delay=deployment.claim_delay())
 
 
-def _connection_store(
-    conn_id: str, connection: Connection | None, api_conn_id: str, watch: RowWatch | None
-) -> TokenStore:
-    if supervisor.on_task_sdk():
-        from airflow_oauth_provider.stores.connection_api import ApiConnectionStore
+def _settle(conn_id: str, kind: str, found: FoundConnection) -> tuple[str, FoundConnection]:
+    """Return the store that ``auto`` or ``connection`` stands for, and the connection, now with its record key.
 
-        return ApiConnectionStore(conn_id, api_conn_id, first=connection, watch=watch)
-    from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
-
-    return OrmConnectionStore(conn_id, first=connection)
-
-
-def _choose(conn_id: str, connection: Connection | None, api_conn_id: str) -> str:
-    """Return the store that ``auto`` stands for: the same one in every worker, or an error."""
-    if versions.AIRFLOW_V_3_0_PLUS:
-        # The command line and the API server have the database, but have to choose what the tasks choose.
-        if connections.shadow_of_connection(conn_id) is not None:
-            return "variable"
-        return "connection" if _is_api_defined(api_conn_id, conn_id) else "variable"
-    if getattr(connection, "id", None) is not None:
-        return "connection"  # it was read from its row, and Airflow looks there last: nothing hides the row
-    from airflow_oauth_provider.compat import database
-
-    if connections.shadow_of_connection(conn_id) is None and database.row_exists(conn_id):
-        return "connection"
-    return "variable"
-
-
-def _is_api_defined(api_conn_id: str, conn_id: str) -> bool:
-    """Tell whether the connection with the API's credentials exists.
-
-    A wrong "no" would put the tokens of this worker into another store than everybody else's. The API server
-    says "not found" also while its database fails, so its word counts only between two answers that the
-    database is there: the connection ``conn_id`` itself is found, before (it has been read) and after.
-
-    :raises StoreUnavailable: it cannot be told.
+    What decides is stored, and so the same for every worker: whether the connection is a row. The API server does not
+    say that to a task. But each row has a record key, or gets one when it is asked for.
     """
-    known, until = _api_defined.get(api_conn_id, (False, 0.0))
-    if time.monotonic() < until:
-        return known
-    defined = _is_defined(api_conn_id)
-    if not defined:
-        if not _is_defined(conn_id):
-            raise StoreUnavailable(f"Airflow does not find the connection {conn_id!r} that it found a moment ago.")
-        defined = _is_defined(api_conn_id)
-    _api_defined[api_conn_id] = (defined, time.monotonic() + _REMEMBER)
-    return defined
+    if found.place is not None:
+        return ("variable" if kind == "auto" else kind), found
+    if supervisor.has_database():
+        if versions.AIRFLOW_V_3_0_PLUS:
+            _check_type(conn_id, found)  # for tasks, which have to choose the same
+        return "connection", found
+    _check_type(conn_id, found)
+    if key_in_extra(found.connection.extra) is None:
+        RecordRoute().request_key(conn_id)
+        found = connections.find_connection(conn_id)
+    if key_in_extra(found.connection.extra) is not None:
+        return "connection", found
+    if kind == "auto":
+        return "variable", found
+    raise not_a_row(conn_id, "an environment variable or a secrets backend of Airflow's API server")
 
 
-def _is_defined(conn_id: str) -> bool:
-    try:
-        connections.get_connection(conn_id)
-    except sdk.AirflowNotFoundException:
-        return False
-    return True
+def _check_type(conn_id: str, found: FoundConnection) -> None:
+    """Refuse rows of other types: tokens in their extra, other hooks may send away. So they have no record key."""
+    if found.connection.conn_type != CONN_TYPE:
+        raise StoreNotWritable(
+            f"The connection {conn_id!r} is of the type {found.connection.conn_type!r}, and tasks of Airflow 3 can "
+            f"keep tokens only in one of the type {CONN_TYPE!r}. Set its type to that, or set 'store' in its extra to "
+            "'variable' or 'vault'."
+        )

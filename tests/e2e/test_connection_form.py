@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY, STANDARD_FIELDS, Field
-from airflow_oauth_provider.stores.api_client import ROUTE, URL_PREFIX
 from airflow_oauth_provider.tokens.record import Record
 from tests.servers.browser import open_browser
+from tests.servers.record_put import put_record
 
 SHOWN = [field for field in FIELDS if field.in_form and not field.kept]
 SECTIONS = list(dict.fromkeys(field.section for field in SHOWN))
@@ -121,8 +121,8 @@ class Form:
 
 def write_record_as_a_worker_does(airflow, conn_id: str, generation: int, if_version: str | None = None) -> tuple:
     record = Record(generation=generation, refresh_token=f"rotated-{generation}", access_token="a").to_json()
-    url = f"{airflow.url}{URL_PREFIX}{ROUTE.format(connection_id=conn_id)}"
-    answer = airflow.request("PUT", url, json={"record": record, "if_version": if_version})
+    key = airflow.connection(conn_id)["extra"]["token_record_key"]
+    answer = put_record(airflow.url, conn_id, key, record, if_version)
     assert answer.ok, answer.text
     return record, answer.json()["version"]
 

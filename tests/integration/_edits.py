@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, event, text, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from airflow_oauth_provider.compat import database
+from airflow_oauth_provider.compat.versions import AIRFLOW_V_3_0_PLUS
 from airflow_oauth_provider.connection.edits import keep_records
 from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.tokens.record import Record
@@ -48,7 +49,7 @@ class Case:
 
     def rotate(self, generation: int) -> None:
         """Write a record as a worker does, past the session."""
-        self.version = database.swap_record(self.conn_id, record(generation), self.version)
+        self.version = database.swap_record(self.conn_id, record(generation), self.version).version
 
     def spoil(self) -> None:
         """Have the row encrypted with a key that nobody here has."""
@@ -65,8 +66,12 @@ class Case:
         return found
 
     def extra(self) -> Any:
-        """What the database has, with the record as its generation."""
+        """What the database has beside guard and key, with the record as its generation."""
         found = json.loads(database.read_extra(self.conn_id) or "null")
+        if isinstance(found, dict) and "use_oauth2_hook" in found:
+            assert next(iter(found)) == "use_oauth2_hook"
+            assert ("token_record_key" in found) == AIRFLOW_V_3_0_PLUS
+            found = {name: found[name] for name in found if name not in ("use_oauth2_hook", "token_record_key")}
         if isinstance(found, dict) and "token_record" in found:
             found["token_record"] = Record.from_json(found["token_record"]).generation
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -13,6 +14,7 @@ from sqlalchemy import create_engine, text
 
 from scripts.environments import MAIN_AIRFLOW, clean_environ, python_of
 from tests.servers.processes import LOOPBACK, Process, Server, free_port, is_listening, wait_until
+from tests.servers.record_put import put_record
 
 FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
@@ -34,12 +36,22 @@ class ApiServer(Server):
 
     :param database: SQLAlchemy URL; None for SQLite.
     :param airflow: the version, such as "3.1".
+    :param more: further environment variables.
+    :param apps: what it serves: ``all``, or ``execution`` alone.
     """
 
     name = "api-server"
 
-    def __init__(self, database: str | None = None, airflow: str = MAIN_AIRFLOW, workers: int = 1) -> None:
+    def __init__(
+        self,
+        database: str | None = None,
+        airflow: str = MAIN_AIRFLOW,
+        workers: int = 1,
+        more: Mapping[str, str] | None = None,
+        apps: str = "all",
+    ) -> None:
         super().__init__()
+        self._more, self._apps = dict(more or {}), apps
         self._database = database
         self._python = python_of(airflow)
         self._workers = workers
@@ -62,13 +74,15 @@ class ApiServer(Server):
             AIRFLOW__API_AUTH__JWT_SECRET=secrets.token_hex(32),
             AIRFLOW__API_AUTH__JWT_ISSUER="airflow",  # 3.0 has none, which a recent PyJWT refuses
             AIRFLOW__LOGGING__LOGGING_LEVEL="DEBUG",
+            **self._more,
         )
         self.run("db", "migrate")
         command = [self._python, "-m", "airflow", "api-server", "--host", LOOPBACK]
-        command += ["--port", str(self.port), "--workers", str(self._workers)]
+        command += ["--port", str(self.port), "--workers", str(self._workers), "--apps", self._apps]
         self.process = Process(self.name, command, self.log, self.environ, cwd=self.folder)
         wait_until(lambda: is_listening(self.port), 240, "the API server listens", self.process)
-        wait_until(self._is_healthy, 120, "the API server is healthy", self.process)
+        if self._apps == "all":
+            wait_until(self._is_healthy, 120, "the API server is healthy", self.process)
 
     def _is_healthy(self) -> bool:
         try:
@@ -82,10 +96,11 @@ class ApiServer(Server):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run an airflow command beside the server, however it ends."""
         command = [str(self._python), "-m", "airflow", *arguments]
-        return subprocess.run(command, env=self.environ, cwd=self.folder, capture_output=True, text=True, timeout=300)
+        environ = {**self.environ, **more}
+        return subprocess.run(command, env=environ, cwd=self.folder, capture_output=True, text=True, timeout=300)
 
     def token(self, user: str = "admin") -> str:
         """A bearer token for the API, as the store gets one."""
@@ -112,6 +127,15 @@ class ApiServer(Server):
             raw: str = transaction.execute(query, {"conn_id": conn_id}).scalar_one()
         engine.dispose()
         return Fernet(FERNET_KEY).decrypt(raw.encode()).decode()
+
+    def key(self, conn_id: str) -> str:
+        """The record key as the database has it."""
+        return str(json.loads(self.extra(conn_id))["token_record_key"])
+
+    def put(self, conn_id: str, record: str, if_version: str | None = None, **more: str) -> requests.Response:
+        """Write a record as a task does."""
+        key = more.pop("key", None) or self.key(conn_id)
+        return put_record(self.base_url, conn_id, key, record, if_version, **more)
 
     def __repr__(self) -> str:
         return f"ApiServer({self.base_url})"

@@ -186,13 +186,14 @@ def on_the_database() -> list[list[str]]:
     from airflow.models import Connection as Row
     from airflow.utils.session import create_session
 
-    from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
+    from airflow_oauth_provider.stores.connection import RowBackend
+    from airflow_oauth_provider.stores.record_store import RecordStore
 
     def add_row(conn_id: str) -> None:
         with create_session() as session:
             session.add(Row(conn_id=conn_id, conn_type="oauth2", extra="{}"))
 
-    return measure(OrmConnectionStore, die_before_commit, add_row)
+    return measure(lambda conn_id: RecordStore(RowBackend(conn_id)), die_before_commit, add_row)
 
 
 if __name__ == "__main__":

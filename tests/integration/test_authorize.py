@@ -43,8 +43,6 @@ def home(server, bao):
     with Home() as home:
         (home.folder / "account.json").write_text(json.dumps({"flow": "nightly"}))
         home.add_connections(
-            # On Airflow 3 its being there is what makes "auto" stand for "connection".
-            some_api={"conn_type": "http", "host": "http://127.0.0.1:1", "login": "a", "password": "b"},
             bao={
                 "conn_type": "vault",
                 "host": bao.address.removeprefix("http://").partition(":")[0],
@@ -53,8 +51,8 @@ def home(server, bao):
                 "schema": "secret",
                 "extra": {"auth_type": "token", "kv_engine_version": 2, "use_tls": False},
             },
-            by_variable=connection(server, refresh_token="entered-long-ago-and-spent"),
-            by_connection=connection(server, api_conn_id="some_api"),
+            by_variable=connection(server, store="variable", refresh_token="entered-long-ago-and-spent"),
+            by_connection=connection(server),
             by_vault=connection(server, store="vault", vault_conn_id="bao", vault_path="airflow/one"),
             by_file=connection(server, store="file", file_path=str(home.folder / "account.json")),
             by_device=connection(server, client="basic"),

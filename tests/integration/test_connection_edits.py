@@ -16,7 +16,6 @@ from cryptography.fernet import Fernet
 
 from airflow_oauth_provider.compat.extra_json import set_member
 from airflow_oauth_provider.connection.fields import MASK
-from airflow_oauth_provider.stores.api_client import ROUTE, URL_PREFIX
 from airflow_oauth_provider.tokens.record import Record
 from scripts.environments import ROOT, python_of
 from tests.integration._store_airflow import FERNET_KEY, airflow_environ
@@ -24,6 +23,7 @@ from tests.integration._web_form import Fields
 from tests.servers.airflow import AirflowInstance
 from tests.servers.postgres import Postgres
 from tests.servers.processes import wait_until
+from tests.servers.record_put import put_record
 
 EXTRA = {"oauth_url": "https://as/token", "refresh_token": "entered-SECRET", "leeway": 30}
 
@@ -144,8 +144,21 @@ class Row:
             return str(cursor.fetchone()[0])
 
     def extra(self) -> dict[str, Any]:
+        """What stands there beside guard and key, which each row of our type has."""
+        found = self.whole_extra()
+        if "use_oauth2_hook" in found:
+            assert next(iter(found.items())) == ("use_oauth2_hook", {})
+            del found["use_oauth2_hook"]
+        found.pop("token_record_key", None)
+        return found
+
+    def whole_extra(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self._keys.decrypt(self.raw().encode()))
         return found
+
+    @property
+    def key(self) -> str:
+        return str(self.whole_extra()["token_record_key"])
 
     def rotate(self, generation: int, meanwhile: Callable[[int], None] = lambda _pid: None) -> None:
         """Write a record in a transaction that begins with a lock of the row.
@@ -215,8 +228,7 @@ def new_row(airflow: AirflowInstance, name: str) -> Row:
 
 def put(airflow: AirflowInstance, row: Row, generation: int) -> None:
     """Write the first record, as a task of Airflow 3 does."""
-    url = f"{airflow.url}{URL_PREFIX}{ROUTE.format(connection_id=row.conn_id)}"
-    assert airflow.request("PUT", url, json={"record": record(generation), "if_version": None}).ok
+    assert put_record(airflow.url, row.conn_id, row.key, record(generation)).ok
 
 
 def open_form(airflow: AirflowInstance, row: Row) -> dict[str, Any]:
@@ -262,8 +274,33 @@ def test_connections_are_overwritten_in_bulk(server, row):
 
 def test_a_connection_becomes_another_type_in_the_form(server, row):
     put(server, row, 1)
+    key = row.key
     assert save_form(server, row, {**open_form(server, row), "conn_type": "http"}).ok
-    assert row.extra() == EXTRA
+    assert row.whole_extra() == EXTRA
+    assert save_form(server, row, open_form(server, row)).ok
+    assert len(row.key) == 43
+    assert row.key != key
+
+
+def test_the_key_is_carried_through_edits_and_shown_to_nobody(server, row):
+    key = row.key
+    form = open_form(server, row)
+    assert (form["extra"]["token_record_key"], form["extra"]["use_oauth2_hook"]) == (MASK, {})
+    for extra in ({**form["extra"], "leeway": 60}, {"refresh_token": "new"}, {**EXTRA, "token_record_key": "o" * 43}):
+        assert save_form(server, row, {**form, "extra": extra}).ok
+        assert row.key == key
+        assert next(iter(row.whole_extra())) == "use_oauth2_hook"
+
+
+def test_a_connection_of_another_system_gets_a_key_of_its_own(server, row, tmp_path):
+    file = tmp_path / "connections.json"
+    name = f"{row.conn_id}_copy"
+    file.write_text(json.dumps({name: {"conn_type": "oauth2", "host": "https://api", "extra": row.whole_extra()}}))
+    server.cli("connections", "import", str(file))
+    copy = Row(server.db_url, name, Fernet(server.secrets.fernet_key))
+    assert len(copy.key) == 43
+    assert copy.key != row.key
+    assert copy.extra() == row.extra()
 
 
 def test_connections_are_imported_from_a_file(server, row, tmp_path):

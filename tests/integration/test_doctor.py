@@ -12,13 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_oauth_provider import __main__ as program
 from airflow_oauth_provider.compat import connections, deployment, sdk
+from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.doctor import store as store_checks
 from airflow_oauth_provider.doctor.examination import examine
 from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
 from airflow_oauth_provider.oauth2 import discovery, dpop
 from airflow_oauth_provider.oauth2.assertions import SigningKey
-from airflow_oauth_provider.stores.api_client import ApiClient, PutAnswer
 from airflow_oauth_provider.stores.file import FileStore
+from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.tokens.record import DeadGrant, Lease, Record, fingerprint
 from tests.integration._cli_airflow import Home
 from tests.servers.authorization_server import _key_pair
@@ -44,8 +45,7 @@ class Case:
         self.parts |= {"password": server.client_secret, "schema": None, "port": None}
         self.place = None
         self.waiting = None
-        monkeypatch.setattr(connections, "get_connection", lambda _: self.connection())
-        monkeypatch.setattr(connections, "shadow_of_connection", lambda _: self.place)
+        monkeypatch.setattr(connections, "find_connection", lambda _: FoundConnection(self.connection(), self.place))
         monkeypatch.setattr(store_checks, "open_fallback", lambda _: self)
         discovery._known.clear()
 
@@ -140,7 +140,7 @@ def test_a_place_that_cannot_be_asked(case, monkeypatch):
     def refuse(_):
         raise StoreUnavailable("the secrets backend is away")
 
-    monkeypatch.setattr(connections, "shadow_of_connection", refuse)
+    monkeypatch.setattr(connections, "find_connection", refuse)
     assert len(case.found("fail connection", "the secrets backend is away", "Mend that place")) == 1
 
 
@@ -347,16 +347,16 @@ def test_a_variable_on_airflow_3(case, monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "level", "says"),
     [
-        (PutAnswer("0", stale=True), "ok", "writing is permitted"),
-        (PutAnswer(None, missing=True), "fail", "has no connection 'xero'"),
-        (PutAnswer("0"), "fail", "does not compare versions"),
+        (False, "ok", "takes the record key"),
+        (True, "fail", "does not compare versions"),
         (StoreUnavailable("it did not answer"), "fail", "did not answer"),
     ],
 )
 def test_the_api_server(case, monkeypatch, answer, level, says):
     """What a real one says is in ``test_store_api_server.py``; this is what it may say besides."""
 
-    def put_record(_, conn_id, record, if_version):
+    def put_record(_, conn_id, key, record, if_version):
+        assert key == "k" * 43
         assert (conn_id, if_version) == ("xero", "0" * 64), "a version that no record has: nothing is written"
         if isinstance(answer, Exception):
             raise answer
@@ -364,8 +364,24 @@ def test_the_api_server(case, monkeypatch, answer, level, says):
 
     case.keep()
     monkeypatch.setattr(FileStore, "name", "connection")
-    monkeypatch.setattr(ApiClient, "put_record", put_record)
+    case.extra["token_record_key"] = "k" * 43
+    monkeypatch.setattr(RecordRoute, "put_record", put_record)
     case.found(f"{level} API server", says)
+
+
+def test_a_connection_without_a_record_key(case, monkeypatch):
+    asked = []
+    case.keep()
+    monkeypatch.setattr(FileStore, "name", "connection")
+    monkeypatch.setattr(RecordRoute, "request_key", lambda _, conn_id: asked.append(conn_id))
+    case.found("fail API server", "has no row of the connection 'xero'")
+    assert asked == ["xero"]
+
+
+def test_extras_that_stock_hooks_would_send_away(case):
+    case.found("warn connection", "does not begin with a guard", '"use_oauth2_hook": {} as the first member')
+    case.extra = {"use_oauth2_hook": {}, **case.extra}
+    assert not any("guard" in line for line in case.found("ok connection"))
 
 
 def test_the_fallback_store(case):
@@ -454,9 +470,8 @@ def test_on_the_stores_of_a_real_airflow(server):
                 "schema": "secret",
                 "extra": {"auth_type": "token", "kv_engine_version": 2, "use_tls": False},
             },
-            gone={"conn_type": "http", "host": "http://127.0.0.1:1", "password": "a-bearer-token-of-nobody"},
-            one={**parts, "extra": {**base, "refresh_token": server.issue()}},
-            two={**parts, "extra": {**base, "refresh_token": server.issue(), "api_conn_id": "gone"}},
+            one={**parts, "extra": {**base, "refresh_token": server.issue(), "store": "variable"}},
+            two={**parts, "extra": {**base, "refresh_token": server.issue()}},
             three={
                 **parts,
                 "extra": base
@@ -472,12 +487,14 @@ def test_on_the_stores_of_a_real_airflow(server):
         report = json.loads(done.stdout)
         assert report["healthy"]
         texts = [finding["text"] for finding in report["findings"] if finding["check"] == "store"]
-        assert "'variable' (that is what 'auto' stands for here)" in texts[0]
+        assert "'variable'" in texts[0]
         assert texts[-1] == "it can be written"
 
         done = home.command("doctor", "two")
         assert done.returncode == 1
+        assert "'connection' (that is what 'auto' stands for here)" in done.stdout
         assert "fail  API server" in done.stdout
+        assert "[oauth2] api_url" in done.stdout
 
         done = home.run("-m", "airflow", "oauth2", "doctor", "three")
         assert done.returncode == 0, done.stdout + done.stderr

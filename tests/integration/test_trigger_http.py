@@ -405,7 +405,7 @@ def test_the_event_loop_is_never_held_up(server, monkeypatch, caplog, tmp_path):
 
         return call
 
-    monkeypatch.setattr(connections, "get_connection", slowed(connections.get_connection, "connection"))
+    monkeypatch.setattr(connections, "find_connection", slowed(connections.find_connection, "connection"))
     monkeypatch.setattr(TokenManager, "access_token", slowed(TokenManager.access_token, "token"))
     monkeypatch.setattr(OutputFile, "open", slowed(OutputFile.open, "open"))
     monkeypatch.setattr(OutputFile, "commit", slowed(OutputFile.commit, "commit"))

@@ -423,7 +423,7 @@ NAMES_OUTSIDE = {
 def test_every_key_of_a_store_is_covered():
     """Whoever adds a key to the stores has to say here what holds it."""
     of_stores = {row.key for row in FIELDS if row.section == "Where new tokens are kept" and not row.secret}
-    assert of_stores - NAMES_OUTSIDE.keys() - {"store", "api_conn_id"} == set()
+    assert of_stores - NAMES_OUTSIDE.keys() - {"store"} == set()
     options = {option.name for option in deployment.OPTIONS}
     assert {name for name in NAMES_OUTSIDE.values() if "_" in name} <= options
 

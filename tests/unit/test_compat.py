@@ -175,7 +175,7 @@ def test_a_connection_comes_from_the_supervisor(supervisor):
     supervisor.connections["xero"] = {"conn_type": "oauth2", "host": "api", "schema": "https", "extra": "{}"}
     connection = connections.get_connection("xero")
     assert (connection.host, connection.schema, connection.extra) == ("api", "https", "{}")
-    assert connections.shadow_of_connection("xero") is None
+    assert connections.find_connection("xero").place is None
 
 
 def test_an_undefined_connection_is_said_to_be(supervisor):
@@ -194,7 +194,7 @@ def test_the_environment_comes_first_and_is_told(supervisor, monkeypatch):
     supervisor.connections["xero"] = {"conn_type": "oauth2", "host": "database"}
     monkeypatch.setenv("AIRFLOW_CONN_XERO", "oauth2://environment")
     assert connections.get_connection("xero").host == "environment"
-    assert connections.shadow_of_connection("xero") == "the environment variable AIRFLOW_CONN_XERO"
+    assert connections.find_connection("xero").place == "the environment variable AIRFLOW_CONN_XERO"
 
 
 class CustomBackend:

@@ -21,6 +21,7 @@ from requests.adapters import BaseAdapter
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.auth import OAuth2Auth
 from airflow_oauth_provider.compat import deployment, masking
+from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.connection.origin import origin_of
 from airflow_oauth_provider.connection.settings import read_settings
@@ -815,7 +816,9 @@ def test_the_key_is_masked_wherever_it_stands(monkeypatch):
         password=None,
         extra=json.dumps({"oauth_url": URL, "auth_method": "none"}),
     )
-    assert loader.ConnectionLoader("xero", first=first).load().configuration.client.dpop_key is not None
+    assert (
+        loader.ConnectionLoader("xero", first=FoundConnection(first)).load().configuration.client.dpop_key is not None
+    )
     assert {JWK["d"], KEY.material} <= set(masked)
     assert not {"id", JWK["x"], "EC", "P-256"} & set(masked)
 

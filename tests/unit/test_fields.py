@@ -8,9 +8,18 @@ import sys
 
 import pytest
 
-from airflow_oauth_provider.compat.extra_json import RECORD_MEMBER, get_member
+from airflow_oauth_provider.compat.extra_json import GUARD_MEMBER, KEY_MEMBER, RECORD_MEMBER, get_member
 from airflow_oauth_provider.connection.extra import Extra
-from airflow_oauth_provider.connection.fields import ALIASES, FIELDS, FIELDS_BY_KEY, MASK, RECORD_KEY, STANDARD_FIELDS
+from airflow_oauth_provider.connection.fields import (
+    ALIASES,
+    FIELDS,
+    FIELDS_BY_KEY,
+    GUARD_KEY,
+    KEY_KEY,
+    MASK,
+    RECORD_KEY,
+    STANDARD_FIELDS,
+)
 
 ids = {"ids": lambda field: field.key}
 KINDS = {"string", "password", "boolean", "integer", "number", "object", "list", "pairs"}
@@ -90,7 +99,8 @@ def test_no_record_is_in_a_connection_that_was_just_entered(empty):
 
 def test_the_record_has_one_name():
     assert RECORD_KEY == RECORD_MEMBER
-    assert [field.key for field in FIELDS if field.kept] == [RECORD_KEY]
+    assert (KEY_KEY, GUARD_KEY) == (KEY_MEMBER, GUARD_MEMBER)
+    assert [field.key for field in FIELDS if field.kept] == [RECORD_KEY, KEY_KEY, GUARD_KEY]
 
 
 def test_aliases_lead_to_keys():

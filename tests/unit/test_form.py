@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider.connection.fields import FIELDS, FIELDS_BY_KEY, MASK, RECORD_KEY
+from airflow_oauth_provider.connection.fields import FIELDS, FIELDS_BY_KEY, KEY_KEY, MASK, RECORD_KEY
 from airflow_oauth_provider.hooks import form
 
 SHOWN = [field for field in FIELDS if field.in_form]
@@ -61,7 +61,8 @@ def test_ui_field_behaviour(monkeypatch, modern):
 
     assert found["relabeling"]["login"] == "Client ID"
     assert found["placeholders"]["host"] == "https://api.example.com"
-    assert found["hidden_fields"] == ["schema", "port"] + ([] if modern else [f"extra__oauth2__{RECORD_KEY}"])
+    kept = [] if modern else [f"extra__oauth2__{key}" for key in (RECORD_KEY, KEY_KEY)]
+    assert found["hidden_fields"] == ["schema", "port", *kept]
 
 
 def test_airflow_3_sends_the_record_back(wtforms, monkeypatch):

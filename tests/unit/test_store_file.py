@@ -44,7 +44,7 @@ def path(tmp_path):
 
 
 def open_file(path, entries=MAP):
-    return open_store("xero", kind="file", connection=None, options={"file_path": str(path), "file_map": entries})
+    return open_store("xero", kind="file", options={"file_path": str(path), "file_map": entries})
 
 
 def kept(path):
@@ -236,7 +236,7 @@ def test_a_map_that_does_not_fit_the_file(path):
 )
 def test_what_the_connection_says_is_checked(options, says):
     with pytest.raises(ConfigurationError, match=says) as caught:
-        open_store("xero", kind="file", connection=None, options=options)
+        open_store("xero", kind="file", options=options)
     assert "'xero'" in str(caught.value)
 
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_member, set_member, without_member
+from airflow_oauth_provider.compat.extra_json import (
+    NotAnObjectError,
+    get_key,
+    get_member,
+    is_guarded,
+    prepare_extra,
+    set_guard,
+    set_member,
+    without_member,
+    without_provisions,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -87,3 +97,53 @@ def test_no_record_is_none(text):
 def test_a_record_that_is_no_string_is_refused():
     with pytest.raises(NotAnObjectError):
         get_member('{"token_record": {"a": 1}}')
+
+
+# --------------------------------------------------------------------------------------------- guard and key
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, '{"use_oauth2_hook": {}}'),
+        ("", '{"use_oauth2_hook": {}}'),
+        ("{ }", '{"use_oauth2_hook": {} }'),
+        ('{"a": 1.50}', '{"use_oauth2_hook": {}, "a": 1.50}'),
+        ('{\n  "a": 1.50\n}', '{"use_oauth2_hook": {},\n  "a": 1.50\n}'),
+        ('{"a":1,"use_oauth2_hook":{}}', '{"use_oauth2_hook": {}, "a":1}'),
+        ('{"use_oauth2_hook": null, "a":1}', '{"use_oauth2_hook": {}, "a":1}'),
+        ('{"use_oauth2_hook":{"a": "secret"},"a":1}', '{"use_oauth2_hook": {}, "a":1}'),
+        ('{"use_oauth2_hook":{},"a":1,"use_oauth2_hook":"x"}', '{"use_oauth2_hook": {}, "a":1}'),
+        ('{ "use_oauth2_hook" : {}, "a":1}', '{ "use_oauth2_hook" : {}, "a":1}'),
+        ('{"use_oauth2_hook": {}}', '{"use_oauth2_hook": {}}'),
+    ],
+)
+def test_the_guard_is_empty_and_first(before, after):
+    assert set_guard(before) == after
+    assert is_guarded(after)
+    assert set_guard(after) == after
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=5), st.sampled_from([None, 2]))
+def test_any_object_gets_guard_and_key_and_keeps_the_rest(members, indent):
+    text = json.dumps(members, indent=indent)
+    prepared = prepare_extra(text, with_key=True)
+    found = json.loads(prepared)
+    assert next(iter(found.items())) == ("use_oauth2_hook", {})
+    assert len(get_key(prepared)) == 43
+    assert prepare_extra(prepared, with_key=True) == prepared
+    own = ("use_oauth2_hook", "token_record_key", "token_record")
+    rest = {name: value for name, value in members.items() if name not in own}
+    assert json.loads(without_provisions(prepared)) == rest
+
+
+def test_no_key_where_none_is_needed_and_each_time_another():
+    assert prepare_extra("{}", with_key=False) == '{"use_oauth2_hook": {}}'
+    assert get_key(prepare_extra("{}", with_key=True)) != get_key(prepare_extra("{}", with_key=True))
+
+
+@pytest.mark.parametrize("value", [None, "", "***", "short", 5, {"a": 1}, ["k" * 43]])
+def test_what_was_not_minted_is_no_key(value):
+    text = json.dumps({"token_record_key": value})
+    assert get_key(text) is None
+    assert len(get_key(prepare_extra(text, with_key=True))) == 43

@@ -13,13 +13,20 @@ from cryptography.fernet import Fernet
 
 from airflow_oauth_provider.compat import database as metadata
 from airflow_oauth_provider.compat import fernet, masking, variables
+from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.connection_orm import OrmConnectionStore
+from airflow_oauth_provider.stores.connection import RowBackend
+from airflow_oauth_provider.stores.factory import open_store
+from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.variable import VariableStore
 from airflow_oauth_provider.tokens.record import Record
 from tests.unit.store_fakes import KEYS, Database, database, record
 
 EXTRA = '{ "oauth_url": "https://as/token",  "expires_in": 1.50, "refresh_token": "typed-secret" }'
+
+
+def _row_store(conn_id: str) -> RecordStore:
+    return RecordStore(RowBackend(conn_id))
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def store(request, airflow: Database) -> Any:
     if request.param == "variable":
         return VariableStore("xero", KEYS)
     airflow.add_connection("xero", EXTRA)
-    return OrmConnectionStore("xero")
+    return _row_store("xero")
 
 
 def test_the_first_read_finds_nothing(store):
@@ -59,10 +66,11 @@ def test_another_version_is_not_replaced(store, wrong):
 
 def test_only_connections_of_the_type_that_is_asked_for_are_written(airflow):
     airflow.add_connection("xero", EXTRA)
-    with pytest.raises(metadata.OtherType, match="of the type 'oauth2', not 'http'"):
-        metadata.swap_record("xero", record(1).to_json(), None, "http")
+    for wrong in ({"conn_type": "http"}, {"key": "k" * 43}):
+        with pytest.raises(metadata.WrongKey):
+            metadata.swap_record("xero", record(1).to_json(), None, **wrong)
     assert metadata.read_extra("xero") == EXTRA
-    metadata.swap_record("xero", record(1).to_json(), None, "oauth2")
+    metadata.swap_record("xero", record(1).to_json(), None, conn_type="oauth2")
     assert metadata.read_extra("xero") != EXTRA
 
 
@@ -146,9 +154,9 @@ def test_a_process_without_database_is_told_so(monkeypatch):
 
 
 @pytest.fixture
-def connection_store(airflow) -> OrmConnectionStore:
+def connection_store(airflow) -> RecordStore:
     airflow.add_connection("xero", EXTRA)
-    return OrmConnectionStore("xero")
+    return _row_store("xero")
 
 
 def test_the_rest_of_extra_stays_character_for_character(connection_store, airflow):
@@ -161,14 +169,14 @@ def test_the_rest_of_extra_stays_character_for_character(connection_store, airfl
 
 def test_a_connection_without_extra_gets_one(airflow):
     airflow.add_connection("bare", None)
-    OrmConnectionStore("bare").write(record(1), if_version=None)
+    _row_store("bare").write(record(1), if_version=None)
     assert json.loads(airflow.extra("bare")) == {"token_record": record(1).to_json()}
 
 
 @pytest.mark.parametrize("extra", ["not json typed-secret", "[]"])
 def test_an_extra_that_is_no_object_is_refused(airflow, extra):
     airflow.add_connection("odd", extra)
-    for call in (OrmConnectionStore("odd").read, lambda: OrmConnectionStore("odd").write(record(1), if_version=None)):
+    for call in (_row_store("odd").read, lambda: _row_store("odd").write(record(1), if_version=None)):
         with pytest.raises(StoreNotWritable, match="odd") as failure:
             call()
         assert "secret" not in str(failure.value)
@@ -197,7 +205,7 @@ def test_a_change_of_another_field_at_the_same_moment_is_kept(connection_store, 
 
 
 def test_a_record_written_at_the_same_moment_is_kept(connection_store, airflow, monkeypatch):
-    rival = OrmConnectionStore("xero")
+    rival = _row_store("xero")
     _between_read_and_write(monkeypatch, lambda: rival.write(record(1, owner="rival"), if_version=None))
     with pytest.raises(StaleVersion):
         connection_store.write(record(1, owner="me"), if_version=None)
@@ -229,7 +237,7 @@ def test_a_connection_just_read_saves_one_read_and_only_one(connection_store, ai
     reads = []
     real = metadata.read_extra
     monkeypatch.setattr(metadata, "read_extra", lambda conn_id: reads.append(conn_id) or real(conn_id))
-    store = OrmConnectionStore("xero", first=JustRead())
+    store = RecordStore(RowBackend("xero", FoundConnection(JustRead())))
     assert store.read().record == record(1)
     assert reads == []
     assert store.read().record == record(1)
@@ -238,16 +246,16 @@ def test_a_connection_just_read_saves_one_read_and_only_one(connection_store, ai
 
 def test_a_connection_of_the_environment_cannot_be_written_and_says_what_can(airflow, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_ENV_ONLY", "oauth2://host")
-    store = OrmConnectionStore("env_only")
-    for call in (store.read, lambda: store.write(record(1, owner="me"), if_version=None)):
-        with pytest.raises(StoreNotWritable, match=r"AIRFLOW_CONN_ENV_ONLY.*'variable' or 'vault'"):
-            call()
+    store = open_store("env_only", kind="connection")
+    assert store.read().record is None
+    with pytest.raises(StoreNotWritable, match=r"AIRFLOW_CONN_ENV_ONLY.*'variable' or 'vault'"):
+        store.write(record(1, owner="me"), if_version=None)
 
 
 def test_a_row_hidden_by_the_environment_is_noticed_before_anything_is_spent(connection_store, airflow, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_XERO", "oauth2://host")
     with pytest.raises(StoreNotWritable, match="AIRFLOW_CONN_XERO"):
-        connection_store.write(record(1, owner="me"), if_version=None)
+        open_store("xero", kind="connection").write(record(1, owner="me"), if_version=None)
     assert airflow.extra("xero") == EXTRA
 
 
@@ -276,4 +284,4 @@ def test_tokens_are_masked_when_read(store, monkeypatch):
     store.write(record(1), if_version=None)
     monkeypatch.setattr(masking, "mask_secret", masked.append)
     assert isinstance(store.read().record, Record)
-    assert masked == ["access-secret-1", "refresh-secret-1"]
+    assert list(dict.fromkeys(masked)) == ["access-secret-1", "refresh-secret-1"]

@@ -1,0 +1,212 @@
+"""Asks the plugin in Airflow's API server to replace the record of a connection, or to mint its record key."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+
+import certifi
+import requests
+
+from airflow_oauth_provider.compat import deployment
+from airflow_oauth_provider.compat.database import version_of
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreError, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.oauth2 import deadline
+from airflow_oauth_provider.oauth2.lifetimes import parse_http_date
+from airflow_oauth_provider.stores import record_key
+from airflow_oauth_provider.stores.record_key import KEY_ROUTE, RECORD_ROUTE, URL_PREFIX
+from airflow_oauth_provider.stores.server_address import SETTING, ServerAddress, find_address
+
+#: Seconds for one request, from looking up the name to the last byte of the answer.
+TIMEOUT = 15.0
+#: Seconds after which a name or address is given up that does not answer.
+_CONNECT = 5.0
+#: Bytes of an answer that are read; its own answers have a few hundred.
+_MAX_ANSWER = 65_536
+#: What Airflow tells a task about itself, in the order in which it is shown.
+_TASK = ("AIRFLOW_CTX_DAG_ID", "AIRFLOW_CTX_DAG_RUN_ID", "AIRFLOW_CTX_TASK_ID", "AIRFLOW_CTX_TRY_NUMBER")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    @property
+    def members(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+class RecordRoute:
+    """The route of one API server.
+
+    :param address: where that is; None: what Airflow's configuration says.
+    """
+
+    def __init__(self, address: ServerAddress | None = None) -> None:
+        self.address = address or find_address(*deployment.server_urls())
+
+    def put_record(self, conn_id: str, key: str, record: str, if_version: str | None) -> bool:
+        """Replace the record of ``conn_id``.
+
+        :param key: the connection's record key. It signs the request, and is not sent.
+        :param record: the text of the new record.
+        :param if_version: the version of the record that may be replaced; None: there must be none.
+        :return: False where the row holds another version; nothing was changed then.
+        :raises StoreNotWritable: the route is not there, or refuses for good.
+        :raises StoreUnavailable: the API server cannot be reached, refuses for now, or the answer is not its own.
+        """
+        body = json.dumps({"record": record, "if_version": if_version, "task": _task()}).encode()
+        signature = record_key.sign_request(key, "PUT", conn_id, body, now=time.time())
+        answer = self._send("PUT", RECORD_ROUTE, conn_id, body, signature.headers())
+        signed = answer.headers.get(record_key.SIGNATURE_FIELD, "")
+        if record_key.is_answer_valid(signed, key, signature, answer.status, answer.body):
+            return self._judge(answer, conn_id, version_of(record))
+        if answer.status in (200, 412):
+            # Not believed: a forged "done" would lose the tokens that are thought to be kept.
+            raise StoreUnavailable(
+                f"{self._named()} answered for the connection {conn_id!r} without proof that it knows the connection's "
+                f"record key. Is something else between? Check {SETTING}."
+            )
+        raise self._refusal(answer, conn_id)
+
+    def request_key(self, conn_id: str) -> None:
+        """Ask for a record key for ``conn_id``, if it is a row without one. The answer does not say whether it is.
+
+        :raises StoreNotWritable: the route is not there.
+        :raises StoreUnavailable: the API server cannot be reached, or refuses for now.
+        """
+        answer = self._send("POST", KEY_ROUTE, conn_id, b"", {})
+        if answer.status != 202:
+            raise self._refusal(answer, conn_id)
+
+    def _judge(self, answer: _Answer, conn_id: str, version: str | None) -> bool:
+        if answer.status == 200 and answer.members.get("version") == version:
+            return True
+        if answer.status == 412:
+            return False
+        reason, message = answer.members.get("reason"), answer.members.get("message", "")
+        if answer.status == 409 and reason == "hidden":
+            raise StoreNotWritable(
+                f"Airflow's API server takes the connection {conn_id!r} from {message}, not from its metadata "
+                "database, so its row is not what tasks read. Remove it there, or set 'store' to 'variable' or 'vault'."
+            )
+        if answer.status >= 500:
+            raise StoreUnavailable(f"Airflow's API server could not write the connection {conn_id!r}: {message}")
+        raise StoreNotWritable(
+            f"Airflow's API server refused the record of the connection {conn_id!r} (HTTP status {answer.status}): "
+            f"{message or 'its plugin is of another version than this one'}"
+        )
+
+    def _refusal(self, answer: _Answer, conn_id: str) -> StoreError | StoreNotWritable:
+        """Return the error for an answer that nothing proves to be the route's own."""
+        status = answer.status
+        if status == 403:
+            return StoreUnavailable(
+                f"{self._named()} does not accept the record key of the connection {conn_id!r}.{_skew(answer)} The "
+                "connection that tasks read has to be the row of that server: not a copy in a secrets backend, and "
+                "not of another deployment."
+            )
+        if status in (404, 405):
+            return StoreNotWritable(
+                f"{self._named()} does not have the route of this provider's plugin. Install the provider where the "
+                "API server runs, and restart it; see that [oauth2] token_store_route is not off there. A server that "
+                f"was started with '--apps execution' has no plugins: set {SETTING} to the one that serves the UI. "
+                "Else set 'store' in the connection to 'variable' or 'vault'."
+            )
+        if 300 <= status < 400:
+            return StoreNotWritable(f"{self._named()} answered with a redirect. Set {SETTING} to the final address.")
+        if status in (408, 429) or status >= 500:
+            return StoreUnavailable(f"{self._named()} answered with HTTP status {status}.")
+        return StoreNotWritable(f"{self._named()} answered with HTTP status {status}. Check {SETTING}.")
+
+    def _named(self) -> str:
+        return f"Airflow's API server ({self.address.url}, from {self.address.setting})"
+
+    def _send(self, method: str, route: str, conn_id: str, body: bytes, headers: Mapping[str, str]) -> _Answer:
+        """Send one request, without following redirects.
+
+        :raises StoreUnavailable: no answer came. Its cause is not chained: it could quote the request.
+        """
+        url = self.address.url + URL_PREFIX + route.format(connection_id=quote(conn_id, safe=""))
+        headers = {**headers, "Content-Type": "application/json", "Content-Length": str(len(body))}
+        try:
+            with deadline.exchange(TIMEOUT) as bound, requests.Session() as session:
+                # Proxies as for Airflow's own client, but no .netrc and no REQUESTS_CA_BUNDLE.
+                session.trust_env = False
+                session.proxies.update(requests.utils.get_environ_proxies(url))
+                for scheme in ("https://", "http://"):
+                    session.mount(scheme, _Adapter())
+                request = requests.Request(method, url, data=body, headers=headers)
+                prepared = session.prepare_request(request)
+                with session.send(
+                    prepared,
+                    timeout=(_CONNECT, TIMEOUT),
+                    allow_redirects=False,
+                    stream=True,
+                    proxies=session.proxies,
+                    verify=True,
+                ) as response:
+                    content = _read(response)
+                    if bound.is_over:
+                        raise requests.ReadTimeout
+                    names = {name.lower(): value for name, value in response.headers.items()}
+                    return _Answer(response.status_code, names, content)
+        except (requests.RequestException, OSError, ValueError) as error:
+            raise StoreUnavailable(
+                f"{self._named()} did not answer ({type(error).__name__}). Tasks have to reach it: if that is the "
+                f"wrong address for this worker, set {SETTING}."
+            ) from None
+
+
+class _Adapter(deadline.Adapter):
+    """Trusts whom Airflow's own client trusts: the usual authorities, and ``[api] ssl_cert``."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """See ``requests.adapters.HTTPAdapter``."""
+        super().init_poolmanager(*args, **kwargs, ssl_context=_tls_context(deployment.api_certificate()))
+
+
+@cache
+def _tls_context(certificate: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certifi.where())
+    if certificate:
+        try:
+            context.load_verify_locations(certificate)
+        except OSError as error:
+            raise ConfigurationError(f"[api] ssl_cert cannot be read ({error.strerror or 'no certificate'}).") from None
+    return context
+
+
+def _read(response: requests.Response) -> bytes:
+    content = bytearray()
+    for piece in response.iter_content(16384):
+        content += piece
+        if len(content) > _MAX_ANSWER:
+            raise ValueError("the answer is too long")
+    return bytes(content)
+
+
+def _skew(answer: _Answer) -> str:
+    there = parse_http_date(answer.headers.get("date"))
+    apart = 0.0 if there is None else abs(there - time.time())
+    if apart <= record_key.TIME_WINDOW:
+        return ""
+    return f" The clocks of this machine and that server are {apart:.0f} seconds apart: correct them."
+
+
+def _task() -> str:
+    """Return what runs here, as Airflow tells it to tasks; empty outside of one. Nobody verifies it."""
+    return "/".join(value for name in _TASK if (value := os.environ.get(name)))[:500]

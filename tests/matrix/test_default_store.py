@@ -1,0 +1,116 @@
+"""A fresh installation: however a connection was added, the quick start keeps its tokens in it, and nothing is set."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from scripts.environments import ROOT
+from scripts.scene import Scene, example_dag
+from tests.servers.airflow import AirflowInstance
+
+
+def by_api(airflow: AirflowInstance, conn_id: str, fields: dict[str, Any]) -> None:
+    """As the form of Airflow 3 does it, too."""
+    airflow.add_connection(conn_id, fields)
+
+
+def by_command(airflow: AirflowInstance, conn_id: str, fields: dict[str, Any]) -> None:
+    airflow.cli("connections", "add", conn_id, "--conn-json", json.dumps(fields))
+
+
+def by_import(airflow: AirflowInstance, conn_id: str, fields: dict[str, Any]) -> None:
+    file = airflow.folder / f"{conn_id}.json"
+    file.write_text(json.dumps({conn_id: fields}))
+    airflow.cli("connections", "import", str(file))
+
+
+WAYS: dict[str, Callable[[AirflowInstance, str, dict[str, Any]], None]] = {
+    "by_api": by_api,
+    "by_command": by_command,
+    "by_import": by_import,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(scene: Scene) -> dict[str, str]:
+    """The quick start has run once on each connection: conn id to run id."""
+    airflow = scene.airflow
+    for conn_id, way in WAYS.items():
+        scene.connect(conn_id, "connection", lambda name, fields, way=way: way(airflow, name, fields))
+        dag_id, source = example_dag("quickstart", conn_id)
+        airflow.add_dag(f"{dag_id}.py", source)
+    started = {conn_id: airflow.trigger(f"quickstart_{conn_id}") for conn_id in WAYS}
+    for conn_id, run_id in started.items():
+        airflow.wait(f"quickstart_{conn_id}", run_id)
+    return started
+
+
+@pytest.mark.parametrize("conn_id", WAYS)
+def test_it_refreshes_and_keeps_the_tokens_in_the_connection(scene, runs, conn_id, version):
+    airflow, dag_id, run_id = scene.airflow, f"quickstart_{conn_id}", runs[conn_id]
+    assert airflow.run_state(dag_id, run_id) == "success", airflow.explain(dag_id, run_id)
+    status = airflow.xcom(dag_id, run_id, "refresh")
+    assert (status["store"], status["generation"]) == ("connection", 1)
+    extra = airflow.connection(conn_id)["extra"]
+    assert json.loads(extra["token_record"])["generation"] >= 1
+    if version == "2.11":
+        assert "token_record_key" not in extra
+        return
+    assert next(iter(extra.items())) == ("use_oauth2_hook", {})
+    assert len(extra["token_record_key"]) == 43
+    assert airflow.variable(f"oauth2_token_record__{conn_id}") is None
+
+
+def test_none_of_them_was_spent_twice(scene, runs):
+    del runs
+    counts = scene.server.stats()
+    assert (counts["reuses"], counts["grants_revoked"]) == (0, 0)
+
+
+def test_nothing_but_these_connections_was_set_up(scene, runs):
+    del runs
+    found = {connection["connection_id"] for connection in scene.airflow.api("GET", "/connections")["connections"]}
+    assert "airflow_api" not in found
+
+
+def test_a_task_that_is_only_tested_needs_no_server(scene, version):
+    scene.connect("by_test", "connection")
+    dag_id, source = example_dag("quickstart", "by_test")
+    scene.airflow.add_dag(f"{dag_id}.py", source)
+    scene.airflow.wait_for_dag(dag_id)
+    command = [scene.airflow.python, "-m", "airflow", "tasks", "test", dag_id, "refresh", "2026-01-01"]
+    environ = {**scene.airflow.environ, "AIRFLOW__OAUTH2__API_URL": "http://127.0.0.1:1"}
+    done = subprocess.run(command, env=environ, cwd=scene.airflow.folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert json.loads(scene.airflow.connection("by_test")["extra"]["token_record"])["generation"] == 1
+
+
+TEAMS = """
+from airflow_oauth_provider.connection.loader import ConnectionLoader
+from airflow_oauth_provider.exceptions import StoreNotWritable
+try:
+    ConnectionLoader("shared").load()
+except StoreNotWritable as error:
+    print("REFUSED", error)
+"""
+
+
+def test_teams_are_refused_a_variable_that_one_of_them_does_not_see(instance, version):
+    """From 3.2 on there are teams; before, the setting means nothing and sets nothing free."""
+    shared = {"conn_type": "oauth2", "host": "https://api", "extra": {"oauth_url": "https://as", "refresh_token": "r"}}
+    environ = {
+        **instance.environ,
+        "AIRFLOW__CORE__MULTI_TEAM": "True",
+        "AIRFLOW_CONN_SHARED": json.dumps(shared),
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [instance.python, "-c", TEAMS], env=environ, cwd=instance.folder, capture_output=True, text=True, timeout=120
+    )
+    assert "REFUSED Connection 'shared'" in done.stdout or "REFUSED The connection 'shared'" in done.stdout, done.stderr
+    assert "'vault'" in done.stdout
