@@ -158,11 +158,18 @@ class OAuth2HttpOperator(HttpOperator):
 
     def execute_sync(self, context: Context) -> Any:
         """Send the request, and those of the following pages."""
+        from airflow_oauth_provider.http.progress import Progress
+
         self.log.info("Calling HTTP method")
+        progress = Progress(self.log)
         try:
             if self.output_path is not None:
                 return self._write(context, self._pages_of_output())
-            return self.process_response(context, self.paginate_sync(response=self._send(self._walk().first)))
+            found = self.paginate_sync(response=self._send(self._walk().first))
+            for response in found if isinstance(found, list) else [found]:
+                progress.page(response, len(response.content or b""))
+            progress.done()
+            return self.process_response(context, found)
         finally:
             self._close_hook()
 
@@ -175,12 +182,11 @@ class OAuth2HttpOperator(HttpOperator):
             return response
         from airflow_oauth_provider.http.progress import Progress
 
-        progress = Progress(self.log)
+        progress = Progress(self.log)  # tells now and then how far it is
         responses = []
         for page in self._pages(response):
             responses.append(page.response)
             progress.page(page.response, page.size)
-        progress.done()
         return responses
 
     @property

@@ -88,22 +88,32 @@ LONG = b"x" * 60_000
 @pytest.mark.parametrize(
     "answer",
     [
-        message(b"{}", b"200 OK", b"X-Long: " + LONG),
-        message(b"{}", b"200 " + LONG),
-        message(b"{}", b"200 OK", b"X-Name: caf\xe9", b"X-Utf: caf\xc3\xa9", b"X-Odd: \xff\xfe\x80"),
-        message(b"{}", b"200 Gar\xe7on"),
-        message(b"{}", b"200 \xed\xa0\x80"),
-        message(b"{}", b"200"),
-        message("é".encode("latin-1"), b"200 OK", b"Content-Type: text/plain"),
-        message("é".encode(), b"200 OK", b"Content-Type: application/json"),
-        message("é".encode("cp1252"), b"200 OK", b"Content-Type: text/csv; charset=cp1252"),
-        message("é".encode(), b"200 OK"),
-        message(b"\xff\xfe", b"200 OK", b"Content-Type: text/plain; charset=nonsense"),
-        message(b"\\ud800", b"200 OK", b"Content-Type: text/plain; charset=unicode-escape"),
-        message(b"{}", b"200 OK", *(b"X-%d: 1" % number for number in range(90))),
-        message(b"{}", b"200 OK", b"X-Twice: a", b"X-Twice: b", b"x-twice: c"),
-        message(gzip.compress(b"[1]" * 500), b"200 OK", b"Content-Encoding: gzip"),
-        message(gzip.compress(gzip.compress(b"[1]")), b"200 OK", b"Content-Encoding: gzip, gzip"),
+        pytest.param(message(b"{}", b"200 OK", b"X-Long: " + LONG), id="long-field"),
+        pytest.param(message(b"{}", b"200 " + LONG), id="long-reason"),
+        pytest.param(
+            message(b"{}", b"200 OK", b"X-Name: caf\xe9", b"X-Utf: caf\xc3\xa9", b"X-Odd: \xff\xfe\x80"),
+            id="latin-1-fields",
+        ),
+        pytest.param(message(b"{}", b"200 Gar\xe7on"), id="latin-1-reason"),
+        pytest.param(message(b"{}", b"200 \xed\xa0\x80"), id="surrogate-reason"),
+        pytest.param(message(b"{}", b"200"), id="no-reason"),
+        pytest.param(message("é".encode("latin-1"), b"200 OK", b"Content-Type: text/plain"), id="text-default"),
+        pytest.param(message("é".encode(), b"200 OK", b"Content-Type: application/json"), id="json-default"),
+        pytest.param(message("é".encode("cp1252"), b"200 OK", b"Content-Type: text/csv; charset=cp1252"), id="cp1252"),
+        pytest.param(message("é".encode(), b"200 OK"), id="no-type"),
+        pytest.param(
+            message(b"\xff\xfe", b"200 OK", b"Content-Type: text/plain; charset=nonsense"), id="unknown-charset"
+        ),
+        pytest.param(
+            message(b"\\ud800", b"200 OK", b"Content-Type: text/plain; charset=unicode-escape"),
+            id="half-of-a-character",
+        ),
+        pytest.param(message(b"{}", b"200 OK", *(b"X-%d: 1" % number for number in range(90))), id="90-fields"),
+        pytest.param(message(b"{}", b"200 OK", b"X-Twice: a", b"X-Twice: b", b"x-twice: c"), id="field-thrice"),
+        pytest.param(message(gzip.compress(b"[1]" * 500), b"200 OK", b"Content-Encoding: gzip"), id="gzip"),
+        pytest.param(
+            message(gzip.compress(gzip.compress(b"[1]")), b"200 OK", b"Content-Encoding: gzip, gzip"), id="gzip-twice"
+        ),
     ],
 )
 def test_both_read_the_same(scripted_server, monkeypatch, answer):
@@ -140,14 +150,14 @@ BOMB = gzip.compress(b"\0" * (10 * RATIO_COUNTS_FROM))
 @pytest.mark.parametrize(
     "answer",
     [
-        message(BOMB, b"200 OK", b"Content-Encoding: gzip"),
-        message(BOMB, b"500 Oh", b"Content-Encoding: gzip"),
-        message(gzip.compress(BOMB), b"200 OK", b"Content-Encoding: gzip, gzip"),
-        message(BOMB, b"302 Found", b"Content-Encoding: gzip", b"Location: /b"),
-        message(BOMB, b"302 Found", b"Content-Encoding: gzip"),
-        message(b"x", b"200 OK", b"Content-Encoding: br"),
-        message(b"{}", b"200 OK", *(b"X-%d: 1" % number for number in range(200))),
-        message(b"{}", b"200 OK", b"X-Long: " + b"x" * 70_000),
+        pytest.param(message(BOMB, b"200 OK", b"Content-Encoding: gzip"), id="bomb"),
+        pytest.param(message(BOMB, b"500 Oh", b"Content-Encoding: gzip"), id="bomb-of-an-error"),
+        pytest.param(message(gzip.compress(BOMB), b"200 OK", b"Content-Encoding: gzip, gzip"), id="bomb-in-a-bomb"),
+        pytest.param(message(BOMB, b"302 Found", b"Content-Encoding: gzip", b"Location: /b"), id="bomb-of-a-redirect"),
+        pytest.param(message(BOMB, b"302 Found", b"Content-Encoding: gzip"), id="bomb-of-no-redirect"),
+        pytest.param(message(b"x", b"200 OK", b"Content-Encoding: br"), id="brotli"),
+        pytest.param(message(b"{}", b"200 OK", *(b"X-%d: 1" % number for number in range(200))), id="200-fields"),
+        pytest.param(message(b"{}", b"200 OK", b"X-Long: " + b"x" * 70_000), id="too-long-field"),
     ],
 )
 def test_neither_takes_more_than_it_should(scripted_server, monkeypatch, answer, deferrable):

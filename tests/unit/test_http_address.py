@@ -225,7 +225,13 @@ def test_the_401_flow_runs_for_each_hop_of_a_redirect(hops):
 
 def settings(host="https://api.example.com", **extra):
     connection = SimpleNamespace(
-        host=host, schema=None, port=None, login="id", password="hidden-secret", extra=json.dumps(extra)
+        conn_type="oauth2",
+        host=host,
+        schema=None,
+        port=None,
+        login="id",
+        password="hidden-secret",
+        extra=json.dumps(extra),
     )
     return read_settings("api", connection)
 
