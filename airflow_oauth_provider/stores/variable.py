@@ -9,17 +9,21 @@ from dataclasses import dataclass
 
 from airflow_oauth_provider.compat import database, supervisor, variables
 from airflow_oauth_provider.compat.database import version_of
-from airflow_oauth_provider.exceptions import StoreUnavailable
+from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
 from airflow_oauth_provider.stores import timed_claim
-from airflow_oauth_provider.stores.parsing import mask_record
+from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.parsing import is_leased, mask_record
+from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.sealed_record import (
     ConnectionKeys,
+    SealedFormat,
     UnsealedRecord,
     seal,
     sealed_with,
     still_fits,
     unseal,
 )
+from airflow_oauth_provider.stores.timed_lease import DEFAULT_SETTLE_TIME, TimedLeaseStore
 from airflow_oauth_provider.stores.variable_keys import key
 from airflow_oauth_provider.tokens.record import RECORD_FORMAT, Record
 from airflow_oauth_provider.tokens.store import StoredRecord
@@ -187,3 +191,74 @@ def _moved_to(text: str) -> str | None:
 
 def _tombstone(home: str | None) -> str:
     return json.dumps({"format": RECORD_FORMAT, _MOVED_TO: home}, separators=(",", ":"))
+
+
+class _Variable:
+    """The variable ``oauth2_token_record__<conn_id>``.
+
+    :param conn_id: the connection whose tokens these are.
+    """
+
+    name = "variable"
+
+    def __init__(self, conn_id: str) -> None:
+        self._key = key(KEY_PREFIX, conn_id)
+        self._description = f"OAuth 2.0 tokens of the connection {conn_id}. Written by the provider; do not edit."
+        #: What to call the variable in a sentence.
+        self.where = f"the variable {self._key!r} with the tokens of the connection {conn_id!r}"
+        self.record_where = self.where
+
+    def fetch(self) -> Fetched:
+        """Return what the variable holds; see :meth:`Backend.fetch`."""
+        return Fetched(variables.read_variable(self._key))
+
+    def _check_visible(self, text: str) -> None:
+        """Refuse, before anything is spent, a variable that something else hides from tasks."""
+        if is_leased(text):
+            variables.refuse_shadowed_variable(self._key)
+
+
+class RowVariable(_Variable):
+    """The same for a process that has the metadata database: it can compare and set."""
+
+    def replace(self, fetched: Fetched, text: str) -> Fetched | None:
+        """Set the variable, if it is as it was; see :meth:`Backend.replace`."""
+        self._check_visible(text)
+        try:
+            database.swap_variable(self._key, text, version_of(fetched.text), self._description)
+        except StaleVersion:
+            return None
+        return Fetched(text)
+
+
+class TaskVariable(_Variable):
+    """The same for a task of Airflow 3, which can only read and write variables."""
+
+    def put(self, fetched: Fetched, text: str) -> None:  # noqa: ARG002 - a variable is written as a whole
+        """Set the variable; see :meth:`PlainBackend.put`."""
+        self._check_visible(text)
+        variables.write_variable(self._key, text, self._description)
+
+
+def open_store(
+    conn_id: str,
+    keys: ConnectionKeys,
+    *,
+    settle_time: float = DEFAULT_SETTLE_TIME,
+    sleep: Callable[[float], None] = time.sleep,
+) -> RecordStore | TimedLeaseStore:
+    """Return the store of a connection whose tokens are in a variable.
+
+    The supervisor of every Airflow 3 logs at DEBUG, unmasked, whatever value a task gives to a variable: its masker
+    passes the message by (3.0 with LocalExecutor shows it at level INFO too). So the record is sealed; see
+    :mod:`airflow_oauth_provider.stores.sealed_record`.
+
+    :param conn_id: the connection.
+    :param keys: what it has to seal its record with.
+    :param settle_time: seconds for which a lease has to stay in the variable before it counts, where a task writes it.
+    :param sleep: waits so many seconds.
+    """
+    record_format = SealedFormat(conn_id, keys)
+    if supervisor.on_task_sdk():
+        return TimedLeaseStore(TaskVariable(conn_id), record_format, settle_time=settle_time, sleep=sleep)
+    return RecordStore(RowVariable(conn_id), record_format)
