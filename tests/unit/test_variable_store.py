@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable
+from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import variable
-from airflow_oauth_provider.stores.sealed_record import FERNET_KEY, ConnectionKeys
+from airflow_oauth_provider.stores.sealed_record import FERNET_KEY, ConnectionKeys, seal
 from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.store import TokenStore
 from tests.store_contract import Place, StoreContract, record
-from tests.unit.store_fakes import KEYS, database, put_in_task
+from tests.unit.store_fakes import KEYS, database, put_in_task, server_error
+from tests.unit.store_fakes import record as fake_record
 
 NAME = "oauth2_token_record__xero"
 
@@ -147,3 +150,75 @@ def test_many_tasks_that_use_a_connection_for_the_first_time(supervisor, monkeyp
         thread.join(60)
     assert outcomes.count("won") <= 1
     assert set(outcomes) <= {"won", "waits"}
+
+
+# ------------------------------------------------------------------------------------- in a variable, from a task
+
+
+def _store(*during_sleep: Callable[[], None]) -> TokenStore:
+    pending = list(during_sleep)
+    return variable.open_store("xero", KEYS, settle_time=4.0, sleep=lambda _: pending.pop(0)() if pending else None)
+
+
+def test_a_lease_and_a_result_in_a_variable(supervisor):
+    store = _store()
+    assert store.read().record is None
+    version = store.write(fake_record(1, owner="me"), if_version=None)
+    assert store.read().record == fake_record(1, owner="me")
+    store.write(fake_record(2), if_version=version)
+    assert store.read().record == fake_record(2)
+    assert list(supervisor.variables) == ["oauth2_token_record__xero"]
+
+
+def test_of_two_workers_the_last_to_write_gets_the_lease(supervisor):
+    second = _store()
+    outcome: list[str] = []
+    # The second worker had read before the first wrote, and writes while the first waits.
+
+    def overtake() -> None:
+        supervisor.variables[NAME] = seal(fake_record(1, owner="second"), KEYS, "xero")
+
+    with pytest.raises(StaleVersion):
+        outcome.append(_store(overtake).write(fake_record(1, owner="first"), if_version=None))
+    assert outcome == []
+    assert second.read().record == fake_record(1, owner="second")
+
+
+def test_an_error_of_the_api_is_not_an_empty_store(supervisor):
+    store = _store()
+    supervisor.fail = lambda message: server_error() if type(message).__name__ == "GetVariable" else None
+    with pytest.raises(StoreUnavailable):
+        store.read()
+    with pytest.raises(StoreUnavailable):
+        store.write(fake_record(1, owner="me"), if_version=None)
+    assert supervisor.variables == {}
+
+
+def test_a_variable_of_the_api_servers_environment_is_noticed(supervisor):
+    supervisor.shadows["oauth2_token_record__xero"] = seal(fake_record(1), KEYS, "xero")
+    store = _store()
+    with pytest.raises(StoreNotWritable, match="API server"):
+        store.write(fake_record(1, owner="me"), if_version=store.read().version)
+
+
+def test_a_variable_of_the_tasks_environment_is_noticed(supervisor, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_VAR_OAUTH2_TOKEN_RECORD__XERO", "fixed")
+    with pytest.raises(StoreNotWritable, match="AIRFLOW_VAR_OAUTH2_TOKEN_RECORD__XERO"):
+        _store().write(fake_record(1, owner="me"), if_version=None)
+    assert supervisor.variables == {}
+
+
+def test_the_tokens_are_masked_before_they_are_written(supervisor):
+    _store().write(fake_record(1, owner="me"), if_version=None)
+    first_write = next(n for n, message in enumerate(supervisor.log) if type(message).__name__ == "PutVariable")
+    told = {message.value for message in supervisor.log[:first_write] if type(message).__name__ == "MaskSecret"}
+    assert {"access-secret-1", "refresh-secret-1"} <= told
+
+
+def test_connection_ids_never_share_a_variable(supervisor):
+    ids = ["a", "a#b", "a/b", "a=23b", "x" * 400, "x" * 401]
+    for number, conn_id in enumerate(ids):
+        variable.open_store(conn_id, KEYS, sleep=lambda _: None).write(fake_record(number), if_version=None)
+    assert [variable.open_store(conn_id, KEYS).read().record.generation for conn_id in ids] == list(range(len(ids)))
+    assert max(len(key) for key in supervisor.variables) <= 250
+    assert not any(set(key) & set("#/?%") for key in supervisor.variables)
