@@ -29,7 +29,7 @@ from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.backend import Fetched, PlainBackend
-from airflow_oauth_provider.stores.record_store import RecordFormat, _Store
+from airflow_oauth_provider.stores.record_store import BaseStore, RecordFormat
 from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.store import StoredRecord
 
@@ -44,7 +44,7 @@ LOOKS = 3
 JITTER = 0.25
 
 
-class TimedLeaseStore(_Store):
+class TimedLeaseStore(BaseStore):
     """Keeps records in a place that can only be read and written.
 
     :param backend: the place.

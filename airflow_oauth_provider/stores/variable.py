@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
 from collections.abc import Callable
 
@@ -13,11 +15,26 @@ from airflow_oauth_provider.stores.parsing import is_leased
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys, SealedFormat
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
-from airflow_oauth_provider.stores.variable_keys import key
 
 NAME = "variable"
 #: "token" in the key makes Airflow show the value as ``***``.
 KEY_PREFIX = "oauth2_token_record__"
+_LONGEST = 250  # of a variable's key in Airflow's database
+#: Airflow allows ``#`` and ``/`` in connection ids; in a variable's key they would end up in a URL of the
+#: Execution API, where they mean something else.
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+def variable_key(conn_id: str) -> str:
+    """Return the key of the variable of ``conn_id``; no other connection has it.
+
+    :param conn_id: the connection.
+    """
+    name = _UNSAFE.sub(lambda found: "".join(f"={byte:02x}" for byte in found[0].encode()), conn_id)
+    longest = _LONGEST - len(KEY_PREFIX)
+    if len(name) > longest:
+        name = name[: longest - 17] + "=" + hashlib.sha256(conn_id.encode()).hexdigest()[:16]
+    return KEY_PREFIX + name
 
 
 class _Variable:
@@ -29,7 +46,7 @@ class _Variable:
     name = NAME
 
     def __init__(self, conn_id: str) -> None:
-        self._key = key(KEY_PREFIX, conn_id)
+        self._key = variable_key(conn_id)
         self._description = f"OAuth 2.0 tokens of the connection {conn_id}. Written by the provider; do not edit."
         #: What to call the variable in a sentence.
         self.where = f"the variable {self._key!r} with the tokens of the connection {conn_id!r}"
