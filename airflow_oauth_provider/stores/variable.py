@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 
 from airflow_oauth_provider.compat import database, supervisor, variables
-from airflow_oauth_provider.compat.database import version_of
-from airflow_oauth_provider.exceptions import StaleVersion
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.parsing import is_leased
 from airflow_oauth_provider.stores.record_store import RecordStore
@@ -68,11 +66,8 @@ class RowVariable(_Variable):
     def replace(self, fetched: Fetched, text: str) -> Fetched | None:
         """Set the variable, if it is as it was; see :meth:`Backend.replace`."""
         self._check_visible(text)
-        try:
-            database.swap_variable(self._key, text, version_of(fetched.text), self._description)
-        except StaleVersion:
-            return None
-        return Fetched(text)
+        done = database.replace_variable(self._key, fetched.text, text, self._description)
+        return Fetched(text) if done else None
 
 
 class TaskVariable(_Variable):
