@@ -6,15 +6,22 @@ that name, and a refresh token that is spent there is lost.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
 from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.compat.extra_json import get_member
+from airflow_oauth_provider.connection.host_template import is_template
+from airflow_oauth_provider.connection.origin import Origin, origin_of
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import client, connection, host, server, store
+from airflow_oauth_provider.doctor.private_address import has_private_address
 from airflow_oauth_provider.doctor.report import Finding, Report
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
+from airflow_oauth_provider.oauth2 import deadline
+from airflow_oauth_provider.oauth2.discovery import discover
+from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.manager import TokenManager
@@ -67,11 +74,12 @@ def _try(report: Report) -> None:
     if found is None or settings is None:
         return
     known = _read_grant(report, settings, found)
-    host.check(report, settings, patience=PATIENCE)
     if known is None:
+        _check_host(report, settings, None)
         return
     account, record = _hurried(known[0]), precedence.current(known[0], known[1])
-    server.check(report, account)
+    answering = _check_server(report, account)
+    _check_host(report, settings, answering)
     if report.failed:
         return
     client.check(report, account, settings.test_client)
@@ -79,6 +87,41 @@ def _try(report: Report) -> None:
         _look_for_grant(report, account, record)
     else:
         _ask_for_token(report, account)
+
+
+def _check_server(report: Report, configuration: GrantConfiguration) -> Origin | None:
+    """Look at the authorization server; at an address that is not public, all but a token endpoint looks the same.
+
+    :return: the origin at which a token endpoint answered as one; None where none did.
+    """
+    client, began, before = configuration.client, time.monotonic(), len(report.findings)
+    with deadline.within(PATIENCE):
+        server.check(report, configuration)
+    endpoint = client.token_url
+    if client.issuer and not endpoint and not report.has_failed(server.DISCOVERY):
+        endpoint = discover(client.issuer, client.transport).token_endpoint
+    if any(found.level == "ok" and found.check == server.ENDPOINT for found in report.findings[before:]):
+        return origin_of(endpoint)
+    if any(has_private_address(url) for url in (client.issuer, endpoint) if url):
+        # Neither the text nor the time tells a closed port from one at which something else answers.
+        del report.findings[before:]
+        time.sleep(max(0.0, began + PATIENCE - time.monotonic()))
+        named = show_url(client.token_url or client.issuer)
+        report.fail(
+            server.ENDPOINT,
+            f"no token endpoint answers at {named}. A test says no more of an address that is not public",
+            "Run 'airflow oauth2 doctor' where the tasks run.",
+        )
+    return None
+
+
+def _check_host(report: Report, settings: Settings, answering: Origin | None) -> None:
+    """Look at the API's host, unless that would tell which ports of this network are open."""
+    url = settings.base_url
+    if url and not is_template(url) and has_private_address(url) and origin_of(url) != answering:
+        report.ok(host.CHECK, "the API's host has an address that is not public, so a test does not try it")
+    else:
+        host.check(report, settings, patience=PATIENCE)
 
 
 def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantConfiguration, Record | None] | None:
@@ -122,7 +165,9 @@ def _ask_for_token(report: Report, account: GrantConfiguration) -> None:
 def _hurried(account: GrantConfiguration) -> GrantConfiguration:
     transport = account.client.transport
     transport = replace(transport, timeout=min(transport.timeout, PATIENCE))
-    return replace(account, client=replace(account.client, transport=transport))
+    # What the connection says to search responses for is left to tasks.
+    dialect = replace(account.client.dialect, error_mark=None)
+    return replace(account, client=replace(account.client, transport=transport, dialect=dialect))
 
 
 class _Nowhere:

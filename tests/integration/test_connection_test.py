@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 
 import pytest
 
 from airflow_oauth_provider.compat import variables
+from airflow_oauth_provider.doctor import trial
+from airflow_oauth_provider.doctor.private_address import has_private_address
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
@@ -92,7 +97,7 @@ def test_an_address_that_is_no_token_endpoint(tried, server):
     server.routes["/nothing"] = lambda _: Answer(404, "no such page")
     worked, says = tried(oauth_url=f"{server.url}/nothing")
     assert not worked
-    assert "there is no token endpoint" in says
+    assert "no token endpoint answers at" in says
 
 
 def test_client_and_refresh_token_kept_in_vault(tried, server, bao):
@@ -186,3 +191,70 @@ def test_vendors_that_count_refused_requests_are_not_asked(tried, server):
     assert worked
     assert "client ID and client secret are not checked" in text
     assert [request.body for request in server.requests_to("/token")] == [b""]
+
+
+def _refuse(listener):
+    listener.close()
+
+
+def _talk(answer):
+    def talk(listener):
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(65536)
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+
+    return talk
+
+
+#: What may be at a port of the API server's own network.
+PORTS = {
+    "closed": _refuse,
+    "silent": lambda listener: None,
+    "no HTTP": _talk(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "hangs up": _talk(b""),
+    "another service": _talk(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+    "a page": _talk(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+    "a redirect": _talk(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/login\r\nContent-Length: 0\r\n\r\n"),
+    "trouble": _talk(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"),
+    "too many requests": _talk(b"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("key", ["oauth_url", "issuer", "host"])
+def test_nothing_tells_the_ports_of_a_private_network_apart(tried, monkeypatch, key):
+    """Whoever may test connections is no port scanner of the API server's network: one text, one time."""
+    monkeypatch.setattr(trial, "PATIENCE", 0.5)
+    pauses = []
+    monkeypatch.setattr(trial.time, "sleep", pauses.append)
+    said = {}
+    for name, behave in PORTS.items():
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        behave(listener)
+        url = f"http://127.0.0.1:{port}"
+        changed = {key: url} if key != "oauth_url" else {key: f"{url}/token"}
+        worked, says = tried(**changed, **({"oauth_url": ""} if key == "issuer" else {}))
+        said[name] = (worked, says.replace(str(port), "PORT"))
+        listener.close()
+    assert len(set(said.values())) == 1, said
+    assert said["closed"][0] is (key == "host")
+    # Where an answer came at once, the rest of the time is waited.
+    assert len(pauses) == (0 if key == "host" else len(PORTS))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_private"),
+    [
+        ("127.0.0.1", True), ("10.0.0.1", True), ("192.168.1.1", True), ("169.254.169.254", True), ("[::1]", True),
+        ("[fe80::1]", True), ("[::ffff:127.0.0.1]", True), ("0.0.0.0", True), ("100.64.0.1", True), ("localhost", True),
+        ("8.8.8.8", False), ("[2001:4860:4860::8888]", False), ("nobody.invalid", False), ("", False),
+    ],
+)  # fmt: skip
+def test_private_addresses(host, is_private):
+    assert has_private_address(f"https://{host}:8443/x") is is_private
