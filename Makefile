@@ -1,20 +1,29 @@
-# Everything runs from here: `make` prints what there is. Needs Python 3.11 to 3.13, git and make.
+# Everything runs from here: `make` prints what there is. Needs Python 3.11 to 3.14, git and make.
 
 PYTHON ?= python3
 VENV := .venv/bin/python
-VERSIONS := 3.3 3.2 3.1 3.0 2.11
+# The newest of everything on each Airflow, and the oldest supported patch of each with its official versions.
+NEWEST := 3.3 3.2 3.1 3.0 2.11
+OFFICIAL := 3.3.1 3.2.1 3.1.6 3.0.6 2.11.0
+VERSIONS := $(NEWEST) $(OFFICIAL)
 PYTEST := $(VENV) -m pytest
 # A test that hangs is a failure, not a night.
 TIMEOUT ?= 600
 ARGS ?=
-TEST = $(PYTEST) --timeout=$(TIMEOUT) tests/unit tests/exploration tests/integration tests/e2e $(ARGS)
+# So many workers at once, each with the modules and the servers that fall to it. WORKERS=0 runs all in one process.
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist loadscope
+TEST = $(PYTEST) $(PARALLEL) --timeout=$(TIMEOUT) tests/unit tests/exploration tests/integration tests/e2e $(ARGS)
+# Branches that the tests take, in this process and in the workers; the figure may rise, not fall.
+COVERAGE_FLOOR := 80
+COVERED := --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
 
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help print-test python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e test-exploration \
-        test-parity setup-parity setup-dlt test-matrix $(VERSIONS:%=test-matrix-%) lint lint-check lint-format lint-types \
-        format bench soak mutate constraints clean
+.PHONY: help print-test coverage python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e test-exploration \
+        test-parity setup-parity setup-dlt test-matrix $(VERSIONS:%=test-matrix-%) test-wheel docs lint lint-check lint-format lint-types \
+        lint-dependencies format audit bench soak mutate constraints clean
 
 help: ## Print what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -23,9 +32,9 @@ help: ## Print what there is
 
 python:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
-	  echo "There is no '$(PYTHON)' here. Name a Python from 3.11 to 3.13: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
-	  echo "'$(PYTHON)' is $$($(PYTHON) --version 2>&1), and this needs Python 3.11 to 3.13." >&2; \
+	  echo "There is no '$(PYTHON)' here. Name a Python from 3.11 to 3.14: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || { \
+	  echo "'$(PYTHON)' is $$($(PYTHON) --version 2>&1), and this needs Python 3.11 to 3.14." >&2; \
 	  echo "Name one: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 
 setup: python ## Create the environment: Airflow 3.3, the servers, the tools
@@ -46,14 +55,17 @@ test: setup setup-2.11 ## Unit, integration and end-to-end tests (Airflow 3.3; o
 print-test:
 	@echo '$(TEST)'
 
+coverage: setup setup-2.11 ## The same as test, and what part of the branches they take
+	$(PYTEST) $(PARALLEL) --timeout=$(TIMEOUT) $(COVERED) tests/unit tests/exploration tests/integration tests/e2e $(ARGS)
+
 test-unit: setup ## Unit tests only: seconds, no network
-	$(PYTEST) --timeout=60 tests/unit $(ARGS)
+	$(PYTEST) $(PARALLEL) --timeout=60 tests/unit $(ARGS)
 
 test-exploration: setup ## The refresh protocol in all orders and with all faults, up to a bound: minutes
-	$(PYTEST) --timeout=$(TIMEOUT) tests/exploration $(ARGS)
+	$(PYTEST) $(PARALLEL) --timeout=$(TIMEOUT) tests/exploration $(ARGS)
 
 test-integration: setup ## Tests against the real servers
-	$(PYTEST) --timeout=$(TIMEOUT) tests/integration $(ARGS)
+	$(PYTEST) $(PARALLEL) --timeout=$(TIMEOUT) tests/integration $(ARGS)
 
 test-parity: setup-parity ## The http provider's own tests against our classes
 	.venvs/parity/bin/python -m pytest --timeout=$(TIMEOUT) -c tests/parity/pytest.ini \
@@ -65,12 +77,24 @@ setup-parity: python
 test-e2e: setup setup-2.11 ## Tests on a running Airflow
 	$(PYTEST) --timeout=$(TIMEOUT) tests/e2e $(ARGS)
 
-test-matrix: $(VERSIONS:%=test-matrix-%) ## tests/matrix on every Airflow version, one after the other
+test-matrix: $(VERSIONS:%=test-matrix-%) ## tests/matrix on every Airflow version; make -j2 for two at a time
+
+# Where the versions are a release's own: the operators beside the stock ones; on the oldest also each store.
+PARITY := tests/integration/test_http_operator.py tests/integration/test_http_sensor.py tests/integration/test_trigger_http.py
+STORES := tests/integration/test_store_vault.py tests/integration/test_store_aws.py \
+          tests/integration/test_store_azure.py tests/integration/test_store_google.py
 
 $(VERSIONS:%=test-matrix-%): test-matrix-%: setup-%
-	TEST_AIRFLOW=$* $(if $(filter 3.3,$*),.venv,.venvs/$*)/bin/python -m pytest --timeout=$(TIMEOUT) tests/matrix $(ARGS)
+	TEST_AIRFLOW=$* $(if $(filter 3.3,$*),.venv,.venvs/$*)/bin/python -m pytest --timeout=$(TIMEOUT) tests/matrix \
+	  $(if $(filter $(OFFICIAL),$*),$(PARITY)) $(if $(filter 2.11.0,$*),$(STORES)) $(ARGS)
 
-lint: lint-check lint-format lint-types ## ruff and mypy
+test-wheel: setup ## Build the package, look at it, and run the unit tests against what was built
+	@$(VENV) -m scripts.check_wheel $(PARALLEL) $(ARGS)
+
+docs: setup ## Build the site of the docs into site/; a broken link is an error
+	@$(VENV) -m scripts.build_docs $(ARGS)
+
+lint: lint-check lint-format lint-types lint-dependencies ## ruff, mypy, and that what is imported is declared
 
 lint-check: setup
 	$(VENV) -m ruff check .
@@ -80,6 +104,13 @@ lint-format: setup
 
 lint-types: setup
 	$(VENV) -m mypy
+
+lint-dependencies: setup
+	$(VENV) -m deptry airflow_oauth_provider
+
+audit: setup ## Known vulnerabilities of the pinned versions; needs the network
+	@for file in requirements/constraints/*.txt; do echo "== $$file"; \
+	  .venvs/tools/bin/uv tool run pip-audit --disable-pip --no-deps --requirement $$file || failed=1; done; exit $${failed:-0}
 
 format: setup ## Let ruff fix what it can
 	$(VENV) -m ruff check --fix .
@@ -101,5 +132,5 @@ constraints: setup ## Resolve the pinned versions anew
 	@$(VENV) -m scripts.update_constraints $(ARGS)
 
 clean: ## Remove the environments and what the tools left behind
-	rm -rf .venv .venvs .build .pytest_cache .mypy_cache .ruff_cache .hypothesis dist tests/servers/authorization_server/node_modules
+	rm -rf .venv .venvs .build site .pytest_cache .mypy_cache .ruff_cache .hypothesis dist tests/servers/authorization_server/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

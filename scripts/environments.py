@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -12,13 +15,40 @@ REQUIREMENTS = ROOT / "requirements"
 BUILD = ROOT / ".build"
 AUTHORIZATION_SERVER = ROOT / "tests" / "servers" / "authorization_server"
 
-MAIN_AIRFLOW = "3.3"
-AIRFLOW_VERSIONS = ("3.3", "3.2", "3.1", "3.0", "2.11")
-
-# Airflow 3.0 and 2.11 exclude Python 3.13 in their metadata.
-NEWEST_PYTHON = {"2.11": (3, 12), "3.0": (3, 12)}
 OLDEST_PYTHON = (3, 11)
-NEWEST_PYTHON_OF_ALL = (3, 13)
+NEWEST_PYTHON_OF_ALL = (3, 14)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One environment with Airflow in it.
+
+    :param newest_python: the newest Python that this Airflow takes, by its metadata.
+    :param python: the Python to use where this machine has it, so that each is used by one cell at least; None: the
+        one that runs this.
+    """
+
+    newest_python: tuple[int, int]
+    python: tuple[int, int] | None = None
+
+
+MAIN_AIRFLOW = "3.3"
+#: A minor version is the newest of everything. A release is the oldest supported patch of its minor, with the versions
+#: that its official constraint file names for all that this package imports: requirements/official.
+CELLS = {
+    "3.3": Cell((3, 14)),
+    "3.3.1": Cell((3, 14), (3, 14)),
+    "3.2": Cell((3, 14), (3, 13)),
+    "3.2.1": Cell((3, 14), (3, 12)),
+    "3.1": Cell((3, 13), (3, 13)),
+    "3.1.6": Cell((3, 13)),
+    "3.0": Cell((3, 12), (3, 12)),
+    "3.0.6": Cell((3, 12)),
+    "2.11": Cell((3, 12), (3, 12)),
+    "2.11.0": Cell((3, 12)),
+}
+#: Parts of the servers' environment have no wheels for 3.14.
+NEWEST_PYTHON_OF_SERVERS = (3, 13)
 
 
 class NotSetUpError(RuntimeError):
@@ -59,8 +89,34 @@ def npm_script() -> Path:
     return _there(library / "node_modules" / "npm" / "bin" / "npm-cli.js", "servers")
 
 
+def requirements_of(cell: str) -> list[str]:
+    """The files of `requirements/` that are installed in a cell beside Airflow and this package."""
+    if cell == MAIN_AIRFLOW:
+        return ["test.txt", "extras.txt", "dev.txt"]
+    # A release is a user's installation: what the extras bring is tested with its versions too.
+    return ["test.txt", "extras.txt"] if cell != minor_of(cell) else ["test.txt"]
+
+
+def minor_of(cell: str) -> str:
+    """The minor version of Airflow in a cell: "3.1" for "3.1" and for "3.1.6"."""
+    return ".".join(cell.split(".")[:2])
+
+
+def find_python(version: tuple[int, int]) -> str | None:
+    """An interpreter of this version: on the path, or one that pyenv has but does not show."""
+    name = f"python{version[0]}.{version[1]}"
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    candidates = [sys.executable, shutil.which(name), *map(str, sorted(pyenv.glob(f"*/bin/{name}")))]
+    for candidate in filter(None, candidates):
+        code = "import sys, venv; print(sys.version_info[:2])"
+        done = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
+        if done.returncode == 0 and done.stdout.strip() == str(version):
+            return candidate
+    return None
+
+
 def airflow_version_of(name: str) -> str:
-    """The exact Airflow version that the constraint file of "3.1" and the like pins."""
+    """The exact Airflow version that the constraint file of a cell pins."""
     for line in (CONSTRAINTS / f"airflow-{name}.txt").read_text().splitlines():
         package, _, version = line.partition("==")
         if package == "apache-airflow":

@@ -13,6 +13,7 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
@@ -68,12 +69,13 @@ class Scene:
     `server` is an `AuthorizationServer`, or a `Recorder` in front of one.
     """
 
-    def __init__(self, airflow: AirflowInstance, server: Any, bao: OpenBao) -> None:
+    def __init__(self, airflow: AirflowInstance, server: Any, bao: OpenBao, files: Path | None = None) -> None:
         self.airflow = airflow
         self.server = server
         self.bao = bao
         self.client = server.client("basic")
         self.vault_token = ""
+        self._files = files
         self._stores: dict[str, str] = {}
         self._first: dict[str, str] = {}
 
@@ -117,6 +119,9 @@ class Scene:
         else:
             fields |= {"login": self.client.client_id, "password": self.client.client_secret}
             members["refresh_token"] = refresh_token
+        if store == "file":
+            self._file(conn_id).write_text("{}")
+            members["file_path"] = str(self._file(conn_id))
         (add or self.airflow.add_connection)(conn_id, {**fields, "extra": members})
         self._stores[conn_id], self._first[conn_id] = store, refresh_token
 
@@ -140,6 +145,10 @@ class Scene:
     def first_refresh_token(self, conn_id: str) -> str:
         """Give the refresh token that a person entered."""
         return self._first[conn_id]
+
+    def _file(self, conn_id: str) -> Path:
+        assert self._files is not None, "the store `file` needs a folder"
+        return self._files / f"{conn_id}.json"
 
     @staticmethod
     def _vault_path(conn_id: str) -> str:
@@ -180,6 +189,9 @@ class Scene:
     def _record_text(self, conn_id: str, store: str) -> str | None:
         if store == "vault":
             return self.bao.read(self._vault_path(conn_id)).get("token_record")
+        if store == "file":
+            path = self._file(conn_id)
+            return json.loads(path.read_text()).get("token_record") if path.exists() else None
         if store == "variable":
             text = self.airflow.variable(f"oauth2_token_record__{conn_id}")
             return text and _unsealed(text, conn_id, self.client.client_secret)

@@ -1,4 +1,4 @@
-"""Create the environments of this checkout: `python -m scripts.setup_env [3.3] [3.1] [2.11] [servers]`.
+"""Create the environments of this checkout: `python -m scripts.setup_env [3.3] [3.1.6] [2.11] [servers]`.
 
 Standard library only, any Python from 3.11. A second run is instant: each environment holds a stamp with the
 hash of everything that went into it. Two runs in one checkout wait for each other; in two checkouts they do
@@ -30,7 +30,7 @@ class SetupError(RuntimeError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Create the environments of this checkout.")
-    choices = [*env.AIRFLOW_VERSIONS, "servers", "tools", "parity", "dlt"]
+    choices = [*env.CELLS, "servers", "tools", "parity", "dlt"]
     parser.add_argument("names", nargs="*", help=f"of {', '.join(choices)}; by default {env.MAIN_AIRFLOW} and servers")
     names = parser.parse_args(arguments).names or [env.MAIN_AIRFLOW, "servers"]
     if unknown := [name for name in names if name not in choices]:
@@ -51,7 +51,7 @@ def check_python(version: tuple[int, int]) -> None:
     if not env.OLDEST_PYTHON <= version <= env.NEWEST_PYTHON_OF_ALL:
         this = ".".join(map(str, version))
         raise SetupError(
-            f"Python {this} at {sys.executable} does not do: this needs Python 3.11, 3.12 or 3.13. "
+            f"Python {this} at {sys.executable} does not do: this needs Python 3.11 to 3.14. "
             "Name one: make PYTHON=python3.12 ..."
         )
 
@@ -60,7 +60,7 @@ def set_up_all(names: Iterable[str]) -> None:
     """Set up `names` in order, with what they need first."""
     set_up_tools()
     for name in names:
-        if name in env.AIRFLOW_VERSIONS:
+        if name in env.CELLS:
             set_up_airflow(name)
         elif name == "servers":
             set_up_servers()
@@ -94,17 +94,16 @@ def set_up_airflow(name: str) -> None:
     """The environment of one Airflow version: Airflow as pinned, this package (editable), the test tools."""
     folder = env.environment(name)
     constraints = env.CONSTRAINTS / f"airflow-{name}.txt"
-    requirements = [env.REQUIREMENTS / "test.txt"]
-    if name == env.MAIN_AIRFLOW:
-        requirements.append(env.REQUIREMENTS / "dev.txt")
+    requirements = [env.REQUIREMENTS / file for file in env.requirements_of(name)]
+    python = choose_python(env.CELLS[name])
     build = env.CONSTRAINTS / "build.txt"
     inputs = [constraints, build, *requirements, env.ROOT / "pyproject.toml", Path(__file__)]
-    stamp = Stamp(folder, inputs)
+    stamp = Stamp(folder, inputs, python)
     if stamp.matches():
         return
     version = env.airflow_version_of(name)
-    with Progress(f"Airflow {version} into {folder.relative_to(env.ROOT)}"):
-        make_environment(folder, newest=env.NEWEST_PYTHON.get(name, env.NEWEST_PYTHON_OF_ALL))
+    with Progress(f"Airflow {version} into {folder.relative_to(env.ROOT)}, Python {python}"):
+        make_environment(folder, python)
         install(
             folder,
             ["--constraints", str(constraints), "--build-constraints", str(build), f"apache-airflow=={version}"],
@@ -123,7 +122,7 @@ def set_up_parity() -> None:
     if stamp.matches():
         return
     with Progress(f"the http provider's tests into {folder.relative_to(env.ROOT)}"):
-        make_environment(folder, newest=env.NEWEST_PYTHON_OF_ALL)
+        make_environment(folder, choose_python(env.CELLS[env.MAIN_AIRFLOW]))
         install(
             folder,
             ["--constraints", str(constraints), "--build-constraints", str(build)],
@@ -159,7 +158,7 @@ def set_up_pinned(name: str, what: str) -> None:
     if stamp.matches():
         return
     with Progress(f"{what} into {folder.relative_to(env.ROOT)}"):
-        make_environment(folder, newest=env.NEWEST_PYTHON_OF_ALL)
+        make_environment(folder, choose_python(env.Cell(env.NEWEST_PYTHON_OF_SERVERS)))
         install(folder, ["--constraints", str(inputs[0])], as_options([inputs[1]]))
     stamp.write()
 
@@ -178,14 +177,22 @@ def set_up_authorization_server() -> None:
     stamp.write()
 
 
-def make_environment(folder: Path, newest: tuple[int, int]) -> None:
-    """An empty environment on this Python, or on `newest` where Airflow does not take this one."""
+def choose_python(cell: env.Cell) -> str:
+    """The interpreter of a cell: the one that it wants, this one, or the newest that its Airflow takes."""
+    this, newest, oldest = sys.version_info[:2], cell.newest_python, env.OLDEST_PYTHON
+    downwards = [(3, minor) for minor in range(newest[1], oldest[1] - 1, -1)]
+    wanted = [cell.python or this, *([this] if this <= newest else []), *downwards]
+    for version in wanted:
+        if found := env.find_python(version):
+            return found
+    # There is none: uv fetches one where the network lets it.
+    return f">=3.{oldest[1]},<3.{newest[1] + 1}"
+
+
+def make_environment(folder: Path, python: str) -> None:
+    """An empty environment on `python`."""
     shutil.rmtree(folder, ignore_errors=True)
-    python, what = sys.executable, f"make {folder}"
-    if sys.version_info[:2] > newest:
-        # Any that is installed; if there is none, uv fetches one where the network lets it.
-        python = f">=3.{env.OLDEST_PYTHON[1]},<3.{newest[1] + 1}"
-        what += f" (its Airflow does not take Python 3.{sys.version_info[1]}; install one of {python})"
+    what = f"make {folder} (it needs Python {python}: install it)"
     run([uv(), "venv", "--quiet", "--no-project", "--python", python, str(folder)], what)
 
 
@@ -218,11 +225,11 @@ def run(command: Sequence[str], what: str, cwd: Path = env.ROOT, variables: dict
 class Stamp:
     """Says whether a folder was made from exactly these inputs by this Python."""
 
-    def __init__(self, folder: Path, inputs: Sequence[Path]) -> None:
+    def __init__(self, folder: Path, inputs: Sequence[Path], python: str = sys.executable) -> None:
         self._path = folder / ".stamp"
         self._wanted = json.dumps(
             {
-                "python": [sys.executable, *sys.version_info[:3]],
+                "python": [python, *sys.version_info[:3]],
                 "folder": str(folder),
                 "inputs": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in inputs},
             },

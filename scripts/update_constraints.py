@@ -4,6 +4,8 @@
 
     .venvs/tools/bin/python -m scripts.update_constraints 3.3.3 3.2.2
 
+Those of the cells that are named after a release take the lines of `requirements/official` as they stand there.
+
 A constraint file holds `name==version` lines and nothing else. One file serves all Python versions: each is
 resolved in turn with what was already found, and the union is written. What is pinned already stays as it is
 unless it no longer fits; delete a line, or the file, to move on.
@@ -32,23 +34,25 @@ HELD_BACK = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    wanted = {version.rpartition(".")[0]: version for version in arguments}
-    test = env.REQUIREMENTS / "test.txt"
-    for name in env.AIRFLOW_VERSIONS:
-        version = wanted.get(name) or env.airflow_version_of(name)
-        files = [env.ROOT / "pyproject.toml", test, env.REQUIREMENTS / "dev.txt"]
+    wanted = {env.minor_of(version): version for version in arguments}
+    for name, cell in env.CELLS.items():
+        files = [env.ROOT / "pyproject.toml", *(env.REQUIREMENTS / file for file in env.requirements_of(name))]
         if name == env.MAIN_AIRFLOW:
             files.append(env.REQUIREMENTS / "parity.txt")
-        pythons = _pythons(env.NEWEST_PYTHON.get(name, env.NEWEST_PYTHON_OF_ALL))
+        official = env.REQUIREMENTS / "official" / f"airflow-{name}.txt"
+        if official.exists():
+            fixed = official.read_text().split()
+        else:
+            fixed = [f"apache-airflow=={wanted.get(name) or env.airflow_version_of(name)}"]
         compile_to(
             env.CONSTRAINTS / f"airflow-{name}.txt",
             files,
-            pythons,
-            [f"apache-airflow=={version}", *HELD_BACK.get(name, [])],
+            _pythons(cell.newest_python),
+            [*fixed, *HELD_BACK.get(env.minor_of(name), [])],
         )
-    for name in ("servers", "build", "tools", "mutation", "dlt"):
+    for name in ("servers", "build", "tools", "docs", "mutation", "dlt"):
         files = [env.REQUIREMENTS / f"{name}.txt"]
-        compile_to(env.CONSTRAINTS / f"{name}.txt", files, _pythons(env.NEWEST_PYTHON_OF_ALL), [])
+        compile_to(env.CONSTRAINTS / f"{name}.txt", files, _pythons(env.NEWEST_PYTHON_OF_SERVERS), [])
     return 0
 
 

@@ -63,7 +63,7 @@ def _resolve(conn_id: str, name: str) -> list[tuple[str, int]]:
     except ImportError:
         raise ConfigurationError(
             f"Connection {conn_id!r}: srv_lookup needs the library dnspython: pip install "
-            "'apache-airflow-providers-http[srv]'."
+            "'airflow-oauth-provider[srv]'."
         ) from None
     try:
         return order_targets(list(dns.resolver.resolve(name, "SRV")))

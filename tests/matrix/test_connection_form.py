@@ -10,13 +10,14 @@ import sys
 import pytest
 
 from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY
-from scripts.environments import ROOT, clean_environ
+from scripts.environments import ROOT, clean_environ, minor_of
 from tests.matrix import form_probe
 
 CELL = os.environ.get("TEST_AIRFLOW", "")
+VERSION = minor_of(CELL)
 SHOWN = [field for field in FIELDS if field.in_form]
-classic = pytest.mark.skipif(CELL != "2.11", reason="only on Airflow 2")
-modern = pytest.mark.skipif(CELL == "2.11", reason="only on Airflow 3")
+classic = pytest.mark.skipif(VERSION != "2.11", reason="only on Airflow 2")
+modern = pytest.mark.skipif(VERSION == "2.11", reason="only on Airflow 3")
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from scripts.environments import ROOT, airflow_version_of, clean_environ
+from scripts.environments import REQUIREMENTS, ROOT, airflow_version_of, clean_environ, minor_of
 
 CELL = os.environ.get("TEST_AIRFLOW", "")
+VERSION = minor_of(CELL)
 EXAMPLES = sorted((ROOT / "example_dags").rglob("*.py"))
 # What Airflow's own parts say about each other in any DAG file is not about us.
 STOCK_DAG = """
@@ -61,7 +63,18 @@ def run(home, *command):
 def test_this_is_the_airflow_that_was_asked_for():
     assert CELL, "TEST_AIRFLOW says which version is under test: run `make test-matrix`"
     assert importlib.metadata.version("apache-airflow") == airflow_version_of(CELL)
-    assert importlib.metadata.version("apache-airflow").startswith(f"{CELL}.")
+    assert importlib.metadata.version("apache-airflow").startswith(f"{VERSION}.")
+
+
+def test_the_versions_of_a_release_are_those_of_its_official_constraint_file():
+    """The lines stand in requirements/official: all that the package and its extras import."""
+    if VERSION == CELL:
+        return  # the newest of everything
+    lines = (REQUIREMENTS / "official" / f"airflow-{CELL}.txt").read_text().split()
+    official = dict(line.split("==") for line in lines)
+    assert {name: importlib.metadata.version(name) for name in official} == official
+    needed = {re.split(r"[<>=;\[ ]", line)[0].lower() for line in importlib.metadata.requires("airflow-oauth-provider")}
+    assert needed - {"google-re2"} <= official.keys(), "google-re2 is in the file of 2.11.0 only"
 
 
 def test_the_providers_manager_finds_it_without_a_warning(home):
@@ -77,7 +90,7 @@ def test_the_plugin_is_loaded_without_any_configuration(home):
 
     assert found["names"] == ["oauth2_token_store"]
     assert found["errors"] == {}
-    assert found["prefixes"] == ([] if CELL == "2.11" else ["/oauth2-token-store"])
+    assert set(found["prefixes"]) == (set() if VERSION == "2.11" else {"/oauth2-grants", "/oauth2-token-store"})
     assert [line for line in found["noise"] if "oauth" in line.lower()] == []
 
 

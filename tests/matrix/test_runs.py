@@ -8,15 +8,17 @@ import requests
 from airflow_oauth_provider.connection.fields import FIELDS
 from scripts.environments import ROOT, airflow_version_of
 from tests.e2e.leaks import Secrets, in_files
+from tests.matrix.conftest import STORES
 from tests.matrix.test_provider import probe
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "example_dags").glob("*.py"))
+DAGS = [*EXAMPLES, *(f"quickstart_{store}" for store in STORES)]
 IN_FORM = {field.key: field for field in FIELDS if field.in_form}
 STANDARD_LABELS = {"host": "API base URL", "login": "Client ID", "password": "Client secret"}
 
 
-def test_the_running_airflow_is_the_one_that_was_asked_for(instance, version):
-    assert instance.api("GET", "/version")["version"] == airflow_version_of(version)
+def test_the_running_airflow_is_the_one_that_was_asked_for(instance, cell):
+    assert instance.api("GET", "/version")["version"] == airflow_version_of(cell)
 
 
 def test_no_example_dag_has_an_import_error_or_a_warning(instance):
@@ -46,20 +48,20 @@ def test_the_connection_form_shows_every_field(instance, version, tmp_path):
 def runs(scene):
     """Every example DAG has run once, the quick start on each store: DAG id to run id."""
     airflow = scene.airflow
-    started = {dag_id: airflow.trigger(dag_id) for dag_id in [*EXAMPLES, "quickstart_variable", "quickstart_vault"]}
+    started = {dag_id: airflow.trigger(dag_id) for dag_id in DAGS}
     for dag_id, run_id in started.items():
         airflow.wait(dag_id, run_id)
     return started
 
 
-@pytest.mark.parametrize("dag_id", [*EXAMPLES, "quickstart_variable", "quickstart_vault"])
+@pytest.mark.parametrize("dag_id", DAGS)
 def test_the_dag_runs(scene, runs, dag_id):
     airflow, run_id = scene.airflow, runs[dag_id]
 
     assert airflow.run_state(dag_id, run_id) == "success", airflow.explain(dag_id, run_id)
 
 
-@pytest.mark.parametrize("conn_id", ["demo", "variable", "vault"])
+@pytest.mark.parametrize("conn_id", ["demo", *STORES])
 def test_the_tokens_were_rotated_and_kept(scene, runs, conn_id):
     dag_id = "quickstart" if conn_id == "demo" else f"quickstart_{conn_id}"
     status = scene.airflow.xcom(dag_id, runs[dag_id], "refresh")

@@ -25,7 +25,7 @@ from typing import Any
 
 import requests
 
-from scripts.environments import AIRFLOW_VERSIONS, MAIN_AIRFLOW, airflow_version_of, python_of
+from scripts.environments import CELLS, MAIN_AIRFLOW, airflow_version_of, minor_of, python_of
 from tests.servers.airflow_settings import ADMIN, Ports, Secrets, environment
 from tests.servers.processes import LOOPBACK, Process, Server, ServerError, wait_until
 
@@ -41,7 +41,7 @@ class AirflowInstance(Server):
 
     def __init__(
         self,
-        version: str = MAIN_AIRFLOW,
+        cell: str = MAIN_AIRFLOW,
         *,
         dags_folder: Path | str | None = None,
         db_url: str | None = None,
@@ -50,10 +50,11 @@ class AirflowInstance(Server):
         python: Path | None = None,
     ) -> None:
         super().__init__()
-        if version not in AIRFLOW_VERSIONS:
-            raise ValueError(f"version {version!r} is none of {AIRFLOW_VERSIONS}")
-        self.version = version
-        self.python = python or python_of(version)
+        if cell not in CELLS:
+            raise ValueError(f"{cell!r} is none of {', '.join(CELLS)}")
+        self.cell = cell
+        self.version = version = minor_of(cell)
+        self.python = python or python_of(cell)
         major, minor = version.split(".")
         self._number = (int(major), int(minor))
         self._db_url = db_url
@@ -167,13 +168,11 @@ class AirflowInstance(Server):
         self.process = None
 
     def _check_version(self) -> None:
-        wanted = airflow_version_of(self.version)
+        wanted = airflow_version_of(self.cell)
         code = "import importlib.metadata; print(importlib.metadata.version('apache-airflow'))"
         found = self._run([str(self.python), "-c", code], 60).strip()
         if found != wanted:
-            raise ServerError(
-                f"{self.python} has Airflow {found}; constraints/airflow-{self.version}.txt says {wanted}"
-            )
+            raise ServerError(f"{self.python} has Airflow {found}; constraints/airflow-{self.cell}.txt says {wanted}")
 
     def _create_user(self) -> None:
         self.cli(
