@@ -341,23 +341,15 @@ def write_variable(key: str, value: str, description: str) -> None:
     raise StoreUnavailable(f"The variable {key!r} is being changed all the time and was not set.")
 
 
-def swap_variable(key: str, value: str, if_version: str | None, description: str) -> str:
-    """Replace the variable's value if it has the version ``if_version`` (None: it does not exist).
+def replace_variable(key: str, old: str | None, value: str, description: str) -> bool:
+    """Set the variable if it holds ``old`` (None: it does not exist); tell whether it was set.
 
-    :return: the new version.
-    :raises StaleVersion: it holds another value.
     :raises StoreUnavailable: the database cannot be asked.
     """
-    new_version = version_of(value)
-    assert new_version is not None  # noqa: S101 - a text always has a version
     with _transaction() as transaction:
         cell = _variable_cell(transaction, key, lock=True)
-        held = None if cell is None else version_of(cell.text(f"The variable {key!r}"))
-        if held == new_version:
-            return new_version  # our own write, whose answer was lost
-        if held == if_version and _put_variable(transaction, cell, key, value, description):
-            return new_version
-    raise StaleVersion(f"The variable {key!r} was changed by another worker.")
+        held = None if cell is None else cell.text(f"The variable {key!r}")
+        return held == old and _put_variable(transaction, cell, key, value, description)
 
 
 def delete_variable(key: str) -> None:

@@ -27,11 +27,11 @@ __all__ = [
     "api_certificate",
     "api_url",
     "callback_prefixes",
-    "claim_delay",
     "fallback_path",
     "listeners",
     "multi_team",
     "server_urls",
+    "settle_time",
     "token_store_route",
 ]
 
@@ -116,10 +116,9 @@ OPTIONS: tuple[Option, ...] = (
         example="https://airflow.example.org",
     ),
     Option(
-        "claim_delay",
-        "Seconds for which a worker waits after it has written its claim into a store that has no compare-and-set, "
-        "before it reads whether the claim stands. Has to exceed the time that such a store takes to show a write to "
-        "every reader.",
+        "settle_time",
+        "Seconds for which a refresh lease has to stay in a store without compare-and-set before it counts. Has to "
+        "exceed the time that a write takes to show to every reader.",
         default="3.0",
         kind="float",
     ),
@@ -166,9 +165,9 @@ def callback_prefixes() -> tuple[str, ...]:
     return _read_list("callback_prefixes")
 
 
-def claim_delay() -> float:
-    """Return the seconds between the write of a claim and the read that confirms it."""
-    return _read_number("claim_delay")
+def settle_time() -> float:
+    """Return the seconds for which a lease has to stay in a store without compare-and-set before it counts."""
+    return _read_number("settle_time")
 
 
 def fallback_path() -> str:

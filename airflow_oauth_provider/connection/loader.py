@@ -11,9 +11,9 @@ from airflow_oauth_provider.compat.database import record_in_extra
 from airflow_oauth_provider.connection import credentials
 from airflow_oauth_provider.connection.settings import Settings, read_settings
 from airflow_oauth_provider.exceptions import OAuth2Error, StoreNotWritable
+from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.parsing import parse_record
-from airflow_oauth_provider.stores.variable import VariableStore
 from airflow_oauth_provider.tokens.configuration import Snapshot
 from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.store import StoredRecord, TokenStore
@@ -48,7 +48,7 @@ class ConnectionLoader:
             masking.mask_secret(secret)
         store = self._open(settings, found)
         stored = store.read()
-        if store.name == VariableStore.name:
+        if store.name == variable.NAME:
             _check_variable(self._conn_id, settings, found, stored)
         kept = stored.kept
         for name, value in (kept or {}).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider.compat import connections, versions
+from airflow_oauth_provider.compat import connections, fernet, versions
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import connection
@@ -44,7 +44,7 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
             "Give all tasks that use the connection a pool with one slot; or define it in Airflow's metadata database, "
             "which keeps the tokens in its own row; or choose the store 'vault'.",
         )
-        if not getattr(snapshot.store, "seals", True):
+        if not (settings.keys.secrets or fernet.fernet_keys()):
             report.warn(
                 CHECK,
                 "Airflow 3 logs what tasks write into variables, and this connection has no secret to seal tokens with",
@@ -70,7 +70,7 @@ def account_without(report: Report, settings: Settings) -> GrantConfiguration | 
 
 def warn_of_one_key(report: Report, store: TokenStore) -> None:
     """Warn where the stored tokens open with one secret only, and a person may renew that one."""
-    names: tuple[str, ...] = getattr(store, "sealed_with", ())
+    names = store.sealed_with
     if names in (("client_secret",), ("private_key",)):
         report.warn(
             CHECK,

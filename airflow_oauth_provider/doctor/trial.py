@@ -174,6 +174,7 @@ class _Nowhere:
     """An account whose record is forgotten with this object."""
 
     name = "nowhere"
+    sealed_with: tuple[str, ...] = ()
 
     def __init__(self, account: GrantConfiguration) -> None:
         self._account = account

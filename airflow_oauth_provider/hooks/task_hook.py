@@ -41,6 +41,8 @@ def hook_of(
     spool: bool = False,
     width: int = 1,
     pauses: Pauses | None = None,
+    accepted: tuple[str, ...] = (),
+    ends_at: float | None = None,
 ) -> OAuth2Hook:
     """Return a new hook for ``task``.
 
@@ -49,6 +51,8 @@ def hook_of(
     :param requests_per_second: send no more than this many; None: as many as will.
     :param spool: see :class:`~airflow_oauth_provider.http.sender.Sender`.
     :param width: how many requests may be on their way at once.
+    :param accepted: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`.
+    :param ends_at: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`.
     :param pauses: the pauses between attempts; None: those of ``time.sleep``.
     """
     hook = OAuth2Hook(
@@ -68,7 +72,7 @@ def hook_of(
             interval=task.tcp_keep_alive_interval,
             pool_maxsize=width,
         )
-    policy = RetryPolicy(attempts, task.max_retry_after, task.retry_non_idempotent)
+    policy = RetryPolicy(attempts, task.max_retry_after, task.retry_non_idempotent, accepted=accepted, ends_at=ends_at)
     throttle = RateLimit(requests_per_second, max_retry_after=task.max_retry_after)
     hook.sending = Sender(policy, throttle, spool=spool, sleep=time.sleep if pauses is None else pauses.wait)
     return hook

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -43,6 +44,8 @@ class RetryPolicy:
     :param first_pause: upper bound of the first pause, in seconds; doubles with each attempt. The pause itself is
         random, so that a crowd of clients does not come back at once.
     :param longest_pause: what the upper bound grows to.
+    :param accepted: beginnings of statuses that the caller takes as they are, such as "503" or "4".
+    :param ends_at: no attempt begins later, in seconds of ``time.monotonic``; None: whenever it may.
     """
 
     attempts: int = 5
@@ -50,6 +53,8 @@ class RetryPolicy:
     non_idempotent: bool = False
     first_pause: float = 1.0
     longest_pause: float = 30.0
+    accepted: tuple[str, ...] = ()
+    ends_at: float | None = None
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -64,15 +69,20 @@ class RetryPolicy:
         :param attempt: how often the request has been sent.
         """
         limited = is_rate_limit(status, headers)
-        if attempt >= self.attempts or not (limited or (status in PASSING and self._may_repeat(method))):
+        passes = limited or (status in PASSING and self._may_repeat(method))
+        if not passes or attempt >= self.attempts or self.accepts(status):
             return None
         told = read_wait(status, headers) or 0.0
         if told > self.max_retry_after:
             return None
         if told < _SHORTEST_TOLD:
-            return max(told, self._pause(attempt))
+            return self._in_time(max(told, self._pause(attempt)))
         # A little later than told, and not all at once.
-        return told + random.uniform(0, min(0.25, told / 10))  # noqa: S311
+        return self._in_time(told + random.uniform(0, min(0.25, told / 10)))  # noqa: S311
+
+    def accepts(self, status: int) -> bool:
+        """Tell whether the caller takes a response of this status as it is."""
+        return bool(self.accepted) and str(status).startswith(self.accepted)
 
     def after_failure(self, method: str, attempt: int, *, was_sent: bool) -> float | None:
         """Return the seconds to wait before the next attempt when no answer came; None: give up.
@@ -81,7 +91,10 @@ class RetryPolicy:
         """
         if attempt >= self.attempts or (was_sent and not self._may_repeat(method)):
             return None
-        return self._pause(attempt)
+        return self._in_time(self._pause(attempt))
+
+    def _in_time(self, pause: float) -> float | None:
+        return None if self.ends_at is not None and time.monotonic() + pause > self.ends_at else pause
 
     def _may_repeat(self, method: str) -> bool:
         return self.non_idempotent or method.upper() in IDEMPOTENT
@@ -143,6 +156,8 @@ def _pause_after_response(
     throttle: RateLimit,
 ) -> float | None:
     status, headers = response.status_code, response.headers
+    if policy.accepts(status):
+        return None
     pause = policy.after_status(request.method or "", status, headers, attempt)
     # Whoever repeats the request, here or with retry_args, is held up for as long as the API wants, and those that run
     # beside it are too: also where it does not say for how long.

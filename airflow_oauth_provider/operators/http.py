@@ -158,11 +158,18 @@ class OAuth2HttpOperator(HttpOperator):
 
     def execute_sync(self, context: Context) -> Any:
         """Send the request, and those of the following pages."""
+        from airflow_oauth_provider.http.progress import Progress
+
         self.log.info("Calling HTTP method")
+        progress = Progress(self.log)
         try:
             if self.output_path is not None:
                 return self._write(context, self._pages_of_output())
-            return self.process_response(context, self.paginate_sync(response=self._send(self._walk().first)))
+            found = self.paginate_sync(response=self._send(self._walk().first))
+            for response in found if isinstance(found, list) else [found]:
+                progress.page(response, len(response.content or b""))
+            progress.done()
+            return self.process_response(context, found)
         finally:
             self._close_hook()
 
@@ -175,12 +182,11 @@ class OAuth2HttpOperator(HttpOperator):
             return response
         from airflow_oauth_provider.http.progress import Progress
 
-        progress = Progress(self.log)
+        progress = Progress(self.log)  # tells now and then how far it is
         responses = []
         for page in self._pages(response):
             responses.append(page.response)
-            progress.page(page.size)
-        progress.done()
+            progress.page(page.response, page.size)
         return responses
 
     @property
@@ -280,7 +286,7 @@ class OAuth2HttpOperator(HttpOperator):
                 if self.response_filter:
                     found = self._call(self.response_filter, context, page.response)
                     records = found if isinstance(found, list) else [found]
-                progress.page(page.size, writer.write(page, records))
+                progress.page(page.response, page.size, writer.write(page, records))
                 page.close()
             written = writer.commit()
             progress.done()
@@ -304,13 +310,15 @@ class OAuth2HttpOperator(HttpOperator):
         return super().execute(context)
 
     def _why_not_deferred(self) -> str | None:
+        from airflow_oauth_provider.triggers.events import why_not_sendable
+
         if self.auth_type is not None:
             return "auth_type is code that may wait, which the triggerer cannot do"
         if self.retry_args:
             return "retry_args are objects that cannot be sent to the triggerer; max_attempts can"
         if self.output_path is not None and (self.pagination_function or self.response_check or self.response_filter):
             return "pages are written in the triggerer, which has no functions of the DAG: use pagination, records_path"
-        return None
+        return why_not_sendable(self._first_request())
 
     def execute_async(self, context: Context) -> None:
         """Defer."""

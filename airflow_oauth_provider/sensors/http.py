@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.http.sensors.http import HttpSensor
 
 from airflow_oauth_provider.links.grant import GrantLink
+from airflow_oauth_provider.oauth2.retry_after import read_wait
+from airflow_oauth_provider.triggers.http import is_listed
 
 if TYPE_CHECKING:
     from requests import Response
@@ -54,6 +56,8 @@ class OAuth2HttpSensor(HttpSensor):
         self.max_retry_after = max_retry_after
         self.retry_non_idempotent = retry_non_idempotent
         self._hook: OAuth2Hook | None = None
+        # When the next request may leave, in seconds of time.monotonic.
+        self._not_before = 0.0
 
     @property
     def hook(self) -> OAuth2Hook:
@@ -61,11 +65,17 @@ class OAuth2HttpSensor(HttpSensor):
         if self._hook is None:
             from airflow_oauth_provider.hooks.task_hook import hook_of
 
-            self._hook = hook_of(self, attempts=self.max_attempts)
+            # "404:" is a way to write it, too: the text of HttpHook's error begins so.
+            accepted = tuple(status.rstrip(":") for status in self.response_error_codes_allowlist)
+            ends_at = time.monotonic() + float(self.timeout)
+            self._hook = hook_of(self, attempts=self.max_attempts, accepted=accepted, ends_at=ends_at)
         return self._hook
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Ask once."""
+        """Ask once, unless the API has said that it is too early."""
+        if time.monotonic() < self._not_before:
+            self.log.info("The API wants to be left alone for another %.0f s", self._not_before - time.monotonic())
+            return False
         self.log.info("Poking: %s", self.endpoint)
         response: Response = self.hook.run(
             self.endpoint,
@@ -76,6 +86,8 @@ class OAuth2HttpSensor(HttpSensor):
         )
         if self._means_not_yet(response):
             self.log.info("Answered %d: not yet", response.status_code)
+            wait = read_wait(response.status_code, response.headers) or 0.0
+            self._not_before = time.monotonic() + min(wait, self.max_retry_after)
             return False
         if self._checks_status:
             self.hook.check_response(response)
@@ -89,7 +101,7 @@ class OAuth2HttpSensor(HttpSensor):
 
     def _means_not_yet(self, response: Response) -> bool:
         # An answer that counts as it is, whatever its status, goes to response_check.
-        return self._checks_status and str(response.status_code).startswith(self.response_error_codes_allowlist)
+        return self._checks_status and is_listed(response, self.response_error_codes_allowlist)
 
     def _check(self, context: Context, response: Response) -> bool | PokeReturnValue:
         if not self.response_check:
@@ -101,7 +113,10 @@ class OAuth2HttpSensor(HttpSensor):
 
     def execute(self, context: Context) -> Any:
         """Wait, here or deferred."""
-        if not self.deferrable:
+        reason = self._why_not_deferred() if self.deferrable else None
+        if reason is not None:
+            self.log.warning("Not deferred, but run in the worker: %s", reason)
+        if not self.deferrable or reason is not None:
             try:
                 # Past HttpSensor's, which would never defer where there is a response_check.
                 return super(HttpSensor, self).execute(context)
@@ -110,6 +125,14 @@ class OAuth2HttpSensor(HttpSensor):
                     self._hook.close()
         self._defer(time.time(), first_pause=0.0)
         return None
+
+    def _why_not_deferred(self) -> str | None:
+        from airflow_oauth_provider.http.pagination import PageRequest
+        from airflow_oauth_provider.triggers.events import why_not_sendable
+
+        return why_not_sendable(
+            PageRequest(self.endpoint, self.request_params, self.headers, self.extra_options, self.request_kwargs)
+        )
 
     def _defer(self, began: float, first_pause: float) -> None:
         from airflow_oauth_provider.triggers.http import OAuth2HttpSensorTrigger

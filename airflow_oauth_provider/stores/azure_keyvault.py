@@ -16,7 +16,7 @@ from airflow_oauth_provider.stores.airflow_identity import call_hook, import_hoo
 from airflow_oauth_provider.stores.allowed_places import MEMBER, Permit, check_connection, check_host, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.plain_tokens import PlainTokens
-from airflow_oauth_provider.stores.timed_lease import DEFAULT_SETTLE_TIME, TimedLeaseStore
+from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 
 log = logging.getLogger(__name__)
@@ -237,14 +237,14 @@ def open_store(
     conn_id: str,
     options: Mapping[str, Any],
     *,
-    settle_time: float = DEFAULT_SETTLE_TIME,
+    settle_time: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> TimedLeaseStore:
     """Return the store of a connection with ``store: azure_keyvault``.
 
     :param conn_id: the connection.
     :param options: the keys of its extra that concern stores.
-    :param settle_time: seconds for which a lease has to stay in the vault before it counts.
+    :param settle_time: see :class:`TimedLeaseStore`; None: as the deployment says.
     :param sleep: waits so many seconds.
     :raises ConfigurationError: a key is missing or wrong, or the package for Azure is not installed.
     """

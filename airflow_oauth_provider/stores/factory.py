@@ -10,11 +10,11 @@ from typing import Any
 from airflow_oauth_provider.compat import connections, deployment, fernet, supervisor, versions
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
+from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.connection import RouteBackend, RowBackend, key_in_extra, not_a_row
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.stores.record_store import RecordStore
-from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
-from airflow_oauth_provider.stores.variable import VariableStore
+from airflow_oauth_provider.stores.sealed_record import FERNET_KEY, ConnectionKeys
 from airflow_oauth_provider.tokens.store import FallbackStore, TokenStore
 
 #: The type of the connections whose rows keep records.
@@ -77,16 +77,16 @@ def open_fallback(conn_id: str) -> FallbackStore:
     return FallbackChain([VariableFallback(), PathFallback()])
 
 
-def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> VariableStore:
+def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> TokenStore:
     all_keys = keys or ConnectionKeys()
     airflows = fernet.fernet_keys()
     if all_keys.secrets or supervisor.on_task_sdk():
         # Airflow's own key too, where this process has it: it outlives any change of the connection.
-        all_keys = all_keys.with_more("fernet_key", airflows)
+        all_keys = all_keys.with_more(FERNET_KEY, airflows)
     else:
         # Not as the only one: the command line has it, and tasks may not. What it writes appears in no log.
-        all_keys = replace(all_keys, opening=tuple(("fernet_key", key) for key in airflows))
-    return VariableStore(conn_id, all_keys, claim_delay=deployment.claim_delay())
+        all_keys = replace(all_keys, opening=tuple((FERNET_KEY, key) for key in airflows))
+    return variable.open_store(conn_id, all_keys)
 
 
 def _settle(conn_id: str, kind: str, found: FoundConnection) -> tuple[str, FoundConnection]:

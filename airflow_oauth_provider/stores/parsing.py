@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 
 from airflow_oauth_provider.compat import masking
-from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StoreNotWritable
 from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import StoredRecord
 
 
 def parse_record(text: str, where: str) -> Record:
@@ -47,10 +45,3 @@ def mask_record(record: Record) -> None:
 def is_leased(text: str) -> bool:
     """Tell whether the record in ``text``, which this package has written just now, carries a lease."""
     return "lease" in json.loads(text)
-
-
-def stored(text: str | None, where: str) -> StoredRecord:
-    """Return the record in ``text`` and its version; both None where there is no text."""
-    if text is None:
-        return StoredRecord(record=None, version=None)
-    return StoredRecord(record=parse_record(text, where), version=version_of(text))

@@ -48,7 +48,7 @@ class ClearFormat:
         return parse_record(text, where)
 
 
-class _Store:
+class BaseStore:
     """What stores with and without compare-and-set have in common: reading, versions, masking."""
 
     def __init__(
@@ -106,7 +106,7 @@ def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-class RecordStore(_Store):
+class RecordStore(BaseStore):
     """Keeps records in a place that can compare and set.
 
     The version of a record is the hash of its text. So a change of what stands beside the record makes no version

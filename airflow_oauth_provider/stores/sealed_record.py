@@ -26,6 +26,8 @@ from airflow_oauth_provider.tokens.record import RECORD_FORMAT, Record, fingerpr
 log = logging.getLogger(__name__)
 
 FORMAT = "sealed-1"
+#: The name under which Airflow's own key seals.
+FERNET_KEY = "fernet_key"
 #: The members of a record that stand in clear as well.
 _CLEAR = ("generation", "entered_fingerprint", "superseded", "spent", "lease", "dead")
 _PURPOSE = "airflow-oauth-provider: the token record of the connection "
@@ -43,6 +45,14 @@ class ConnectionKeys:
     secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     rotates: bool = True
     opening: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @property
+    def are_its_own(self) -> bool:
+        """Whether the connection itself has a secret, so that whoever writes its record can seal it.
+
+        Airflow's Fernet key does not count: one process may have it, and another not.
+        """
+        return any(name != FERNET_KEY for name, _ in self.secrets)
 
     @property
     def entered(self) -> str | None:
@@ -68,6 +78,41 @@ class UnsealedRecord:
     whole: bool = True
 
 
+class SealedFormat:
+    """Records as a variable keeps them; see :class:`airflow_oauth_provider.stores.record_store.RecordFormat`.
+
+    What is sealed again looks different, and versions are hashes of texts. A write that is tried again because its
+    answer was lost has to be recognized, and a record that is written back as it is must not look changed. So the text
+    last read or written is used again as long as it keeps just this record.
+
+    :param conn_id: the connection.
+    :param keys: what it has to seal its record with.
+    """
+
+    def __init__(self, conn_id: str, keys: ConnectionKeys) -> None:
+        self._conn_id = conn_id
+        self._keys = keys
+        self._last: UnsealedRecord | None = None
+
+    @property
+    def sealed_with(self) -> tuple[str, ...]:
+        """The names of the secrets that open what was last read or written; none where that is in clear."""
+        return () if self._last is None else sealed_with(self._last.text)
+
+    def encode(self, record: Record) -> str:
+        """Return the text for ``record``."""
+        last = self._last
+        if last is None or last.record != record or not still_fits(last, self._keys, self._conn_id):
+            last = self._last = UnsealedRecord(seal(record, self._keys, self._conn_id), record)
+        return last.text
+
+    def decode(self, text: str, where: str) -> Record:
+        """Return the record in ``text``; see :func:`unseal`."""
+        if self._last is None or self._last.text != text:
+            self._last = unseal(text, self._keys, self._conn_id, where)
+        return self._last.record
+
+
 def seal(record: Record, keys: ConnectionKeys, conn_id: str) -> str:
     """Return the text that keeps ``record``: in clear where the connection has no secret to make a key of.
 
@@ -84,7 +129,11 @@ def seal(record: Record, keys: ConnectionKeys, conn_id: str) -> str:
 
 
 def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> UnsealedRecord:
-    """Return what ``text`` keeps; records in clear are understood as well.
+    """Return what ``text`` keeps.
+
+    A record in clear counts only where the connection has no secret of its own: else anybody who may edit variables
+    could put one there. And without a secret nobody can tell who wrote it, so it does not say where the API is
+    (:mod:`airflow_oauth_provider.connection.host_template`): its further response parameters are left out.
 
     A record that the connection's secrets do not open is superseded where it says itself that another refresh token
     has been entered since, or where no refresh token is at stake: then what it has in clear goes on without its tokens.
@@ -98,7 +147,13 @@ def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> Unseale
     """
     members = _envelope(text)
     if members is None:
-        return UnsealedRecord(text, parse_record(text, where))
+        record = parse_record(text, where)
+        if keys.are_its_own:
+            raise StoreNotWritable(
+                f"{where} is in clear, although the connection has secrets to seal it with: somebody else may have "
+                "written it, so it is not used. Remove the variable and sign in again: enter a new refresh token."
+            )
+        return UnsealedRecord(text, replace(record, response_parameters={}))
     try:
         outline = Record.from_json(json.dumps({**_clear(members), "format": RECORD_FORMAT}))
         wrapped, ciphertext = _sealed(members)

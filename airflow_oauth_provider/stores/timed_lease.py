@@ -24,18 +24,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.backend import Fetched, PlainBackend
-from airflow_oauth_provider.stores.record_store import RecordFormat, _Store
+from airflow_oauth_provider.stores.record_store import BaseStore, RecordFormat
 from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.store import StoredRecord
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a lease has to stay in the place before it counts.
-DEFAULT_SETTLE_TIME = 3.0
 #: The part of the settle time that a read and the write after it may take. What is left, a place may take to show it.
 SAFE_PART = 0.8
 #: The part of the settle time that a read may take before it is repeated, and how many reads there are at the most.
@@ -45,13 +44,14 @@ LOOKS = 3
 JITTER = 0.25
 
 
-class TimedLeaseStore(_Store):
+class TimedLeaseStore(BaseStore):
     """Keeps records in a place that can only be read and written.
 
     :param backend: the place.
     :param record_format: how records are written there; None: in clear.
     :param permit: whether the connection may use the place; None: it may, the place is its own.
-    :param settle_time: seconds for which a lease has to stay in the place before it counts.
+    :param settle_time: seconds for which a lease has to stay in the place before it counts; None: as the deployment
+        says (``[oauth2] settle_time``).
     :param sleep: waits so many seconds.
     :param clock: tells elapsed seconds.
     """
@@ -62,13 +62,13 @@ class TimedLeaseStore(_Store):
         record_format: RecordFormat | None = None,
         permit: Permit | None = None,
         *,
-        settle_time: float = DEFAULT_SETTLE_TIME,
+        settle_time: float | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(backend, record_format, permit)
         self._backend = backend
-        self._settle_time = settle_time
+        self._settle_time = deployment.settle_time() if settle_time is None else settle_time
         self._sleep = sleep
         self._clock = clock
         #: The lease that this store wrote last, and the seconds that its write took.

@@ -14,7 +14,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.stores.allowed_places import MEMBER, check_connection, read_named, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.record_store import RecordStore
-from airflow_oauth_provider.stores.timed_lease import DEFAULT_SETTLE_TIME, TimedLeaseStore
+from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from airflow_oauth_provider.stores.vault_client import Changed, NotFound, VaultClient
 
 #: The key of the secret that holds the record.
@@ -151,14 +151,14 @@ def open_store(
     conn_id: str,
     options: Mapping[str, Any],
     *,
-    settle_time: float = DEFAULT_SETTLE_TIME,
+    settle_time: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RecordStore | TimedLeaseStore:
     """Log in, and return the store of a connection with ``store: vault``.
 
     :param conn_id: the connection.
     :param options: the keys of its extra that concern stores.
-    :param settle_time: seconds for which a lease has to stay in KV v1 before it counts.
+    :param settle_time: see :class:`TimedLeaseStore`; None: as the deployment says.
     :param sleep: waits so many seconds.
     :raises ConfigurationError: a key is missing or wrong.
     :raises StoreUnavailable: Vault does not let us in.

@@ -38,6 +38,10 @@ class TokenStore(Protocol):
     #: The value of the connection's ``store`` that chooses this implementation.
     name: str
 
+    @property
+    def sealed_with(self) -> tuple[str, ...]:
+        """Names of the secrets that open what was last read or written, each by itself; none where it is in clear."""
+
     def read(self) -> StoredRecord:
         """Return the newest record.
 

@@ -1,27 +1,51 @@
 """What a trigger hands back to its task, in plain values: pages, or an error.
 
 Trigger events and deferred tasks' arguments stand in Airflow's metadata database, so pages are compressed where that
-makes them smaller, and no header of a request and no token ever gets in.
+makes them smaller. No header of a request, no token and no cookie ever gets in, and no half of a character either
+(a lone surrogate): Airflow cannot send that, and the triggerer would end.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import traceback
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from requests import Response
-from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.compat import sdk
 from airflow_oauth_provider.connection.notices import log_what_to_do
 
+if TYPE_CHECKING:
+    from airflow_oauth_provider.http.pagination import PageRequest
+
 #: Bytes of a body from which on compressing is worth the while.
 _WORTH_COMPRESSING = 1024
+
+
+#: A cookie may be a session, which is as good as a password; whoever reads the database would have it.
+_OF_COOKIES = frozenset({"set-cookie", "set-cookie2"})
+
+
+def make_sendable(text: str) -> str:
+    """Return ``text`` in what UTF-8 and the database can hold: without lone surrogates, and without NUL."""
+    return text.encode("utf-8", errors="replace").decode("utf-8").replace("\0", "\ufffd")
+
+
+def why_not_sendable(request: PageRequest) -> str | None:
+    """Return why ``request`` cannot go to the triggerer; None where it can."""
+    for name in ("data", "headers", "extra_options", "request_kwargs"):
+        value = getattr(request, name)
+        try:
+            json.dumps(dict(value) if isinstance(value, Mapping) else value)
+        except (TypeError, ValueError):
+            return f"{name} holds what cannot be sent to the triggerer (bytes, a file, or another object)"
+    return None
 
 
 def pack_pages(responses: Iterable[Response]) -> list[dict[str, Any]]:
@@ -45,11 +69,14 @@ def _pack(response: Response, *, compress: bool = True) -> dict[str, Any]:
     smaller = len(packed) < len(content)
     return {
         "status_code": response.status_code,
-        "reason": response.reason,
-        "url": response.url,
-        "headers": dict(response.headers),
-        "encoding": response.encoding,
-        "cookies": {cookie.name: cookie.value for cookie in response.cookies},
+        "reason": make_sendable(response.reason or ""),
+        "url": make_sendable(response.url or ""),
+        "headers": {
+            make_sendable(name): make_sendable(value)
+            for name, value in response.headers.items()
+            if name.lower() not in _OF_COOKIES
+        },
+        "encoding": make_sendable(response.encoding) if response.encoding else None,
         "compressed": smaller,
         "content": base64.b64encode(packed if smaller else content).decode("ascii"),
         "history": pack_pages(response.history),
@@ -67,10 +94,6 @@ def _unpack(page: Mapping[str, Any]) -> Response:
     response.url = page["url"]
     response.headers = CaseInsensitiveDict(page["headers"])
     response.encoding = page["encoding"]
-    jar = RequestsCookieJar()
-    for name, value in page["cookies"].items():
-        jar.set(name, value)
-    response.cookies = jar
     response.history = unpack_pages(page.get("history", []))
     return response
 
@@ -94,8 +117,8 @@ def error_event(error: Exception, conn_id: str) -> dict[str, Any]:
     """
     if is_safe(error):
         status = getattr(error, "http_status", None)
-        kind = type(error).__name__
-        return {"status": "error", "kind": kind, "message": str(error), "http_status": status, "conn_id": conn_id}
+        kind, message = type(error).__name__, make_sendable(str(error))
+        return {"status": "error", "kind": kind, "message": message, "http_status": status, "conn_id": conn_id}
     # Anything else may quote what is secret.
     return {
         "status": "error",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -114,7 +114,7 @@ class OAuth2HttpTrigger(BaseTrigger):
             packed = await apart(page.size, pack_pages, [page.response])
             pages += packed
             size += len(packed[0]["content"])
-            progress.page(page.size)
+            progress.page(page.response, page.size)
         progress.done()
         if size > _LARGE_EVENT:
             self.log.warning("%.1f MB go to the task by way of the database: consider output", size / 1e6)
@@ -131,7 +131,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         try:
             await asyncio.to_thread(writer.open)
             async for page in self._pages(client):
-                progress.page(page.size, await asyncio.to_thread(writer.write, page))
+                progress.page(page.response, page.size, await asyncio.to_thread(writer.write, page))
             written = await asyncio.to_thread(writer.commit)
         finally:
             await asyncio.to_thread(writer.discard)
@@ -160,7 +160,12 @@ class OAuth2HttpTrigger(BaseTrigger):
         from airflow_oauth_provider.http.retry import RetryPolicy
 
         arguments = self._arguments
-        policy = RetryPolicy(arguments["max_attempts"], arguments["max_retry_after"], arguments["retry_non_idempotent"])
+        policy = RetryPolicy(
+            arguments["max_attempts"],
+            arguments["max_retry_after"],
+            arguments["retry_non_idempotent"],
+            accepted=tuple(status.rstrip(":") for status in arguments.get("wait_on", ())),
+        )
         throttle = RateLimit(arguments["requests_per_second"], max_retry_after=arguments["max_retry_after"])
         cookies = Cookies()
 
@@ -193,7 +198,7 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
         """Ask until the answer is there, and tell the task."""
         await asyncio.sleep(self._arguments["first_pause"])
         while "not_yet" in (outcome := await self._outcome()):
-            await asyncio.sleep(self._arguments["poke_interval"])
+            await asyncio.sleep(max(self._arguments["poke_interval"], outcome["wait"]))
         yield TriggerEvent(outcome)  # type: ignore[no-untyped-call]
 
     async def _work(self, client: AsyncClient) -> dict[str, Any]:
@@ -201,17 +206,24 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
 
         from airflow_oauth_provider.http.errors import api_error
         from airflow_oauth_provider.http.page_loop import apart
+        from airflow_oauth_provider.oauth2.retry_after import read_wait
         from airflow_oauth_provider.triggers.events import pack_pages
 
         request = self._request()
         unchecked = replace(request, extra_options={**request.extra_options, "check_response": False})
         response = await self._sender(client)(unchecked)
         if await client.checks(request.extra_options):
-            if str(response.status_code).startswith(tuple(self._arguments["wait_on"])):
-                return {"not_yet": response.status_code}
+            if is_listed(response, self._arguments["wait_on"]):
+                wait = read_wait(response.status_code, response.headers) or 0.0
+                return {"not_yet": response.status_code, "wait": min(wait, self._arguments["max_retry_after"])}
             if response.status_code >= 400:
                 raise api_error(response, self._arguments["oauth2_conn_id"])
         return {"status": "success", "responses": await apart(len(response.content), pack_pages, [response])}
+
+
+def is_listed(response: Response, statuses: Sequence[str]) -> bool:
+    """Tell whether a status is among ``statuses``: as HttpSensor has it, by what its error's text begins with."""
+    return f"{response.status_code}:{response.reason or ''}".startswith(tuple(statuses))
 
 
 def _import_parts() -> None:

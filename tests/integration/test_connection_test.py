@@ -13,7 +13,7 @@ from airflow_oauth_provider.compat import variables
 from airflow_oauth_provider.doctor import trial
 from airflow_oauth_provider.doctor.private_address import has_private_address
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.stores.variable import VariableStore
+from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
 from tests.servers.openbao import OpenBao
 from tests.servers.scripted import Answer, ScriptedServer
@@ -43,7 +43,7 @@ def tried(monkeypatch, server):
     writes = []
     monkeypatch.setattr(variables, "read_variable", lambda _: None)
     monkeypatch.setattr(variables, "write_variable", lambda *parts, **_: writes.append(parts))
-    monkeypatch.setattr(VariableStore, "write", lambda *parts, **_: writes.append(parts))
+    monkeypatch.setattr(RecordStore, "write", lambda *parts, **_: writes.append(parts))
 
     def try_it(**changed):
         extra = {"oauth_url": server.token_url, "refresh_token": server.issue(), "store": "variable"}

@@ -11,15 +11,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_oauth_provider import __main__ as program
-from airflow_oauth_provider.compat import connections, deployment, sdk
+from airflow_oauth_provider.compat import connections, deployment, fernet, sdk
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.doctor import store as store_checks
 from airflow_oauth_provider.doctor.examination import examine
 from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
 from airflow_oauth_provider.oauth2 import discovery, dpop
 from airflow_oauth_provider.oauth2.assertions import SigningKey
-from airflow_oauth_provider.stores.file import FileStore
+from airflow_oauth_provider.stores.file import FileBackend
 from airflow_oauth_provider.stores.record_route import RecordRoute
+from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.tokens.record import DeadGrant, Lease, Record, fingerprint
 from tests.integration._cli_airflow import Home
 from tests.servers.authorization_server import _key_pair
@@ -331,16 +332,18 @@ def test_a_store_with_nothing_in_it_and_one_that_a_worker_writes(case, monkeypat
     def stale(*_, **__):
         raise StaleVersion("changed")
 
-    monkeypatch.setattr(FileStore, "write", stale)
+    monkeypatch.setattr(RecordStore, "write", stale)
     case.found("ok store", "written by a worker at this moment")
 
 
 def test_a_variable_on_airflow_3(case, monkeypatch):
     case.keep()
-    monkeypatch.setattr(FileStore, "name", "variable")
+    monkeypatch.setattr(FileBackend, "name", "variable")
     lines = case.found("warn store", "cannot replace a variable", "pool with one slot")
     assert not any("Airflow 3 logs" in line for line in lines)
-    monkeypatch.setattr(FileStore, "seals", False, raising=False)
+    monkeypatch.setattr(fernet, "fernet_keys", list)
+    case.parts["password"] = case.extra["refresh_token"] = None
+    case.extra["auth_method"] = "none"
     case.found("warn store", "Airflow 3 logs", "fernet_key")
 
 
@@ -363,7 +366,7 @@ def test_the_api_server(case, monkeypatch, answer, level, says):
         return answer
 
     case.keep()
-    monkeypatch.setattr(FileStore, "name", "connection")
+    monkeypatch.setattr(FileBackend, "name", "connection")
     case.extra["token_record_key"] = "k" * 43
     monkeypatch.setattr(RecordRoute, "put_record", put_record)
     case.found(f"{level} API server", says)
@@ -372,7 +375,7 @@ def test_the_api_server(case, monkeypatch, answer, level, says):
 def test_a_connection_without_a_record_key(case, monkeypatch):
     asked = []
     case.keep()
-    monkeypatch.setattr(FileStore, "name", "connection")
+    monkeypatch.setattr(FileBackend, "name", "connection")
     monkeypatch.setattr(RecordRoute, "request_key", lambda _, conn_id: asked.append(conn_id))
     case.found("fail API server", "has no row of the connection 'xero'")
     assert asked == ["xero"]

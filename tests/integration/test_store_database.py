@@ -25,7 +25,7 @@ from pathlib import Path
 from airflow_oauth_provider.exceptions import StaleVersion
 from airflow_oauth_provider.stores.connection import RowBackend
 from airflow_oauth_provider.stores.record_store import RecordStore
-from airflow_oauth_provider.stores.variable import VariableStore
+from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.tokens.record import Lease, Record
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 
@@ -33,7 +33,7 @@ KEYS = ConnectionKeys((("client_secret", "one-that-all-know"),))
 kind, process, threads, rounds, gate = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5])
 
 def work(me):
-    store = RecordStore(RowBackend("xero")) if kind == "connection" else VariableStore("xero", KEYS)
+    store = RecordStore(RowBackend("xero")) if kind == "connection" else variable.open_store("xero", KEYS)
     for number in range(rounds):
         before = store.read()
         (gate / f"{number}-{me}").touch()
@@ -66,10 +66,10 @@ from airflow_oauth_provider.compat import connections
 from airflow_oauth_provider.stores.connection import RowBackend
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
-from airflow_oauth_provider.stores.variable import VariableStore
+from airflow_oauth_provider.stores import variable
 KEYS = ConnectionKeys((("client_secret", "one-that-all-know"),))
 print(connections.get_connection("xero").extra)
-print(RecordStore(RowBackend("xero")).read().version, VariableStore("xero", KEYS).read().version)
+print(RecordStore(RowBackend("xero")).read().version, variable.open_store("xero", KEYS).read().version)
 """
 
 

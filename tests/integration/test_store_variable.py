@@ -29,10 +29,10 @@ print("RESULT " + json.dumps({"status": status, **json.loads(record.to_json())})
 """
 _VARIABLE = """
 import sys
-from airflow_oauth_provider.stores import metadata
+from airflow_oauth_provider.compat import variables
 if len(sys.argv) > 1:
-    metadata.write_variable("oauth2_token_record__xero", sys.argv[1], "for a test")
-print("VALUE " + (metadata.read_variable("oauth2_token_record__xero") or ""))
+    variables.write_variable("oauth2_token_record__xero", sys.argv[1], "for a test")
+print("VALUE " + (variables.read_variable("oauth2_token_record__xero") or ""))
 """
 
 
@@ -78,7 +78,7 @@ def case(home):
         case = Case(home, server)
         case.define()
         yield case
-    home.run("-c", "from airflow_oauth_provider.stores import metadata; metadata.delete_variable('" + NAME + "')")
+    home.run("-c", "from airflow_oauth_provider.compat import variables; variables.delete_variable('" + NAME + "')")
 
 
 def test_nothing_in_the_variable_is_of_use_and_every_change_of_the_connection_is_survived(case):

@@ -124,6 +124,7 @@ class MemoryStore:
     """A store with an exact compare-and-set. Records travel as JSON, as in every real store."""
 
     name = "memory"
+    sealed_with: tuple[str, ...] = ()
     settle_time = 0.0
 
     def __init__(self, cell: Cell, seam: Seam) -> None:

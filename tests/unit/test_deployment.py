@@ -33,7 +33,7 @@ def test_each_setting_has_a_reader_and_a_default_that_it_can_read(name):
 
 def test_what_holds_by_default():
     assert deployment.callback_prefixes() == ()
-    assert deployment.claim_delay() == 3.0
+    assert deployment.settle_time() == 3.0
     assert deployment.fallback_path() == ""
 
 
@@ -50,17 +50,17 @@ def test_a_list(monkeypatch):
 
 @pytest.mark.parametrize("text", ["soon", "nan", "inf", "-1", "1,5"])
 def test_a_number_that_is_none_is_named(monkeypatch, text):
-    setting(monkeypatch, "claim_delay", text)
+    setting(monkeypatch, "settle_time", text)
     with pytest.raises(ConfigurationError) as caught:
-        deployment.claim_delay()
+        deployment.settle_time()
     assert str(caught.value) == (
-        f"airflow.cfg: claim_delay in the section [oauth2] is '{text}', but has to be a number from 0 on."
+        f"airflow.cfg: settle_time in the section [oauth2] is '{text}', but has to be a number from 0 on."
     )
 
 
 def test_an_empty_number_is_the_default(monkeypatch):
-    setting(monkeypatch, "claim_delay", "")
-    assert deployment.claim_delay() == 3.0
+    setting(monkeypatch, "settle_time", "")
+    assert deployment.settle_time() == 3.0
 
 
 def test_a_value_that_cannot_be_fetched_is_an_error_and_not_the_default(monkeypatch):

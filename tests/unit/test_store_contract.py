@@ -8,9 +8,11 @@ import pytest
 
 from airflow_oauth_provider.stores import file as file_store
 from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.connection import RowBackend
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from tests.store_contract import Place, StoreContract
+from tests.unit.store_fakes import database
 from tests.unit.test_record_store import Memory
 
 
@@ -44,6 +46,19 @@ class TestPlain(StoreContract):
             compares=False,
             quick=lambda: TimedLeaseStore(plain, sleep=lambda _: None),
         )
+
+
+class TestRow(StoreContract):
+    """The connection's own row, by the database."""
+
+    @pytest.fixture
+    def place(self, tmp_path, monkeypatch):
+        with database(tmp_path, monkeypatch) as airflow:
+            airflow.add_connection("xero", '{"oauth_url": "https://login.example.com/token"}')
+            yield Place(
+                lambda: RecordStore(RowBackend("xero")),
+                spoil=lambda text: airflow.set_extra("xero", json.dumps({"token_record": text})),
+            )
 
 
 class TestFile(StoreContract):

@@ -15,10 +15,10 @@ from airflow_oauth_provider.compat import database as metadata
 from airflow_oauth_provider.compat import fernet, masking, variables
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.connection import RowBackend
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.record_store import RecordStore
-from airflow_oauth_provider.stores.variable import VariableStore
 from airflow_oauth_provider.tokens.record import Record
 from tests.unit.store_fakes import KEYS, Database, database, record
 
@@ -38,7 +38,7 @@ def airflow(tmp_path, monkeypatch):
 @pytest.fixture(params=["connection", "variable"])
 def store(request, airflow: Database) -> Any:
     if request.param == "variable":
-        return VariableStore("xero", KEYS)
+        return variable.open_store("xero", KEYS)
     airflow.add_connection("xero", EXTRA)
     return _row_store("xero")
 
@@ -147,7 +147,7 @@ def test_a_process_without_database_is_told_so(monkeypatch):
 
     monkeypatch.setattr(settings, "engine", None)
     with pytest.raises(StoreUnavailable, match="no access"):
-        VariableStore("xero", KEYS).read()
+        variable.open_store("xero", KEYS).read()
 
 
 # -------------------------------------------------------------------------------------- only in connections
@@ -275,7 +275,7 @@ def test_plain_writes_and_deletes_of_variables(airflow):
 def test_a_foreign_value_in_the_variable_is_not_taken_for_absence(airflow):
     variables.write_variable("oauth2_token_record__xero", "refresh-secret", "somebody else's")
     with pytest.raises(StoreNotWritable, match="oauth2_token_record__xero") as failure:
-        VariableStore("xero", KEYS).read()
+        variable.open_store("xero", KEYS).read()
     assert "secret" not in str(failure.value)
 
 
