@@ -68,9 +68,9 @@ def page_loop(walk: Walk, width: int = 1, first: Response | None = None) -> Page
             if not begun:
                 yield from _begin(begun, number, wanted)
             response = yield from _receive(walk, number)
+            del begun[number]
             if response is None:
                 break
-            del begun[number]
         page = Page(response, number)
         # Found out first: what the caller does with the page may use it up.
         wanted = walk.following(page)
