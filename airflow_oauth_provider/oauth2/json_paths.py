@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import Enum
-from functools import cache
+from functools import lru_cache
 from typing import Any, cast
 
 _STEP = re.compile(
@@ -26,6 +26,10 @@ class Wildcard(Enum):
 
 #: A name, an index, or all members.
 Step = str | int | Wildcard
+
+
+# What jsonpath-ng hands to Python's own regular expressions.
+_EXPRESSION = re.compile(r"=~|`\s{0,9}(?:sub|split)\s{0,9}\(")
 
 
 class BadPathError(ValueError):
@@ -86,7 +90,7 @@ def plain_steps(path: str) -> tuple[str | int, ...] | None:
     return None if steps is None or Wildcard.ALL in steps else cast("tuple[str | int, ...]", steps)
 
 
-@cache
+@lru_cache(maxsize=256)
 def parse_steps(path: str) -> tuple[Step, ...] | None:
     """Return the steps of a plain path; None for one that is not plain."""
     if not path.startswith("$"):
@@ -106,7 +110,7 @@ def parse_steps(path: str) -> tuple[Step, ...] | None:
     return tuple(steps)
 
 
-@cache
+@lru_cache(maxsize=256)
 def _compiled(path: str) -> Any:
     if not path.startswith("$"):
         raise BadPathError("is no JSONPath: it does not begin with $")
@@ -117,6 +121,8 @@ def _compiled(path: str) -> Any:
             "is no plain path such as $.data.items[0].value; for filters and slices install "
             "'airflow-oauth-provider[jsonpath]'"
         ) from None
+    if _EXPRESSION.search(path):
+        raise BadPathError("has a regular expression in it, which can hold up a process for hours: filter by ==")
     try:
         return parse(path)
     except Exception as error:  # noqa: BLE001 - the library raises bare Exception, and errors of its lexer

@@ -9,9 +9,11 @@ import socket
 import threading
 import zlib
 from dataclasses import replace
+from urllib.request import urlopen
 
 import pytest
 
+from airflow_oauth_provider.cli.loopback import Loopback
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device, discovery, errors
@@ -343,3 +345,50 @@ def test_a_token_that_no_header_carries_is_not_quoted(token):
 @pytest.mark.parametrize("token", ["abc\n", "\r\nabc", " abc\t"])
 def test_line_ends_around_a_token_that_was_entered(token):
     assert BearerUsage().headers(token) == {"Authorization": "Bearer abc"}
+
+
+class TestLoopback:
+    """The redirect address of a sign-in on this machine (RFC 8252 section 7.3)."""
+
+    @pytest.mark.parametrize("start", [b"", b"GET /callback", b"GET /callback HTTP/1.1\r\nX: "])
+    def test_a_client_that_drips_does_not_stretch_the_timeout(self, start):
+        """The drip goes on until the listener is gone, however long the connection is served."""
+        over, ended = threading.Event(), threading.Event()
+
+        def refuse(url):
+            raise authorization_code.NotOurs("no state")
+
+        def drip(port):
+            with socket.create_connection(("127.0.0.1", port)) as client, contextlib.suppress(OSError):
+                client.sendall(start)
+                while not over.wait(0.1):
+                    client.sendall(b"x")
+            ended.set()
+
+        with Loopback() as loopback:
+            port = int(loopback.redirect_uri.rpartition(":")[2].partition("/")[0])
+            threading.Thread(target=drip, args=[port], daemon=True).start()
+            with pytest.raises(errors.OAuth2ProtocolError, match="Nobody signed in within"):
+                loopback.wait(refuse, 0.5)
+            # The client saw its connection end; nobody has told it to stop.
+            assert ended.wait(30)
+        over.set()
+
+    def test_a_browser_comes_after_one_that_drips(self):
+        over = threading.Event()
+
+        def drip(port):
+            with socket.create_connection(("127.0.0.1", port)) as client, contextlib.suppress(OSError):
+                while not over.wait(0.1):
+                    client.sendall(b"x")
+
+        def browse(port):
+            with contextlib.suppress(OSError):
+                urlopen(f"http://127.0.0.1:{port}/callback?code=abc", timeout=60).read()
+
+        with Loopback() as loopback:
+            port = int(loopback.redirect_uri.rpartition(":")[2].partition("/")[0])
+            for work in (drip, browse):
+                threading.Thread(target=work, args=[port], daemon=True).start()
+            assert loopback.wait(lambda url: url, 60) == "/callback?code=abc"
+        over.set()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_oauth_provider.oauth2 import errors, json_text
+from airflow_oauth_provider.oauth2 import errors, json_paths, json_text
 from airflow_oauth_provider.oauth2.dialect import Dialect, ErrorMark
 from airflow_oauth_provider.oauth2.json_text import MAX_DEPTH, parse_broken_object, parse_json
 from airflow_oauth_provider.oauth2.patterns import BadPatternError, compile_pattern
@@ -266,6 +266,15 @@ class TestPatterns:
         compile_pattern.cache_clear()
         with pytest.raises(BadPatternError, match=r"airflow-oauth-provider\[regex\]"):
             compile_pattern("a+")
+
+    @pytest.mark.parametrize(
+        "path", ['$.a[?(@.b =~ "^(a+)+$")]', "$.a[?(@.b=~'x')]", "$.a.`sub(/^(a+)+$/, x)`", "$.a.` split(x, 0, -1)`"]
+    )
+    def test_paths_bring_none_along(self, path):
+        """``jsonpath-ng`` would hand them to Python's own engine."""
+        with pytest.raises(json_paths.BadPathError, match="regular expression"):
+            json_paths.check(path)
+        json_paths.check("$.a[?(@.b == 'x')].c")
 
     def test_the_mark_of_an_error_takes_them(self):
         dialect = Dialect(error_mark=ErrorMark("$", "^(a+)+$"))
