@@ -1,14 +1,66 @@
-"""What a person can do to a grant, for the pages and the JSON alike. Each is audited under the person's name."""
+"""What people see and do, for the pages and the JSON alike.
+
+The auth manager decides for each connection who may, and the audit log has what was done, under the person's name.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from airflow_oauth_provider.api_server.access import audited
+from fastapi import HTTPException
+
+from airflow_oauth_provider.compat import api_server
 from airflow_oauth_provider.doctor.examination import examine
+from airflow_oauth_provider.doctor.grants import Grant, list_grants
 from airflow_oauth_provider.doctor.report import Report
+from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+from airflow_oauth_provider.oauth2.errors import OAuth2ProtocolError
 from airflow_oauth_provider.tokens.result import TokenStatus
+
+T = TypeVar("T")
+
+
+def require(method: str, conn_id: str, user: Any) -> None:
+    """Refuse what the person may not do.
+
+    :param method: ``GET`` to see, ``PUT`` to act.
+    :raises HTTPException: 403, the same one for a connection that does not exist.
+    """
+    if not api_server.is_permitted(method, conn_id, user):
+        what = "see" if method == "GET" else "act on"
+        raise HTTPException(403, f"You have no right to {what} this connection.")
+
+
+def list_permitted_grants(user: Any) -> list[Grant]:
+    """Return the grants that the person may see, the most urgent first.
+
+    :raises HTTPException: 403, where the person may see no connections.
+    """
+    if not api_server.is_permitted("GET", None, user):
+        raise HTTPException(403, "You have no right to see connections.")
+    permitted = api_server.permitted_connections(user)
+    return [grant for grant in list_grants() if grant.conn_id in permitted]
+
+
+def audit(event: str, conn_id: str, user: Any, action: Callable[[], T]) -> T:
+    """Do something, and note in the audit log who did it and whether it worked.
+
+    :param event: the name of the row.
+    :param action: what to do.
+    """
+    outcome = "done"
+    try:
+        return action()
+    except (OAuth2Error, OAuth2ProtocolError) as failure:
+        outcome = type(failure).__name__
+        raise
+    except BaseException:
+        outcome = "failed"
+        raise
+    finally:
+        api_server.write_audit_log(event, user.get_name(), connection_id=conn_id, outcome=outcome)
 
 
 def refresh(conn_id: str, user: Any) -> TokenStatus:
@@ -17,7 +69,7 @@ def refresh(conn_id: str, user: Any) -> TokenStatus:
     :raises OAuth2Error: it failed.
     """
     hook = OAuth2Hook(conn_id, actor=user.get_name())
-    return audited("oauth2_refresh", conn_id, user, hook.refresh)
+    return audit("oauth2_refresh", conn_id, user, hook.refresh)
 
 
 def revoke(conn_id: str, user: Any) -> bool:
@@ -27,9 +79,9 @@ def revoke(conn_id: str, user: Any) -> bool:
     :raises OAuth2Error: it failed.
     """
     hook = OAuth2Hook(conn_id, actor=user.get_name())
-    return audited("oauth2_revoke", conn_id, user, hook.revoke)
+    return audit("oauth2_revoke", conn_id, user, hook.revoke)
 
 
 def check(conn_id: str, user: Any) -> Report:
     """Have the doctor examine the connection, at its servers too."""
-    return audited("oauth2_check", conn_id, user, lambda: examine(conn_id))
+    return audit("oauth2_check", conn_id, user, lambda: examine(conn_id))

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import Request
 
 from airflow_oauth_provider.api_server import session
-from airflow_oauth_provider.api_server.access import audited
+from airflow_oauth_provider.api_server.actions import audit
 from airflow_oauth_provider.compat import api_server
 from airflow_oauth_provider.connection import sign_in
 from airflow_oauth_provider.exceptions import ConfigurationError
@@ -114,9 +114,7 @@ def _use_once(state: str, conn_id: str, user: Any) -> None:
 
 def _keep(prepared: sign_in.Preparation, answer: TokenResponse, sent_at: float, user: Any) -> Outcome:
     conn_id, name = prepared.configuration.conn_id, user.get_name()
-    record, store = audited(
-        "oauth2_sign_in", conn_id, user, lambda: sign_in.keep(prepared, answer, sent_at, actor=name)
-    )
+    record, store = audit("oauth2_sign_in", conn_id, user, lambda: sign_in.keep(prepared, answer, sent_at, actor=name))
     return Outcome(store, *_compare_scopes(prepared.configuration, record))
 
 

@@ -8,10 +8,9 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Header, HTTPException, Request
 
 from airflow_oauth_provider.api_server import actions, session
-from airflow_oauth_provider.api_server.access import require
-from airflow_oauth_provider.compat import api_server
+from airflow_oauth_provider.api_server.actions import list_permitted_grants, require
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
-from airflow_oauth_provider.doctor.grants import Grant, list_grants, read_grant
+from airflow_oauth_provider.doctor.grants import Grant, read_grant
 from airflow_oauth_provider.exceptions import OAuth2Error
 
 router = APIRouter(prefix="/json")
@@ -22,8 +21,7 @@ FormToken = Annotated[str, Header(alias=session.FORM_HEADER)]
 @router.get("/grants")
 def get_grants(user: GetUserDep) -> dict[str, Any]:
     """Return all grants that the person may see, the most urgent first."""
-    permitted = api_server.permitted_connections(user)
-    return {"grants": [grant.as_json() for grant in list_grants() if grant.conn_id in permitted]}
+    return {"grants": [grant.as_json() for grant in list_permitted_grants(user)]}
 
 
 @router.get("/grant")

@@ -19,11 +19,11 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from airflow_oauth_provider.api_server import actions, browser_sign_in, grants_json, session
-from airflow_oauth_provider.api_server.access import require
+from airflow_oauth_provider.api_server.actions import list_permitted_grants, require
 from airflow_oauth_provider.compat import api_server
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
 from airflow_oauth_provider.connection import sign_in
-from airflow_oauth_provider.doctor.grants import list_grants
+from airflow_oauth_provider.doctor.examination import look_at
 from airflow_oauth_provider.doctor.report import Finding
 from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.oauth2.errors import OAuth2ProtocolError
@@ -86,11 +86,7 @@ def create_app() -> FastAPI:
 @router.get("/")
 def show_grants(request: Request, user: GetUserDep) -> Response:
     """Show all grants that the person may see."""
-    if not api_server.is_permitted("GET", None, user) and not api_server.permitted_connections(user):
-        raise HTTPException(403, "You have no right to see connections.")
-    permitted = api_server.permitted_connections(user)
-    grants = [grant for grant in list_grants() if grant.conn_id in permitted]
-    return _page(request, user, "grants.html", grants=grants, states=list(State))
+    return _page(request, user, "grants.html", grants=list_permitted_grants(user), states=list(State))
 
 
 @router.get("/grant")
@@ -294,7 +290,7 @@ def _grant_page(
         status=status,
         grant=grants_json.find_grant(connection),
         note=note,
-        findings=findings,
+        findings=look_at(connection) if findings is None else findings,
         may_act=api_server.is_permitted("PUT", connection, user),
     )
 

@@ -68,7 +68,10 @@ def _team_of(conn_id: str) -> dict[str, Any]:
 
 
 def permitted_connections(user: Any) -> set[str]:
-    """Return the names of the connections that ``user`` may read."""
+    """Return the names of the connections that ``user`` may read; only for one who may read connections at all.
+
+    Whether that is so, :func:`is_permitted` tells. FAB's auth manager returns all names here, whoever asks.
+    """
     from airflow.api_fastapi.app import get_auth_manager
 
     look_up = getattr(get_auth_manager(), "get_authorized_connections", None)

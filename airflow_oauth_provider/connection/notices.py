@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from airflow_oauth_provider.compat import api_server, deployment, metrics
+from airflow_oauth_provider.compat import api_server, deployment, sdk
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, ReauthorizationRequired
 from airflow_oauth_provider.tokens.events import GrantEvent
 from airflow_oauth_provider.tokens.grant_state import format_duration
@@ -20,6 +20,21 @@ from airflow_oauth_provider.tokens.grant_state import format_duration
 __all__ = ["Notice", "grant_url", "handle_event", "log_what_to_do"]
 
 log = logging.getLogger(__name__)
+
+#: The counter of each kind of event; see docs/sign-in.md.
+COUNTERS = {
+    "refreshed": "oauth2.refreshes",
+    "failed": "oauth2.refresh_failures",
+    "sign_in_again": "oauth2.dead_grants",
+    "works_again": "oauth2.revived_grants",
+    "rotation_not_saved": "oauth2.rotations_not_saved",
+    "signed_in": "oauth2.sign_ins",
+    "revoked": "oauth2.revocations",
+}
+#: The timer of each kind of event that has a duration.
+TIMERS = {"refreshed": "oauth2.refresh_duration", "waited": "oauth2.lease_wait_duration"}
+#: Seconds until the refresh token ends.
+GAUGES = {"ends_soon": "oauth2.refresh_token_seconds_left"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +83,23 @@ def log_what_to_do(failure: OAuth2Error, conn_id: str) -> None:
 
 def handle_event(event: GrantEvent) -> None:
     """Count an event, and tell the listeners if it is one for people."""
-    metrics.count(event.kind, event.conn_id, event.seconds, event.detail)
+    _count(event)
     text = _describe(event)
     if text:
         notice = Notice(event.kind, event.conn_id, text, grant_url(event.conn_id), event.at, event.actor)
         for path in deployment.listeners():
             _tell(path, notice)
+
+
+def _count(event: GrantEvent) -> None:
+    """Count an event with Airflow's metrics: StatsD, Datadog or OpenTelemetry, as ``[metrics]`` says."""
+    tags = {"conn_id": event.conn_id, **({"cause": event.detail} if event.detail else {})}
+    if event.kind in COUNTERS:
+        sdk.Stats.incr(COUNTERS[event.kind], tags=tags)
+    if event.seconds is not None and event.kind in TIMERS:
+        sdk.Stats.timing(TIMERS[event.kind], event.seconds * 1000.0, tags=tags)
+    if event.seconds is not None and event.kind in GAUGES:
+        sdk.Stats.gauge(GAUGES[event.kind], event.seconds, tags=tags)
 
 
 def _describe(event: GrantEvent) -> str:

@@ -12,7 +12,9 @@ from airflow_oauth_provider.connection.notices import handle_event
 from airflow_oauth_provider.connection.settings import SignIn, read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2 import authorization_code, errors
+from airflow_oauth_provider.oauth2.client import is_secure
 from airflow_oauth_provider.oauth2.discovery import Metadata, discover
+from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import precedence
@@ -107,7 +109,14 @@ def find_endpoints(account: GrantConfiguration, sign_in: SignIn) -> Endpoints:
 
     def published(name: str) -> str:
         value = members.get(name)
-        return value if isinstance(value, str) else ""
+        if not isinstance(value, str) or not value:
+            return ""
+        if not is_secure(value):
+            raise ConfigurationError(
+                f"Connection {account.conn_id!r}: the issuer {show_url(account.client.issuer)} publishes the {name} "
+                f"{show_url(value)}, which is no https URL. Ask the vendor, or enter the right one in the connection."
+            )
+        return value
 
     return Endpoints(
         sign_in.authorize_url or published("authorization_endpoint"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_oauth_provider.doctor import client, connection, host, server, store, tokens
-from airflow_oauth_provider.doctor.report import Report
+from airflow_oauth_provider.doctor.report import Finding, Report
 
 
 def examine(conn_id: str) -> Report:
@@ -32,3 +32,14 @@ def examine(conn_id: str) -> Report:
     store.check_fallback(report, snapshot)
     tokens.check(report, snapshot)
     return report
+
+
+def look_at(conn_id: str) -> list[Finding]:
+    """Return what is wrong as far as connection and record tell: no server is asked, and nothing is written."""
+    report = Report(conn_id)
+    found = connection.look_up(report)
+    settings = None if found is None else connection.read_keys(report, found)
+    snapshot = None if settings is None else store.read(report, settings)
+    if snapshot is not None:
+        tokens.check(report, snapshot)
+    return [finding for finding in report.findings if finding.level != "ok"]

@@ -105,6 +105,7 @@ def _grant_of_row(row: ConnectionRow, now: float) -> Grant:
     vendor, store = settings.vendor, settings.store.kind
     if store not in _IN_THE_ROW:
         return Grant(row.conn_id, vendor, store, GrantState(State.NOT_READ, f"Its tokens are in the store {store!r}."))
+    store = "connection"
     try:
         text = record_in_extra(row.extra, row.conn_id)
         record = Record.from_json(text) if text else None

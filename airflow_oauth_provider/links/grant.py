@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_oauth_provider.compat.api_server import HAS_PAGES
 from airflow_oauth_provider.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
@@ -21,3 +22,7 @@ class GrantLink(BaseOperatorLink):
 
         conn_id = getattr(operator, "oauth2_conn_id", "")
         return grant_url(conn_id) if conn_id else ""
+
+
+#: For ``operator_extra_links``: no button where there is no page behind it.
+GRANT_LINKS = (GrantLink(),) if HAS_PAGES else ()

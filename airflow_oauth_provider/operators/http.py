@@ -9,7 +9,7 @@ from airflow.providers.http.operators.http import HttpOperator
 
 from airflow_oauth_provider.compat.http_provider import known_arguments
 from airflow_oauth_provider.compat.sdk import AirflowException
-from airflow_oauth_provider.links.grant import GrantLink
+from airflow_oauth_provider.links.grant import GRANT_LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ class OAuth2HttpOperator(HttpOperator):
     conn_id_field = "oauth2_conn_id"
     template_fields: Sequence[str] = (*HttpOperator.template_fields, "oauth2_conn_id", "output_path", "output_conn_id")
     ui_color = "#b3e5fc"
-    operator_extra_links = (GrantLink(),)
+    operator_extra_links = GRANT_LINKS
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_provider.compat.sdk import BaseOperator
-from airflow_oauth_provider.links.grant import GrantLink
+from airflow_oauth_provider.links.grant import GRANT_LINKS
 
 if TYPE_CHECKING:
     from airflow_oauth_provider.compat.sdk import Context
@@ -31,7 +31,7 @@ class RefreshTokenOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("oauth2_conn_id",)
     ui_color = "#c8e6c9"
-    operator_extra_links = (GrantLink(),)
+    operator_extra_links = GRANT_LINKS
 
     def __init__(
         self,

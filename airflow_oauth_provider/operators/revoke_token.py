@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_provider.compat.sdk import BaseOperator
-from airflow_oauth_provider.links.grant import GrantLink
+from airflow_oauth_provider.links.grant import GRANT_LINKS
 
 if TYPE_CHECKING:
     from airflow_oauth_provider.compat.sdk import Context
@@ -27,7 +27,7 @@ class RevokeTokenOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("oauth2_conn_id",)
     ui_color = "#ffcdd2"
-    operator_extra_links = (GrantLink(),)
+    operator_extra_links = GRANT_LINKS
 
     def __init__(self, *, oauth2_conn_id: str = "oauth2_default", kind: str = "refresh_token", **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.http.sensors.http import HttpSensor
 
-from airflow_oauth_provider.links.grant import GrantLink
+from airflow_oauth_provider.links.grant import GRANT_LINKS
 from airflow_oauth_provider.oauth2.retry_after import read_wait
 from airflow_oauth_provider.triggers.http import is_listed
 
@@ -36,7 +36,7 @@ class OAuth2HttpSensor(HttpSensor):
 
     template_fields: Sequence[str] = (*HttpSensor.template_fields, "oauth2_conn_id")
     ui_color = "#b3e5fc"
-    operator_extra_links = (GrantLink(),)
+    operator_extra_links = GRANT_LINKS
 
     def __init__(
         self,

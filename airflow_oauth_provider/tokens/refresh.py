@@ -414,9 +414,10 @@ def _longest_spend(configuration: GrantConfiguration) -> float:
 
 
 def _was_failing(record: Record) -> bool:
-    """Tell whether the grant was dead, or its last refresh failed."""
-    outcomes = [entry.kind for entry in record.history if entry.kind in ("refreshed", "failed", "refused", "revoked")]
-    return bool(outcomes) and outcomes[-1] != "refreshed"
+    """Tell whether the grant was dead, or its last refresh failed, and nobody has signed in since."""
+    good, bad = ("refreshed", "signed_in"), ("failed", "refused", "revoked")
+    outcomes = [entry.kind for entry in record.history if entry.kind in (*good, *bad)]
+    return bool(outcomes) and outcomes[-1] in bad
 
 
 def _is_bound(configuration: GrantConfiguration) -> bool:

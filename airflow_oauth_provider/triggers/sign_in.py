@@ -32,12 +32,13 @@ class SignInTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and tell the task whether somebody has signed in."""
-        while await asyncio.to_thread(needs_sign_in, self.oauth2_conn_id):
-            if time.time() >= self.until:
-                yield TriggerEvent({"signed_in": False})  # type: ignore[no-untyped-call]
-                return
+        signed_in = False
+        while not signed_in and time.time() < self.until:
+            # Before the first look, too: the scheduler takes a task for failed that goes on before it has noticed that
+            # the process which deferred it has ended (seen on Airflow 3.3).
             await asyncio.sleep(INTERVAL)
-        yield TriggerEvent({"signed_in": True})  # type: ignore[no-untyped-call]
+            signed_in = not await asyncio.to_thread(needs_sign_in, self.oauth2_conn_id)
+        yield TriggerEvent({"signed_in": signed_in})  # type: ignore[no-untyped-call]
 
 
 def needs_sign_in(conn_id: str) -> bool:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
+from tests.e2e.person import PREFIX, Person
 from tests.servers.airflow import AirflowInstance
 from tests.servers.authorization_server import AuthorizationServer
 from tests.servers.browser import open_browser
 from tests.servers.processes import wait_until
 
 CONN_ID = "acme"
-PREFIX = "/oauth2-grants"
 WEB_CLIENT = {
     "client_id": "web-app",
     "client_secret": "web-client-secret-0123456789",
@@ -33,16 +32,20 @@ WEB_CLIENT = {
 # SimpleAuthManager lets a viewer see no connection at all; other auth managers do.
 AUTH_MANAGER = """
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+from airflow.models.connection import Connection
+from airflow.utils.session import create_session
 
 
 class ViewersSeeConnections(SimpleAuthManager):
     def is_authorized_connection(self, *, method, user, details=None):
-        if method == "GET":
+        if method == "GET" and user.role == "viewer":
             return True
         return super().is_authorized_connection(method=method, user=user, details=details)
 
-    def filter_authorized_connections(self, *, conn_ids, user, method="GET", **_):
-        return conn_ids if method == "GET" else set()
+    def get_authorized_connections(self, *, user, method="GET", session=None):
+        # All of them, whoever asks, as FAB's auth manager does.
+        with create_session() as session:
+            return {name for (name,) in session.query(Connection.conn_id)}
 """
 
 
@@ -53,7 +56,7 @@ def airflow(request, tmp_path_factory) -> Iterator[AirflowInstance]:
     environ = {
         "PYTHONPATH": str(plugins),
         "AIRFLOW__CORE__AUTH_MANAGER": "viewers_auth_manager.ViewersSeeConnections",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,eve:viewer",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,eve:viewer,mallory:user",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
         "AIRFLOW__API__WORKERS": "2",
     }
@@ -114,6 +117,7 @@ def log_in(page, airflow, user):
     page.fill('input[name="password"]', password_of(airflow, user))
     page.click('button[type="submit"]')
     page.wait_for_url(f"**{PREFIX}/")
+    page.wait_for_load_state("networkidle")
 
 
 def sign_in_at_the_vendor(page, server):
@@ -141,7 +145,10 @@ def row_of(page, conn_id=CONN_ID):
 
 def picture(page, airflow, name):
     if os.environ.get("SCREENSHOTS") and airflow.version == "3.3":
-        page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"{name}.png")
+        size = page.viewport_size
+        page.set_viewport_size({"width": 1100, "height": 400})
+        page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"{name}.png", full_page=True)
+        page.set_viewport_size(size)
 
 
 def kept(airflow):
@@ -252,61 +259,28 @@ def test_the_person_refuses(page, airflow, server):
 class TestAnAnswerCountsOnce:
     """The state belongs to one browser and one person, and is good for one answer."""
 
-    def begin(self, page, airflow, server):
-        """Begin a sign-in, and stop the browser where it would come back with a code."""
-        page.goto(f"{airflow.url}{PREFIX}/sign-in?connection={CONN_ID}")
-        caught = []
-
-        def stop(route):
-            caught.append(route.request.url)
-            route.abort()
-
-        page.route("**/callback?**", stop)
-        page.click("button.primary")
-        page.wait_for_url(f"{server.url}/**")
-        if page.locator('input[name="login"]').count():
-            page.fill('input[name="login"]', "test-user")
-            page.fill('input[name="password"]', "test-password")
-            page.click('button[type="submit"]')
-            page.wait_for_load_state()
-        page.click('button[type="submit"]', no_wait_after=True)
-        deadline = time.monotonic() + 20
-        while not caught and time.monotonic() < deadline:
-            page.wait_for_timeout(50)
-        page.unroute("**/callback?**")
-        return caught[0]
-
-    def cookies(self, page):
-        return {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
-
-    def test_an_answer_is_used_once_also_by_another_worker(self, page, airflow, server):
-        url = self.begin(page, airflow, server)
-        cookies = self.cookies(page)
+    def test_an_answer_is_used_once_also_by_another_worker(self, airflow, server):
+        person = Person(airflow, CONN_ID)
+        url = person.begin()
         spent = server.stats()["token_requests"]
 
-        answers = [
-            requests.get(url, cookies=cookies, allow_redirects=False, timeout=30) for _ in range(4)
-        ]  # the browser's cookies, as they were before the first
+        answers = [person.arrive(url) for _ in range(4)]  # two workers take turns; the cookies are those of the first
 
         assert [answer.status_code for answer in answers] == [303, 400, 400, 400]
         assert "used already" in answers[1].text
         assert server.stats()["token_requests"] == spent + 1
 
-    def test_an_answer_for_another_browser_does_nothing(self, page, airflow, server):
-        url = self.begin(page, airflow, server)
-        cookies = self.cookies(page)
+    def test_an_answer_for_another_browser_does_nothing(self, airflow, server):
+        person = Person(airflow, CONN_ID)
+        url = person.begin()
         before = kept(airflow)
         for taken in ("oauth2_session", "oauth2_sign_in"):
-            others = {**cookies, taken: "x" * 40}
-            answer = requests.get(url, cookies=others, allow_redirects=False, timeout=30)
+            answer = person.arrive(url, **{taken: "x" * 40})
             assert answer.status_code == 400
             assert "No sign-in of yours waits" in answer.text
-        changed = url.replace("state=", "state=x")
-        assert requests.get(changed, cookies=cookies, timeout=30).status_code == 400
-        foreign = url.replace("iss=http", "iss=https")
-        assert foreign != url
-        refused = requests.get(foreign, cookies=cookies, timeout=30)
-        assert (refused.status_code, "RFC 9207" in refused.text) == (400, True)
+        assert person.arrive(url.replace("state=", "state=x")).status_code == 400
+        foreign = person.arrive(url.replace("iss=http", "iss=https"))
+        assert (foreign.status_code, "RFC 9207" in foreign.text) == (400, True)
         assert kept(airflow) == before
 
 
@@ -334,6 +308,15 @@ class TestWhoMayDoWhat:
             assert (path, status) == (path, 403)
         assert viewer.goto(f"{airflow.url}{PREFIX}/sign-in?connection={CONN_ID}").status == 403
         assert kept(airflow) == before
+
+    def test_who_may_see_no_connection_sees_no_grant(self, browser, airflow, server):
+        context = browser.new_context()
+        page = context.new_page()
+        log_in(page, airflow, "mallory")
+        for path in ("", f"grant?connection={CONN_ID}", "json/grants", f"json/grant?connection={CONN_ID}"):
+            answer = page.goto(f"{airflow.url}{PREFIX}/{path}")
+            assert (path, answer.status, CONN_ID in page.inner_text("body")) == (path, 403, False)
+        context.close()
 
     def test_nobody_sees_anything_without_a_session(self, airflow, server):
         for path in ("", f"grant?connection={CONN_ID}", f"sign-in?connection={CONN_ID}", "callback?code=x&state=y"):
@@ -457,7 +440,6 @@ def test_the_navigation_leads_there(page, airflow):
     link = page.get_by_text("OAuth 2.0 grants")
     link.wait_for()
     assert page.locator("a", has_text="OAuth 2.0 grants").get_attribute("href").endswith(f"{PREFIX}/")
-    picture(page, airflow, "navigation")
 
 
 def test_it_fits_a_phone_and_follows_the_theme(page, airflow):

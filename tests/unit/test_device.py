@@ -74,6 +74,9 @@ def test_googles_spelling_and_missing_times(monkeypatch, name):
         (503, b"", errors.ServerFailure),
         (404, b"<html>", errors.UnexpectedResponse),
         (200, b'{"user_code": "b"}', errors.UnexpectedResponse),
+        # A person is told to open them.
+        (200, CODES.replace(b"https://example.com/d", b"javascript:alert(1)"), errors.UnexpectedResponse),
+        (200, CODES.replace(b"https://example.com/d", b"/d"), errors.UnexpectedResponse),
     ],
 )
 def test_no_codes(monkeypatch, status, body, kind):

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider.compat import metrics
+from airflow_oauth_provider.connection import notices
 from airflow_oauth_provider.connection.settings import read_settings
 from scripts import generate_connection_docs
 
-METRICS = {*metrics.COUNTERS.values(), *metrics.TIMERS.values(), *metrics.GAUGES.values()}
+METRICS = {*notices.COUNTERS.values(), *notices.TIMERS.values(), *notices.GAUGES.values()}
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
