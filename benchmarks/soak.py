@@ -197,9 +197,7 @@ def _home(place: Place, server: ScriptedProcess, folder: Path, lifetime: int) ->
             with ApiServer(environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]) as api:
                 environ["AIRFLOW__CORE__FERNET_KEY"] = FERNET_KEY
                 _define(api.run, connection)
-                environ["AIRFLOW_CONN_AIRFLOW_API"] = json.dumps(
-                    {"conn_type": "http", "host": api.base_url, "login": "admin", "password": api.passwords["admin"]}
-                )
+                environ["AIRFLOW__OAUTH2__API_URL"] = api.base_url
                 yield environ
             return
         python = python_of(place.airflow)
