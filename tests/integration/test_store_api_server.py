@@ -209,7 +209,7 @@ def test_the_doctor_asks_the_route_and_writes_nothing(server, monkeypatch, reach
             name,
             host=authorization.api_url,
             login=authorization.client_id,
-            password="client-SECRET",
+            password=authorization.client_secret,
             extra=json.dumps(extra),
         )
         server.put(name, record(1).to_json())
