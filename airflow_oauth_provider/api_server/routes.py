@@ -11,14 +11,16 @@ import asyncio
 import json
 import logging
 import secrets
+import threading
 import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_oauth_provider.api_server.throttle import Throttle
 from airflow_oauth_provider.compat import connections, database
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
 from airflow_oauth_provider.connection.fields import CONN_TYPE
@@ -36,6 +38,36 @@ MAX_RECORD = 32_000
 MAX_BODY = 6 * MAX_RECORD
 #: Seconds that a request may take to arrive.
 _PATIENCE = 20.0
+
+
+class Throttle:
+    """Counts events in bounded memory: allows each key so many events at once, and so many a second after that.
+
+    :param burst: events at once.
+    :param rate: events a second.
+    :param keys: how many keys are remembered; the one that was longest quiet is forgotten first.
+    :param clock: elapsed seconds.
+    """
+
+    def __init__(
+        self, burst: int, rate: float, keys: int = 10_000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._burst, self._rate, self._keys, self._clock = burst, rate, keys, clock
+        self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def allow(self, key: Hashable) -> bool:
+        """Count an event of ``key``; tell whether it is within what is allowed."""
+        now = self._clock()
+        with self._lock:
+            left, seen = self._left.pop(key, (float(self._burst), now))
+            left = min(float(self._burst), left + (now - seen) * self._rate)
+            allowed = left >= 1
+            self._left[key] = (left - 1 if allowed else left, now)
+            if len(self._left) > self._keys:
+                self._left.popitem(last=False)
+            return allowed
+
 
 #: Failures by client and connection: what is beyond is answered 429, and not logged. What is signed rightly passes
 #: nevertheless: a stranger must not keep tasks from writing, and 256 random bits are not guessed.

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from sqlalchemy import update
 
 from airflow_oauth_provider.api_server import routes
-from airflow_oauth_provider.api_server.throttle import Throttle
+from airflow_oauth_provider.api_server.routes import Throttle
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.stores import record_key
 from airflow_oauth_provider.stores.record_key import URL_PREFIX

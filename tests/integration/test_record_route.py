@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from airflow_oauth_provider.api_server import routes
-from airflow_oauth_provider.api_server.throttle import Throttle
+from airflow_oauth_provider.api_server.routes import Throttle
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreError, StoreNotWritable, StoreUnavailable
