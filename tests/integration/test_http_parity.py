@@ -59,7 +59,7 @@ def raw_server(answer):
 
 
 def message(body=b"{}", status=b"200 OK", *headers):
-    head = b"\r\n".join([b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers])
+    head = b"\r\n".join([b"HTTP/1.1 " + status, b"Connection: close", b"Content-Length: %d" % len(body), *headers])
     return head + b"\r\n\r\n" + body
 
 
@@ -189,6 +189,34 @@ def test_a_401_before_a_redirect_is_refreshed_before_it_is_followed(scripted_ser
     # A response of 401 comes from the first hop or from the second; neither is asked more than once more.
     assert server.spends == 2
     assert len(api_calls(server)) == 3
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_401_behind_a_redirect_is_answered_there(scripted_server, monkeypatch, deferrable):
+    """The flow runs for each hop: what was redirected is not asked for again, which might do it twice."""
+    answers = iter([message(b"", b"307 Other", b"Location: /b"), message(b"no", b"401 Expired"), message(b"{}")])
+    with raw_server(lambda _: next(answers)) as (url, heads):
+        connect(monkeypatch, scripted_server, host=url)
+        assert fetch(deferrable, method="POST", data="x")["status"] == 200
+    assert [head.split(b" ")[1] for head in heads] == [b"/a", b"/b", b"/b"]
+    tokens = [head.lower().partition(b"authorization: ")[2].partition(b"\r\n")[0] for head in heads]
+    assert tokens[0] == tokens[1] != tokens[2]
+    assert scripted_server.spends == 2
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(
+    "document",
+    [b"[" * 100_000, b'{"a":' * 50_000, b'{"next":' + b"[" * 5_000 + b"]" * 5_000 + b"}"],
+    ids=["arrays", "objects", "whole"],
+)
+def test_json_of_any_depth_is_an_error(scripted_server, monkeypatch, deferrable, document):
+    from airflow_oauth_provider.pagination import NextUrl
+
+    with raw_server(lambda _: message(document)) as (url, _):
+        connect(monkeypatch, scripted_server, host=url)
+        with pytest.raises(ApiError):
+            fetch(deferrable, pagination=NextUrl("next"), response_filter=lambda pages: len(pages))
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
