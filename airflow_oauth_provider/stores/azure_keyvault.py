@@ -15,7 +15,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritab
 from airflow_oauth_provider.stores.airflow_identity import call_hook, import_hook
 from airflow_oauth_provider.stores.allowed_places import MEMBER, Permit, check_connection, check_host, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
-from airflow_oauth_provider.stores.plain_tokens import PlainTokens
+from airflow_oauth_provider.stores.json_document import PlainTokens
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 

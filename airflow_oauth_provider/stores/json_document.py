@@ -17,7 +17,6 @@ from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritab
 from airflow_oauth_provider.oauth2.json_paths import follow, plain_steps
 from airflow_oauth_provider.stores.allowed_places import MEMBER, read_named
 from airflow_oauth_provider.stores.backend import Fetched
-from airflow_oauth_provider.stores.plain_tokens import PlainTokens
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 
 #: What a place can be for. ``record`` is where this package keeps the whole of what it knows.
@@ -152,6 +151,46 @@ class Layout:
         """Put ``value`` where ``name`` belongs, if it belongs anywhere."""
         if name in self.places:
             set_at(document, self.places[name], value)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainTokens:
+    """Tokens that stand beside the record, where people enter them and other programs read them.
+
+    So a rotation writes both, and a refresh token that a person enters there is found.
+
+    :param refresh_token: None where there is none.
+    :param access_token: None where there is none.
+    :param expires_at: seconds since the epoch at which the access token ends, None where it does not say.
+    """
+
+    refresh_token: str | None = field(default=None, repr=False)
+    access_token: str | None = field(default=None, repr=False)
+    expires_at: float | None = None
+
+    def first_record(self) -> Record | None:
+        """Return what counts as the record while nobody has written one: the tokens as entered, if any."""
+        if not self.refresh_token and not self.access_token:
+            return None
+        return Record(
+            entered_fingerprint=fingerprint(self.refresh_token),
+            refresh_token=self.refresh_token,
+            access_token=self.access_token,
+            expires_in=self.expires_at,  # counted from issued_at, which is 0: the epoch
+        )
+
+    def is_replaced_by(self, new: Record, *ours: str | None) -> bool:
+        """Tell whether the refresh token is one that ``new`` replaces.
+
+        One that a person has entered meanwhile stays: the next refresh begins with it.
+
+        :param new: the record that is about to be written.
+        :param ours: fingerprints of refresh tokens that this package has written there.
+        """
+        if not self.refresh_token:
+            return True
+        marks = (*ours, new.entered_fingerprint, *new.superseded, fingerprint(new.refresh_token))
+        return fingerprint(self.refresh_token) in marks
 
 
 @dataclass(frozen=True, slots=True)

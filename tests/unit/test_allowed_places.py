@@ -27,7 +27,14 @@ from airflow_oauth_provider.tokens.record import Lease, Record
 
 def connection(**extra):
     extra = {"oauth_url": "https://login.example.com/token", **extra}
-    columns = {"host": "https://api.example.com", "schema": None, "port": None, "login": "id", "password": None}
+    columns = {
+        "conn_type": "oauth2",
+        "host": "https://api.example.com",
+        "schema": None,
+        "port": None,
+        "login": "id",
+        "password": None,
+    }
     return SimpleNamespace(**columns, extra=json.dumps(extra))
 
 
@@ -423,7 +430,7 @@ NAMES_OUTSIDE = {
 def test_every_key_of_a_store_is_covered():
     """Whoever adds a key to the stores has to say here what holds it."""
     of_stores = {row.key for row in FIELDS if row.section == "Where new tokens are kept" and not row.secret}
-    assert of_stores - NAMES_OUTSIDE.keys() - {"store"} == set()
+    assert of_stores - NAMES_OUTSIDE.keys() - {"store", "use_oauth2_hook"} == set()
     options = {option.name for option in deployment.OPTIONS}
     assert {name for name in NAMES_OUTSIDE.values() if "_" in name} <= options
 
