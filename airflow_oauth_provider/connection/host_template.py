@@ -36,7 +36,7 @@ def fill(conn_id: str, template: str, members: Mapping[str, Any]) -> str:
             there = ", ".join(sorted(name for name, known in members.items() if isinstance(known, str))) or "none"
             raise ConfigurationError(
                 f"its host is {template!r}, but the last response of the token endpoint has no text under "
-                f"{match[1]!r}. It has: {there}. (Tokens that stand in a variable in clear never say where the API is.)",
+                f"{match[1]!r}. It has: {there}. (Tokens in a variable in clear never say where the API is.)",
                 conn_id=conn_id,
             )
         return value.rstrip("/")

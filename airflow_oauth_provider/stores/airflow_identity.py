@@ -23,9 +23,10 @@ def import_hook(conn_id: str, key: str, provider: str, module: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the key {key!r} of its extra needs the package "
+            f"the key {key!r} of its extra needs the package "
             f"apache-airflow-providers-{provider}. Install it where the tasks run, or remove the key to use the "
-            "worker's own identity."
+            "worker's own identity.",
+            conn_id=conn_id,
         ) from None
 
 
@@ -43,12 +44,11 @@ def call_hook(conn_id: str, cloud_conn_id: str, log_in: Callable[[], Any]) -> An
         return log_in()
     except sdk.AirflowNotFoundException:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the Airflow connection {cloud_conn_id!r} that its extra names is not defined."
+            f"the Airflow connection {cloud_conn_id!r} that its extra names is not defined.", conn_id=conn_id
         ) from None
     except OAuth2Error:
         raise
     except Exception as error:  # noqa: BLE001 - each provider, and each way to log in, has errors of its own
         raise StoreUnavailable(
-            f"Connection {conn_id!r}: the login with the Airflow connection {cloud_conn_id!r} failed "
-            f"({type(error).__name__})."
+            f"the login with the Airflow connection {cloud_conn_id!r} failed ({type(error).__name__}).", conn_id=conn_id
         ) from None

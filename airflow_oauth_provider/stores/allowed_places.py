@@ -62,8 +62,9 @@ class Permit:
                 raise self.refusal
         elif self.conn_id not in named:
             raise self.refusal or ConfigurationError(
-                f"Connection {self.conn_id!r}: the place that it keeps its tokens in is for other connections, as its "
-                f"member {MEMBER!r} says. Whoever writes to that place can add this one."
+                f"the place that it keeps its tokens in is for other connections, as its "
+                f"member {MEMBER!r} says. Whoever writes to that place can add this one.",
+                conn_id=self.conn_id,
             )
 
 
@@ -209,7 +210,8 @@ def _refuse(conn_id: str, key: str, what: str, option: str, allowed: Sequence[st
     if key == "file_path":
         itself = f" Or the file itself names this connection in its member {MEMBER!r}."
     return ConfigurationError(
-        f"Connection {conn_id!r}: the key {key!r} of its extra names {what}, which this deployment does not allow. "
+        f"the key {key!r} of its extra names {what}, which this deployment does not allow. "
         f"Allowed are: {', '.join(allowed) or 'none'}. Whoever runs Airflow can add it to {option} in the section "
-        f"[oauth2] of airflow.cfg, wherever tasks run and in the API server.{itself}"
+        f"[oauth2] of airflow.cfg, wherever tasks run and in the API server.{itself}",
+        conn_id=conn_id,
     )

@@ -171,8 +171,8 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     name = options.get("aws_name")
     if not name:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: with store 'aws_secrets_manager', the key 'aws_name' of its extra has to be the "
-            "name or ARN of a secret."
+            "with store 'aws_secrets_manager', the key 'aws_name' of its extra has to be the name or ARN of a secret.",
+            conn_id=conn_id,
         )
     patterns = deployment.allowed_secrets()
     arn = _ARN.fullmatch(name)
@@ -182,8 +182,8 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     region = options.get("aws_region")
     if region and not _REGION.fullmatch(region):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the key 'aws_region' of its extra is {region!r}, but has to be a region of AWS, "
-            "such as eu-central-1."
+            f"the key 'aws_region' of its extra is {region!r}, but has to be a region of AWS, such as eu-central-1.",
+            conn_id=conn_id,
         )
     aws_conn_id = options.get("aws_conn_id")
     if aws_conn_id:
@@ -193,7 +193,8 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
         import boto3  # noqa: F401
     except ImportError:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the store 'aws_secrets_manager' needs the package boto3: install "
-            "airflow-oauth-provider[aws] where the tasks run."
+            "the store 'aws_secrets_manager' needs the package boto3: install "
+            "airflow-oauth-provider[aws] where the tasks run.",
+            conn_id=conn_id,
         ) from None
     return RecordStore(AwsBackend(conn_id, name, layout, region, aws_conn_id), permit=permit)

@@ -167,8 +167,9 @@ class KeyVaultBackend:
         credential = call_hook(self._conn_id, self._azure_conn_id, hook.get_credential)
         if not callable(getattr(credential, "get_token", None)):
             raise ConfigurationError(
-                f"Connection {self._conn_id!r}: the Airflow connection {self._azure_conn_id!r} gives credentials of an "
-                "older kind. Set use_azure_identity_object to true in its extra."
+                f"the Airflow connection {self._azure_conn_id!r} gives credentials of an "
+                "older kind. Set use_azure_identity_object to true in its extra.",
+                conn_id=self._conn_id,
             )
         return credential
 
@@ -252,8 +253,9 @@ def open_store(
     address = _URL.fullmatch(url)
     if address is None:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: with store 'azure_keyvault', the key 'keyvault_url' of its extra has to be the "
-            f"vault's address, such as https://my-vault.vault.azure.net{f', not {url!r}' if url else ''}."
+            f"with store 'azure_keyvault', the key 'keyvault_url' of its extra has to be the "
+            f"vault's address, such as https://my-vault.vault.azure.net{f', not {url!r}' if url else ''}.",
+            conn_id=conn_id,
         )
     check_host(conn_id, "keyvault_url", address["host"], deployment.allowed_endpoints())
     azure_conn_id = options.get("azure_conn_id")
@@ -262,21 +264,23 @@ def open_store(
     names = dict(options.get("keyvault_names") or {})
     if unknown := [name for name in names if name not in (*NAMES, *KEYS)]:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the key 'keyvault_names' of its extra has {unknown[0]!r} in it, which is none of "
-            f"{', '.join((*NAMES, *KEYS))}."
+            f"the key 'keyvault_names' of its extra has {unknown[0]!r} in it, which is none of "
+            f"{', '.join((*NAMES, *KEYS))}.",
+            conn_id=conn_id,
         )
     prefix = PREFIX + re.sub(r"[^0-9A-Za-z-]", "-", conn_id)
     for name in NAMES:
         names.setdefault(name, f"{prefix}-{'token-record' if name == 'record' else name.replace('_', '-')}")
     if not names["record"]:
-        raise ConfigurationError(f"Connection {conn_id!r}: in the key 'keyvault_names', 'record' needs a name.")
+        raise ConfigurationError("in the key 'keyvault_names', 'record' needs a name.", conn_id=conn_id)
     try:
         import azure.identity
         import azure.keyvault.secrets  # noqa: F401
     except ImportError:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the store 'azure_keyvault' needs more packages: install "
-            "airflow-oauth-provider[azure] where the tasks run."
+            "the store 'azure_keyvault' needs more packages: install "
+            "airflow-oauth-provider[azure] where the tasks run.",
+            conn_id=conn_id,
         ) from None
     patterns = [pattern.lower() for pattern in deployment.allowed_secrets()]
     # Azure does not tell upper from lower case in names.

@@ -62,9 +62,7 @@ def open_store(
     if kind in _FURTHER:
         further: TokenStore = importlib.import_module(_FURTHER[kind]).open_store(conn_id, options or {})
         return further
-    raise ConfigurationError(
-        f"The connection {conn_id!r} has store={kind!r} in its extra. Known are: {', '.join(KINDS)}."
-    )
+    raise ConfigurationError(f"it has store={kind!r} in its extra. Known are: {', '.join(KINDS)}.", conn_id=conn_id)
 
 
 def open_fallback(conn_id: str) -> FallbackStore:

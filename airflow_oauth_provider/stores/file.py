@@ -133,8 +133,9 @@ class FileBackend:
                 content = read_file(self._path)
             except FileNotFoundError:
                 raise StoreNotWritable(
-                    f"The connection {self._conn_id!r} keeps its tokens in {self.where}, which does not exist. Mount "
-                    "its directory; or, for a new one, create the file with the content {}."
+                    f"{self.where}, in which it keeps its tokens, does not exist. Mount its folder; or, for a new one, "
+                    "create the file with the content {}.",
+                    conn_id=self._conn_id,
                 ) from None
         try:
             document = json.loads(content)
@@ -185,8 +186,9 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     path = options.get("file_path")
     if not path or not os.path.isabs(path) or "\0" in path:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: with store 'file', the key 'file_path' of its extra has to be the absolute path "
-            f"of a JSON file{f', not {path!r}' if path else ''}."
+            f"with store 'file', the key 'file_path' of its extra has to be the absolute path "
+            f"of a JSON file{f', not {path!r}' if path else ''}.",
+            conn_id=conn_id,
         )
     layout = read_layout(conn_id, options.get("file_map"))
     folders = deployment.allowed_folders()

@@ -217,15 +217,17 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     name = options.get("gcp_name") or ""
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: with store 'gcp_secret_manager', the key 'gcp_name' of its extra has to be the "
+            f"with store 'gcp_secret_manager', the key 'gcp_name' of its extra has to be the "
             "whole name of a secret, such as projects/my-project/secrets/xero or "
-            f"projects/my-project/locations/europe-west3/secrets/xero{f', not {name!r}' if name else ''}."
+            f"projects/my-project/locations/europe-west3/secrets/xero{f', not {name!r}' if name else ''}.",
+            conn_id=conn_id,
         )
     endpoint = options.get("gcp_endpoint")
     if endpoint and not _HOST.fullmatch(endpoint):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the key 'gcp_endpoint' of its extra has to be a host, such as "
-            f"secretmanager-my-endpoint.p.googleapis.com, not {endpoint!r}."
+            f"the key 'gcp_endpoint' of its extra has to be a host, such as "
+            f"secretmanager-my-endpoint.p.googleapis.com, not {endpoint!r}.",
+            conn_id=conn_id,
         )
     if endpoint:
         check_host(conn_id, "gcp_endpoint", endpoint, deployment.allowed_endpoints())
@@ -242,7 +244,8 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
         import google_crc32c  # noqa: F401
     except ImportError:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the store 'gcp_secret_manager' needs more packages: install "
-            "airflow-oauth-provider[google] where the tasks run."
+            "the store 'gcp_secret_manager' needs more packages: install "
+            "airflow-oauth-provider[google] where the tasks run.",
+            conn_id=conn_id,
         ) from None
     return RecordStore(GcpBackend(conn_id, name, layout, endpoint, gcp_conn_id), permit=permit)

@@ -277,9 +277,7 @@ def read_layout(conn_id: str, paths: dict[str, str] | None) -> Layout:
     try:
         return Layout.parse(paths or {})
     except BadPath as error:
-        raise ConfigurationError(
-            f"Connection {conn_id!r}: the key 'file_map' of its extra is wrong: {error}."
-        ) from None
+        raise ConfigurationError(f"the key 'file_map' of its extra is wrong: {error}.", conn_id=conn_id) from None
 
 
 def _refresh_token_in(text: str) -> str | None:

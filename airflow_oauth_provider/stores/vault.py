@@ -165,15 +165,16 @@ def open_store(
     """
     path = (options.get("vault_path") or "").strip("/")
     if not path:
-        raise ConfigurationError(f"The connection {conn_id!r} has the store 'vault' but no 'vault_path' in its extra.")
+        raise ConfigurationError("with store 'vault', its extra has to have the key 'vault_path'.", conn_id=conn_id)
     vault_conn_id = options.get("vault_conn_id") or DEFAULT_CONN_ID
     check_connection(conn_id, "vault_conn_id", vault_conn_id, deployment.allowed_connections())
     permit = secret_permit(conn_id, "vault_path", path, deployment.allowed_secrets())
     mount_point = options.get("vault_mount_point")
     if mount_point and not _MOUNT_POINT.fullmatch(mount_point):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the key 'vault_mount_point' of its extra is {mount_point!r}, but has to be the "
-            "name of a secrets engine, such as kv or team/kv."
+            f"the key 'vault_mount_point' of its extra is {mount_point!r}, but has to be the "
+            "name of a secrets engine, such as kv or team/kv.",
+            conn_id=conn_id,
         )
     client = VaultClient(conn_id, vault_conn_id, path, mount_point)
     if client.kv_version == 1:

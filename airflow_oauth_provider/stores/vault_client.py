@@ -139,9 +139,9 @@ class VaultClient:
         below = below.removeprefix("data/") if self.kv_version == 2 else below
         if below != self.path:
             raise StoreNotWritable(
-                f"The connection {self.conn_id!r} has the vault_path {self.path!r}, but there is no such secret "
-                f"below the mount point {mount!r}. The path begins after the mount point, and has no data/ before it: "
-                f"enter {below!r}."
+                f"its vault_path is {self.path!r}, but there is no such secret below the mount {mount!r}. The path "
+                f"begins after the mount point, and has no data/ before it: enter {below!r}.",
+                conn_id=self.conn_id,
             )
 
     def _why_forbidden(self, capability: str) -> str:
@@ -188,8 +188,8 @@ def _log_in(conn_id: str, vault_conn_id: str) -> Session:
         hook = StrictVaultHook(vault_conn_id)
     except sdk.AirflowNotFoundException:
         raise StoreNotWritable(
-            f"The connection {conn_id!r} keeps its tokens in Vault, but its vault_conn_id {vault_conn_id!r} is not "
-            "defined in Airflow."
+            f"it keeps its tokens in Vault, but its vault_conn_id {vault_conn_id!r} is not defined in Airflow.",
+            conn_id=conn_id,
         ) from None
     except (VaultError, ValueError, TypeError) as error:
         hint = str(error.args[0]) if isinstance(error, VaultError) and error.args else type(error).__name__
@@ -211,16 +211,18 @@ def _log_in(conn_id: str, vault_conn_id: str) -> Session:
 
 def _check_is_vault(conn_id: str, vault_conn_id: str, connection: Any) -> None:
     """Refuse what ``VaultHook`` would only stumble over later."""
-    named = f"The connection {conn_id!r} keeps its tokens in Vault, but its vault_conn_id {vault_conn_id!r} is"
+    named = f"it keeps its tokens in Vault, but its vault_conn_id {vault_conn_id!r} is"
     if connection.conn_type not in _VAULT_TYPES:
         raise StoreNotWritable(
             f"{named} an Airflow connection of the type {connection.conn_type!r}. Name one of the type 'vault' "
-            "(Hashicorp Vault)."
+            "(Hashicorp Vault).",
+            conn_id=conn_id,
         )
     if "://" in (connection.host or ""):
         raise StoreNotWritable(
             f"{named} an Airflow connection with the host {show_url(connection.host)!r}. Enter the name alone, "
-            "without http:// or https://, the port in its own field, and use_tls in its extra."
+            "without http:// or https://, the port in its own field, and use_tls in its extra.",
+            conn_id=conn_id,
         )
 
 
