@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,8 +20,8 @@ from typing import Any
 from airflow_oauth_provider.exceptions import ReauthorizationRequired
 from airflow_oauth_provider.oauth2.client import Client, Transport
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
+from airflow_oauth_provider.tokens import process
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
-from airflow_oauth_provider.tokens.lease import LeaseBudget
 from airflow_oauth_provider.tokens.manager import TokenManager
 from airflow_oauth_provider.tokens.store import TokenStore
 from tests.servers.scripted import ScriptedServer
@@ -106,6 +107,7 @@ def die_before_commit() -> None:
 class Scenario:
     """One process that dies at ``step``, and the one after it.
 
+    :param same_machine: whether the dead one passes for a process of this machine.
     :param open_store: gives a store for a connection id.
     :param die_in_write: see :class:`Victim`.
     """
@@ -115,45 +117,51 @@ class Scenario:
         server: ScriptedServer,
         conn_id: str,
         step: str,
+        same_machine: bool,
         open_store: Callable[[str], TokenStore],
         die_in_write: Callable[[], None],
     ) -> None:
-        self.server, self.conn_id, self.step = server, conn_id, step
+        self.server, self.conn_id, self.step, self.same_machine = server, conn_id, step, same_machine
         self.open_store, self.die_in_write = open_store, die_in_write
         self.client = Client(
             server.client_id, server.token_url, client_secret=server.client_secret, transport=Transport(timeout=30.0)
         )
         self.entered = EnteredTokens(server.issue())
 
-    def manager(self, budget: LeaseBudget | None = None) -> tuple[TokenManager, TokenStore]:
+    def manager(self) -> tuple[TokenManager, TokenStore]:
         configuration = GrantConfiguration(
             self.conn_id, self.client, entered=self.entered, policy=RefreshPolicy(leeway=60.0)
         )
         store = self.open_store(self.conn_id)
         source = FakeSource(Connection(configuration), store, lambda _, call: call())  # type: ignore[arg-type]
-        return TokenManager(source, MemoryFallback({}, lambda _, call: call()), budget=budget), store
+        return TokenManager(source, MemoryFallback({}, lambda _, call: call())), store
 
     def kill(self) -> None:
         pid = os.fork()
         if pid == 0:
-            # The next worker waits for as long. Not by a short timeout: a loaded machine would run into that.
-            manager, store = self.manager(LeaseBudget(spend=16.0, write=3.0, rescue=3.0))
+            if not self.same_machine:
+                process.identify = lambda: ""
+            manager, store = self.manager()
             Victim(manager, store, self.step, self.die_in_write).manager.access_token()
             os._exit(0)
         status = os.waitpid(pid, 0)[1]
         assert os.WIFSIGNALED(status), f"{self.step}: the victim survived"
         assert os.WTERMSIG(status) == signal.SIGKILL
 
-    def outcome(self) -> str:
+    def outcome(self) -> tuple[str, float]:
+        """Let the next worker try; return what came of it, and after how many seconds."""
         manager, _ = self.manager()
+        began = time.monotonic()
         try:
             token = manager.access_token()
         except ReauthorizationRequired as error:
-            return SAYS_SO if "has left no result" in str(error) else str(error)
+            took = time.monotonic() - began
+            return SAYS_SO if "has left no result" in str(error) else str(error), took
+        took = time.monotonic() - began
         assert self.server.grants.accepts(token)
         again = manager.access_token(rejected=token)
         assert self.server.grants.accepts(again)
-        return GOES_ON
+        return GOES_ON, took
 
 
 def measure(
@@ -161,14 +169,15 @@ def measure(
     die_in_write: Callable[[], None],
     prepare: Callable[[str], None] = lambda _: None,
 ) -> list[list[str]]:
-    """Return for each step what came of it, on a server with a grace period and on one without.
+    """Return for each step what came of it, and when: with a grace period and without one, here and elsewhere.
 
     :param prepare: is told the connection ids before anything dies.
     """
     with ScriptedServer(grace=600) as graceful, ScriptedServer() as strict:
+        kinds = [("graceful", graceful, True), ("strict", strict, True), ("elsewhere", graceful, False)]
         scenarios = [
-            Scenario(server, f"{name}-{number}", step, open_store, die_in_write)
-            for name, server in (("graceful", graceful), ("strict", strict))
+            Scenario(server, f"{name}-{number}", step, same_machine, open_store, die_in_write)
+            for name, server, same_machine in kinds
             for number, step in enumerate(STEPS)
         ]
         for scenario in scenarios:
@@ -177,8 +186,11 @@ def measure(
             scenario.kill()
         with ThreadPoolExecutor(len(scenarios)) as pool:  # they mostly wait for a dead holder's lease to end
             outcomes = list(pool.map(Scenario.outcome, scenarios))
-    half = len(STEPS)
-    return [list(row) for row in zip(STEPS, outcomes[:half], outcomes[half:], strict=True)]
+    here, there, elsewhere = (outcomes[start : start + len(STEPS)] for start in range(0, len(outcomes), len(STEPS)))
+    return [
+        [step, grace, none, f"{seconds:.1f} s", f"{longer:.1f} s"]
+        for step, (grace, seconds), (none, _), (_, longer) in zip(STEPS, here, there, elsewhere, strict=True)
+    ]
 
 
 def on_the_database() -> list[list[str]]:

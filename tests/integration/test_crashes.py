@@ -36,21 +36,29 @@ def measured(openbao, monkeypatch):
     )
 
 
-def as_table(measured) -> str:
-    lines = ["| Killed | Server with a grace period | Server without one |", "|---|---|---|"]
-    lines += [f"| {step} | {graceful} | {strict} |" for step, graceful, strict in measured]
-    return "\n".join(lines)
+HEAD = ("Killed", "Server with a grace period", "Server without one", "On the same machine", "On another machine")
+
+
+def as_table(rows) -> str:
+    lines = [HEAD, ["---"] * len(HEAD), *rows]
+    return "\n".join("|" + "|".join(f" {cell} " if cell != "---" else cell for cell in line) + "|" for line in lines)
+
+
+def outcomes(rows):
+    """Without the times, which depend on the machine."""
+    return [row[:3] for row in rows]
 
 
 def test_the_table_in_the_docs_is_what_happens(measured):
-    assert measured == EXPECTED
+    assert outcomes(measured) == EXPECTED
     text = DOCS.read_text()
     if os.environ.get("OAUTH2_WRITE_DOCS"):
         text = re.sub(f"{BEGIN}.*{END}", f"{BEGIN}\n{as_table(measured)}\n{END}", text, flags=re.DOTALL)
         DOCS.write_text(text)
-    assert as_table(measured) in text
+    table = text.partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+    assert [[cell.strip() for cell in line.strip("|").split("|")][:3] for line in table[2:]] == EXPECTED
 
 
 def test_it_is_the_same_in_the_database_of_airflow_2(airflow_2_database):
     printed = airflow_2_database.run("-m", "tests.integration.crashes")
-    assert json.loads(printed.splitlines()[-1]) == EXPECTED
+    assert outcomes(json.loads(printed.splitlines()[-1])) == EXPECTED

@@ -8,14 +8,19 @@ import json
 import socket
 import ssl
 import threading
+from dataclasses import replace
 
 import pytest
 import trustme
 
+from airflow_oauth_provider.exceptions import TokenRequestError
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client, Transport
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.transport import exchange
+from airflow_oauth_provider.tokens.clock import SystemClock
+from airflow_oauth_provider.tokens.lease import LeaseBudget
+from tests.unit.fakes import Faults, World
 
 
 @contextlib.contextmanager
@@ -138,3 +143,60 @@ def test_a_certificate_out_of_its_time_passes_and_a_foreign_one_lasts(authority,
         exchange(transport, "POST", f"https://localhost:{port}/token", {}, b"x=y")
     assert caught.value.lasting is not is_expired
     assert ("the clock of this machine" in str(caught.value)) is is_expired
+
+
+class TestUnderALease:
+    """A request that takes longer than its lease, against a server that answers when it is told to."""
+
+    TIMEOUT = 60.0
+
+    def world(self, port):
+        world = World(timeout=self.TIMEOUT)
+        client = replace(world.connection.configuration.client, token_url=f"http://127.0.0.1:{port}/token")
+        world.connection.configuration = replace(world.connection.configuration, client=client)
+        return world
+
+    def manager(self, world, seam):
+        budget = LeaseBudget(spend=0.6, write=60.0, rescue=60.0)
+        manager, _ = world.worker(seam, clock=SystemClock(), budget=budget)
+        manager._refresher._request = request_token
+        return manager
+
+    def test_it_goes_on_for_as_long_as_the_lease_is_renewed(self):
+        renewed = threading.Event()
+
+        def answer_late(connection):
+            connection.recv(65536)
+            assert renewed.wait(60)
+            body = json.dumps({"access_token": "at", "refresh_token": "rt-new", "expires_in": 600}).encode()
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            connection.sendall(head % len(body) + body)
+
+        def note(call):
+            version = call()
+            if world.record.lease is not None and world.record.lease.renewals >= 4:  # twice the time of one lease
+                renewed.set()
+            return version
+
+        seam = Faults()
+        seam.always["store.write"] = note
+        with serving(answer_late) as port:
+            world = self.world(port)
+            assert self.manager(world, seam).access_token() == "at"
+        assert world.record.refresh_token == "rt-new"
+
+    def test_it_is_broken_off_where_the_lease_is_not_renewed_and_is_not_sent_again(self):
+        over, received = threading.Event(), []
+
+        def never_answer(connection):
+            received.append(connection.recv(65536))
+            over.wait(60)
+
+        seam = Faults(store_write=[None])
+        seam.always["store.write"] = "fail"
+        with serving(never_answer) as port:
+            world = self.world(port)
+            with pytest.raises(TokenRequestError, match="did not finish its response"):
+                self.manager(world, seam).access_token()
+            over.set()
+        assert len([request for request in received if request]) == 1
