@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -139,14 +140,21 @@ class Scenario:
     def kill(self) -> None:
         pid = os.fork()
         if pid == 0:
-            if not self.same_machine:
-                process.identify = lambda: ""
-            manager, store = self.manager()
-            Victim(manager, store, self.step, self.die_in_write).manager.access_token()
-            os._exit(0)
+            try:
+                self.be_killed()
+            except Exception:  # noqa: BLE001 - shown, and found out by the parent
+                traceback.print_exc()
+            finally:
+                os._exit(0)  # nothing of the parent's is to be cleaned up here
         status = os.waitpid(pid, 0)[1]
         assert os.WIFSIGNALED(status), f"{self.step}: the victim survived"
         assert os.WTERMSIG(status) == signal.SIGKILL
+
+    def be_killed(self) -> None:
+        if not self.same_machine:
+            process.identify = lambda: ""
+        manager, store = self.manager()
+        Victim(manager, store, self.step, self.die_in_write).manager.access_token()
 
     def outcome(self) -> tuple[str, float]:
         """Let the next worker try; return what came of it, and after how many seconds."""

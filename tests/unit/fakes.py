@@ -138,7 +138,7 @@ class MemoryStore:
         return self.seam("store.write", lambda: self._write(record, if_version))  # type: ignore[return-value]
 
     def _read(self) -> StoredRecord:
-        return StoredRecord(self.cell.record, self.cell.version)
+        return StoredRecord(self.cell.record, self.cell.version, settle_time=self.settle_time)
 
     def _write(self, record: Record, if_version: str | None) -> str:
         if if_version != self.cell.version:
@@ -200,7 +200,7 @@ class FakeSource:
     def load(self) -> Snapshot:
         configuration = self.seam("connection", lambda: self.frozen or self.connection.configuration)
         stored = self.store.read()
-        return Snapshot(configuration, self.store, stored.record, stored.version, self.store.settle_time)  # type: ignore[arg-type]
+        return Snapshot(configuration, self.store, stored.record, stored.version, stored.settle_time)  # type: ignore[arg-type]
 
 
 @dataclass
