@@ -22,7 +22,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help print-test coverage python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e test-exploration \
-        test-parity setup-parity setup-dlt test-matrix $(VERSIONS:%=test-matrix-%) test-wheel docs lint lint-check lint-format lint-types \
+        test-fleet test-parity setup-parity setup-dlt test-matrix $(VERSIONS:%=test-matrix-%) test-wheel docs lint lint-check lint-format lint-types \
         lint-dependencies format audit bench soak mutate constraints clean
 
 help: ## Print what there is
@@ -76,6 +76,10 @@ setup-parity: python
 
 test-e2e: setup setup-2.11 ## Tests on a running Airflow
 	$(PYTEST) --timeout=$(TIMEOUT) tests/e2e $(ARGS)
+
+test-fleet: setup ## Celery workers without a database, many tasks, one connection; FLEET_TASKS=200 for more
+	@$(PYTHON) -m scripts.setup_env fleet
+	$(PYTEST) --timeout=1200 tests/fleet $(ARGS)
 
 test-matrix: $(VERSIONS:%=test-matrix-%) ## tests/matrix on every Airflow version; make -j2 for two at a time
 

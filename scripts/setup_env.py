@@ -30,7 +30,7 @@ class SetupError(RuntimeError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Create the environments of this checkout.")
-    choices = [*env.CELLS, "servers", "tools", "parity", "dlt"]
+    choices = [*env.CELLS, "fleet", "servers", "tools", "parity", "dlt"]
     parser.add_argument("names", nargs="*", help=f"of {', '.join(choices)}; by default {env.MAIN_AIRFLOW} and servers")
     names = parser.parse_args(arguments).names or [env.MAIN_AIRFLOW, "servers"]
     if unknown := [name for name in names if name not in choices]:
@@ -62,6 +62,8 @@ def set_up_all(names: Iterable[str]) -> None:
     for name in names:
         if name in env.CELLS:
             set_up_airflow(name)
+        elif name == "fleet":
+            set_up_fleet()
         elif name == "servers":
             set_up_servers()
             set_up_authorization_server()
@@ -143,6 +145,25 @@ def unpack_sources(requirements: Path, folder: Path) -> None:
         for archive in Path(downloads).glob("*.tar.gz"):
             with tarfile.open(archive) as file:
                 file.extractall(folder, filter="data")
+
+
+def set_up_fleet() -> None:
+    """The main Airflow with Celery workers, and with users in a database."""
+    folder, version = env.environment("fleet"), env.airflow_version_of(env.MAIN_AIRFLOW)
+    constraints = [env.CONSTRAINTS / f"airflow-{env.MAIN_AIRFLOW}.txt", env.CONSTRAINTS / "fleet.txt"]
+    requirements = [env.REQUIREMENTS / "test.txt", env.REQUIREMENTS / "fleet.txt"]
+    stamp = Stamp(folder, [*constraints, *requirements, env.ROOT / "pyproject.toml", Path(__file__)])
+    if stamp.matches():
+        return
+    with Progress(f"Airflow {version} with Celery into {folder.relative_to(env.ROOT)}"):
+        make_environment(folder, choose_python(env.CELLS[env.MAIN_AIRFLOW]))
+        pinned = [word for path in constraints for word in ("--constraints", str(path))]
+        install(
+            folder,
+            [*pinned, "--build-constraints", str(env.CONSTRAINTS / "build.txt"), f"apache-airflow=={version}"],
+            [*as_options(requirements), "--editable", str(env.ROOT)],
+        )
+    stamp.write()
 
 
 def set_up_servers() -> None:

@@ -112,7 +112,7 @@ class AirflowInstance(Server):
         }
         self._check_version()
         self.cli("db", "migrate", timeout=300)
-        if self._number < (3, 0):
+        if self._number < (3, 0) or self.environ.get("AIRFLOW__CORE__AUTH_MANAGER", "").endswith("FabAuthManager"):
             self._create_user()
         for component in self._components or self._all_components():
             self.start_component(component)
