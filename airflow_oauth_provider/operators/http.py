@@ -385,13 +385,13 @@ class OAuth2HttpOperator(HttpOperator):
             return self._finish(context, [response])
         responses = [*(previous_responses or []), response]
         following = self._following(response)
-        if following is not None:
-            self.defer(
-                trigger=self._trigger(following, context),
-                method_name="execute_complete",
-                kwargs={"paginated_responses": pack_pages(responses)},
-            )
-        return self._finish(context, responses)
+        if following is None:
+            return self._finish(context, responses)
+        return self.defer(
+            trigger=self._trigger(following, context),
+            method_name="execute_complete",
+            kwargs={"paginated_responses": pack_pages(responses)},
+        )
 
     def _finish(self, context: Context, responses: list[Response]) -> Any:
         if self.output_path is not None:  # deferred by an operator that had no output

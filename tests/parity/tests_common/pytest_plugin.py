@@ -29,6 +29,7 @@ from airflow.models import Connection
 from airflow.sdk import DAG
 
 from airflow_oauth_provider.compat import connections
+from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.hooks import task_hook
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
@@ -118,7 +119,9 @@ def _oauth2_connections(monkeypatch, request):
         monkeypatch.delenv(name, raising=False)
     if request.config.getoption("stock"):
         return
-    monkeypatch.setattr(connections, "get_connection", lambda name: as_oauth2(PeerHook.get_connection(name)))
+    monkeypatch.setattr(
+        connections, "find_connection", lambda name: FoundConnection(as_oauth2(PeerHook.get_connection(name)))
+    )
     monkeypatch.setattr(loader, "open_store", lambda *_, **__: Memory())
 
 
