@@ -9,8 +9,7 @@ from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.http.page_loop import Pauses
-from airflow_oauth_provider.http.rate_limit import RateLimit
-from airflow_oauth_provider.http.retry import RetryPolicy
+from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy
 from airflow_oauth_provider.http.sender import Sender
 
 #: Connections that an adapter keeps open by default.

@@ -10,8 +10,7 @@ from typing import Any
 import requests
 
 from airflow_oauth_provider.http.flow import Send, Sleep, Step, drive
-from airflow_oauth_provider.http.rate_limit import RateLimit
-from airflow_oauth_provider.http.retry import RetryPolicy, attempt_flow
+from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy, attempt_flow
 
 #: Bytes of a body that are kept in memory while it is fetched; what is more goes into a temporary file.
 _IN_MEMORY = 4 << 20

@@ -156,8 +156,7 @@ class OAuth2HttpTrigger(BaseTrigger):
 
     def _sender(self, client: AsyncClient) -> Any:
         from airflow_oauth_provider.http.aio_transport import Cookies
-        from airflow_oauth_provider.http.rate_limit import RateLimit
-        from airflow_oauth_provider.http.retry import RetryPolicy
+        from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy
 
         arguments = self._arguments
         policy = RetryPolicy(

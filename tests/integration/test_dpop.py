@@ -19,8 +19,7 @@ from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.http.aio_client import client_of
-from airflow_oauth_provider.http.rate_limit import RateLimit
-from airflow_oauth_provider.http.retry import RetryPolicy
+from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy
 from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.assertions import SigningKey
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator

@@ -12,8 +12,7 @@ from airflow_oauth_provider.connection.origin import origin_of
 from airflow_oauth_provider.exceptions import UnrewindableBody
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.flow import RefreshToken, Send, Sleep, drive, drive_async
-from airflow_oauth_provider.http.rate_limit import RateLimit
-from airflow_oauth_provider.http.retry import RetryPolicy, attempt_flow
+from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy, attempt_flow
 from tests.unit.test_auth import API, Tokens
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_oauth_provider.http.rate_limit import RateLimit
-from airflow_oauth_provider.http.retry import RetryPolicy
+from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy
 
 
 @pytest.mark.parametrize(
