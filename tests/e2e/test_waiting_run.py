@@ -117,7 +117,14 @@ def revoke_at_the_server(airflow, server):
 
 
 def deferred(airflow, run_id):
-    return airflow.task_states("waits", run_id).get("refresh") == "deferred"
+    """The run waits, and the scheduler has noticed that the process which deferred it has ended.
+
+    A task that goes on before that, Airflow takes for failed; nobody signs in as quickly as a test does.
+    """
+    key = f"TaskInstanceKey(dag_id='waits', task_id='refresh', run_id='{run_id}'"
+    noticed = f"executor event with state success for task instance {key}"
+    log = (airflow.folder / "scheduler.log").read_text(errors="replace")
+    return noticed in log and airflow.task_states("waits", run_id).get("refresh") == "deferred"
 
 
 def test_a_run_waits_for_the_first_sign_in_and_for_the_next(airflow, server):
