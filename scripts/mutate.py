@@ -51,6 +51,7 @@ TESTS = (
     "tests/unit/test_stores_fallback.py",
     "tests/unit/test_stores_sealed.py",
     "tests/unit/test_model.py",
+    "tests/unit/test_grant_state.py",
 )
 #: Modules whose tests stand together: those run first, and most mutants live no longer.
 FIRST = {
@@ -72,6 +73,8 @@ FIRST = {
     "configuration.py": "configuration",
     "expiry.py": "configuration",
     "shield.py": "interrupted",
+    "revocation.py": "configuration",
+    "grant_state.py": "grant_state",
 }
 #: Seconds of processor time that the tests of one mutant may take: a changed loop may not end.
 LONGEST = 60

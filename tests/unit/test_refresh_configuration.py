@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.exceptions import ConfigurationError, MalformedResponse, OAuth2Error, TokenRequestError
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.tokens import callbacks, expiry
+from airflow_oauth_provider.tokens import callbacks, expiry, revocation
 from airflow_oauth_provider.tokens.backoff import Backoff
 from airflow_oauth_provider.tokens.cache import PAUSE_AFTER_FAILURE, TokenCache
 from airflow_oauth_provider.tokens.clock import iso_time, show_time
@@ -18,7 +18,7 @@ from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Refr
 from airflow_oauth_provider.tokens.json_members import LATEST_TIME
 from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
-from tests.unit.fakes import START, FakeClock, Faults, Time, World
+from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, Time, World
 
 CLIENT = Client("id", "https://as.example/token")
 
@@ -234,6 +234,30 @@ class TestExpiry:
         assert (expiry.remaining(record, 1010.0), expiry.remaining(record, 990.0)) == (50.0, 60.0)
         assert expiry.remaining(replace(record, access_token=None), 1010.0) == 0.0
         assert expiry.remaining(replace(record, expires_in=None), 1010.0) == float("inf")
+
+
+class TestRevocation:
+    @pytest.mark.parametrize(
+        ("failure", "expected"),
+        [
+            (errors.NotConnected("none", lasting=True), ConfigurationError),
+            (errors.NotConnected("none"), TokenRequestError),
+            (errors.ServerFailure("busy", status=503, retry_after=5.0), TokenRequestError),
+            (errors.UnexpectedResponse("odd", status=200), MalformedResponse),
+        ],
+    )
+    def test_what_a_failure_means(self, monkeypatch, failure, expected):
+        world = World()
+
+        def fail(*_):
+            raise failure
+
+        monkeypatch.setattr(revocation.revocation, "revoke", fail)
+        store = MemoryStore(world.cell, Faults())
+        source = FakeSource(world.connection, store, Faults())
+        with pytest.raises(OAuth2Error) as caught:
+            revocation.revoke(source, "refresh_token", FakeClock(world.time))
+        assert type(caught.value) is expected
 
 
 class TestSmallParts:

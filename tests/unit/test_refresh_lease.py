@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUnavailable, TokenRequestError
-from airflow_oauth_provider.oauth2 import errors
-from airflow_oauth_provider.tokens import messages, process
+from airflow_oauth_provider.oauth2 import deadline, errors
+from airflow_oauth_provider.tokens import messages, precedence, process
 from airflow_oauth_provider.tokens.clock import SystemClock
 from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseKeeper, LeaseWatch
 from airflow_oauth_provider.tokens.record import Lease
@@ -151,6 +151,24 @@ class TestBetweenRequests:
         assert world.record.not_before == pytest.approx(world.time.now + 100.0)
 
 
+class TestRenewalInFlight:
+    def renewal(self, world, elapsed):
+        """What the thread is told that could not renew the lease."""
+        manager, seam = world.worker()
+        snapshot = manager._load()
+        held = manager._refresher._take_lease(
+            snapshot, snapshot.record or precedence.current(snapshot.configuration, None)
+        )
+        world.pass_time(elapsed)
+        seam.always["store.write"] = "fail"
+        with deadline.within(1.0) as bound:
+            return manager._refresher._renew_in_flight(held, bound)
+
+    @pytest.mark.parametrize(("elapsed", "expected"), [(6.0, 1.0), (10.5, 1.0), (11.0, None), (12.0, None)])
+    def test_one_that_failed_is_tried_again_each_second_while_there_is_time(self, elapsed, expected):
+        assert self.renewal(World(timeout=30.0), elapsed) == expected
+
+
 class TestInFlight:
     """With threads and time in earnest."""
 
@@ -264,6 +282,17 @@ class TestDeadHolder:
         assert not process.is_gone(identity)
         victim.kill()
         victim.communicate()
+
+    def test_one_that_cannot_be_looked_at_is_not_gone(self, monkeypatch):
+        """/proc may hide the processes of other users."""
+        mine = process.identify()
+
+        def hidden(_):
+            raise PermissionError
+
+        monkeypatch.setattr(process, "_start_time", hidden)
+        assert not process.is_gone(mine)
+        assert process.identify() == ""
 
     def test_one_that_has_the_same_number_is_another(self):
         place, number, started = process.identify().split(":")

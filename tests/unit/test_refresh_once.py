@@ -220,8 +220,9 @@ class TestDeadGrant:
         world = World()
         world.server.revoke()
         for _ in range(10):
-            with pytest.raises(ReauthorizationRequired, match="sign in again"):
+            with pytest.raises(ReauthorizationRequired, match="sign in again") as caught:
                 world.worker()[0].access_token()
+            assert "dpop" not in str(caught.value)  # it was bound to no key
         assert len(world.server.calls) == 1
 
     def test_a_new_sign_in_revives_it(self):
