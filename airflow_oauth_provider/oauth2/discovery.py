@@ -117,7 +117,7 @@ def _fetch(issuer: str, transport: Transport) -> Metadata:
     for url in well_known_urls(issuer):
         try:
             last = exchange(transport, "GET", url, {"Accept": "application/json"})
-        except errors.LostResponse as failure:
+        except (errors.LostResponse, errors.UnexpectedResponse) as failure:
             # Nothing was spent by asking, so it does not matter whether the server has seen the request.
             raise errors.NotConnected(str(failure)) from None
         if last.status == 200:

@@ -34,7 +34,10 @@ def parse_json(text: str) -> Any:
     :raises ValueError: when it is no JSON.
     """
     text = text.removeprefix("\ufeff")
-    value = _DECODER.decode(_cut_depth(text))
+    try:
+        value = _DECODER.decode(_cut_depth(text))
+    except RecursionError:  # of whoever calls this from deep within
+        raise ValueError("too deep") from None
     return _join_halves(value) if _HALF.search(text) else value
 
 
@@ -44,16 +47,19 @@ def parse_broken_object(text: str) -> tuple[dict[str, Any], bool]:
     :param text: what :func:`parse_json` refuses.
     :return: the members whose values are JSON, and whether the object came to its end.
     """
-    text = _cut_depth(text)
+    start = text.find("{")
+    if start < 0:
+        return {}, False
+    text = _cut_depth(text[start:])  # not of what stands before: a quotation mark there would turn strings inside out
     members: dict[str, Any] = {}
-    position = text.find("{") + 1
+    position = 1
     is_whole = False
-    while position:
+    while True:
         position = _skip(_SEPARATORS, text, position)
         is_whole = text.startswith("}", position)
         try:
             name, position = _read_name(text, position)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         value, position = _read_value(text, position)
         if value is not None:
@@ -74,7 +80,7 @@ def _read_value(text: str, position: int) -> tuple[Any, int]:
     """Return the value at ``position``, None where it is no JSON, and where the next member may begin."""
     try:
         value, position = _DECODER.raw_decode(text, position)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     end = _skip(_REST_OF_VALUE, text, position)
     return (None if text[position:end].strip("\x00 \t\r\n") else value), end
@@ -97,7 +103,7 @@ def _cut_depth(text: str) -> str:
             if depth == MAX_DEPTH + 1:
                 kept.append(text[position : token.start()])
         elif token[0] in "]}":
-            depth -= 1
+            depth = max(0, depth - 1)
             if depth == MAX_DEPTH:
                 kept.append("null")
                 position = token.end()

@@ -21,8 +21,8 @@ import urllib3.exceptions
 from urllib3 import HTTPResponse
 
 from airflow_oauth_provider.exceptions import OAuth2Error
-from airflow_oauth_provider.oauth2 import errors
-from airflow_oauth_provider.oauth2.client import Client
+from airflow_oauth_provider.oauth2 import discovery, dpop, errors
+from airflow_oauth_provider.oauth2.client import Client, Transport
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from tests.unit.fakes import World
@@ -191,7 +191,22 @@ class Generator:
         if "error" in chosen and pick.random() < 0.5:
             chosen["error"] = pick.choice([*errors.ERROR_CLASSES, *errors.PASSING_CODES, self.echo(), "x" * 999, ""])
         document = chosen if pick.random() < 0.9 else self.value()
-        return json.dumps(document, ensure_ascii=pick.random() < 0.5).encode("utf-8", "surrogatepass")
+        text = json.dumps(document, ensure_ascii=pick.random() < 0.5)
+        return self.wrap(text).encode("utf-8", "surrogatepass")
+
+    def wrap(self, text: str) -> str:
+        """Put JSON where it does not belong, as gateways and frameworks do."""
+        pick = self.random
+        if pick.random() < 0.8:
+            return text
+        deep = pick.choice(["[", '{"a":']) * 50_000
+        return pick.choice(
+            [f"[{text}]", f"[1, {text}]", json.dumps(text), json.dumps(f"[{text}]"), f"\ufeff{text}", f")]}}',\n{text}",
+             f"{text}{text}", f"{text}\x00", f"<b>Notice</b>{text}", f"{text[:-1]}, \"x\": undefined}}",
+             f"{text[:-1]}, \"x\": NaN, \"y\": 1e999}}", f"{text[:-1]}, \"x\": {'9' * 5000}}}",
+             f"{text[:-1]}, \"x\": {deep}", f'"{{"{deep}', f"]]]]{deep}", f'{{"x": y"{deep}',
+             f"{text[:-1]}, \"access_token\": null}}", f"{text[:-1]}, \"x\": \"a\nb\"}}"]
+        )  # fmt: skip
 
     def form(self) -> bytes:
         fields = {"access_token": ACCESS_TOKEN, "expires_in": "60", "error": self.echo(), "refresh_token": self.echo()}
@@ -282,3 +297,65 @@ def test_every_answer_leaves_the_grant_with_a_refresh_token(adapter, caplog, res
                 assert world.record.refresh_token == entered
         assert world.record.refresh_token
     check_silent(caplog.text, "the log")
+
+
+def test_every_challenge_is_read_in_time_and_means_one_of_two_things():
+    """``WWW-Authenticate`` of an API (RFC 9110 section 11.6.1): several challenges, escapes, and nonsense."""
+    pick = random.Random(SEED)
+    pieces = [
+        "DPoP ", "Bearer ", 'error="use_dpop_nonce"', "error=use_dpop_nonce", 'error = "use_dpop_nonce"', ", ", " ",
+        "=", 'error_description="say error=\\"x\\""', "algs=", "error", "\\", "\t", "é", "\x00", "a" * 100,
+        "error=" * 50, " " * 3000, '"',
+    ]  # fmt: skip
+    for _ in range(CASES):
+        challenge = "".join(pick.choice(pieces) for _ in range(pick.randrange(12)))
+        assert dpop.asks_for_nonce(200, challenge) is False
+        assert dpop.asks_for_nonce(401, challenge) in (True, False)
+        if "use_dpop_nonce" not in challenge:
+            assert dpop.asks_for_nonce(401, challenge) is False
+    for piece in pieces:
+        dpop.asks_for_nonce(401, (piece * 65536)[:65536])
+    assert dpop.asks_for_nonce(401, 'Bearer realm="x", DPoP algs="ES256", error="use_dpop_nonce"')
+    assert dpop.asks_for_nonce(401, None) is False
+
+
+def test_every_metadata_is_endpoints_or_a_typed_error(adapter, monkeypatch):
+    """RFC 8414 section 3.2: whatever comes, an endpoint is https, or nothing of it is used."""
+    generator, pick = Generator(SEED), random.Random(SEED)
+    names = ["token_endpoint", "revocation_endpoint", "introspection_endpoint", "authorization_endpoint"]
+    urls = [
+        "https://as.example/x",
+        "http://as.example/x",
+        "javascript:x",
+        "file:///x",
+        "https://a\\@b/",
+        "",
+        5,
+        None,
+        [],
+        {},
+    ]
+    found = 0
+    for _ in range(CASES // 5):
+        discovery._known.clear()
+        generator.answer(adapter)
+        if pick.random() < 0.7:
+            document = {"issuer": "https://as.example", **{name: pick.choice(urls) for name in names}}
+            if pick.random() < 0.3:
+                document["mtls_endpoint_aliases"] = pick.choice(
+                    [{name: pick.choice(urls) for name in names}, [], 5, "x"]
+                )
+            adapter.status, adapter.failure = 200, None
+            adapter.headers = {"Content-Type": generator.content_type()}
+            adapter.body = generator.wrap(json.dumps(document)).encode("utf-8", "surrogatepass")
+        cert = pick.choice([None, "/c.pem"])
+        client = Client("client", "", issuer="https://as.example", transport=Transport(cert=cert))
+        for name in names:
+            try:
+                endpoint = discovery.find_endpoint(client, name)
+            except errors.NotConnected as failure:
+                check_silent(str(failure), "the error")
+            else:
+                assert endpoint == "https://as.example/x"
+                found += 1
+    assert found > 10
