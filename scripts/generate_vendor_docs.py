@@ -1,6 +1,6 @@
 """Write `docs/vendors.md` from the presets: `python -m scripts.generate_vendor_docs`; `--check` only compares.
 
-It reads the data files and not the package, so that any Python from 3.11 runs it, without Airflow.
+It reads the data files of the package, and imports nothing of Airflow.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import airflow_oauth_provider
 from scripts.environments import ROOT
 
-PRESETS = ROOT / "airflow_oauth_provider" / "connection" / "presets"
+PRESETS = Path(airflow_oauth_provider.__file__).parent / "connection" / "presets"
 PAGE = ROOT / "docs" / "vendors.md"
 
 INTRODUCTION = """\
