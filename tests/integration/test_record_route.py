@@ -119,6 +119,7 @@ def test_one_audit_entry_a_refresh_and_none_for_a_lease(server, monkeypatch):
 def attempt(server: RouteServer, name: str) -> requests.Response:
     """What somebody may try who has not the record key of the connection."""
     server.add("other", OTHER_KEY)
+    server.add("twin", KEY)
     server.add("bare", None)
     server.add("http", KEY, conn_type="http")
     server.add_text("odd", "[1]")
@@ -132,6 +133,7 @@ def attempt(server: RouteServer, name: str) -> requests.Response:
         "a connection of another type": lambda: server.put("http", body()),
         "a row whose extra is no object": lambda: server.put("odd", body()),
         "a request for another connection": lambda: server.put("xero", body(), sent_to="other"),
+        "a request for a connection with the same key": lambda: server.put("xero", body(), sent_to="twin"),
         "a tampered body": lambda: server.put("xero", body(), content=json.dumps(body(9)).encode()),
         "a time too early": lambda: server.put("xero", body(), now=time.time() - window - 60),
         "a time too late": lambda: server.put("xero", body(), now=time.time() + window + 60),
@@ -155,7 +157,8 @@ def attempt(server: RouteServer, name: str) -> requests.Response:
 NAMES = [
     "another connection's key", "its own key for another connection", "a wrong key", "an empty key",
     "an unknown connection", "a connection of another type", "a row whose extra is no object",
-    "a request for another connection", "a tampered body", "a time too early", "a time too late",
+    "a request for another connection", "a request for a connection with the same key",
+    "a tampered body", "a time too early", "a time too late",
     "another time than was signed", "a time that is none", "another nonce", "no signature",
     "a signature that is no ASCII", "no header at all",
 ]  # fmt: skip
@@ -166,7 +169,7 @@ def test_each_attempt_has_one_and_the_same_answer(server, name):
     answer = attempt(server, name)
     assert (answer.status_code, answer.json()) == (403, FORBIDDEN)
     assert record_key.SIGNATURE_FIELD not in answer.headers
-    for conn_id in ("xero", "other", "http"):
+    for conn_id in ("xero", "other", "twin", "http"):
         assert "token_record" not in server.extra(conn_id)
 
 
