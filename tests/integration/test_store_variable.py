@@ -119,19 +119,21 @@ def test_where_all_secrets_are_new_the_token_that_was_entered_is_used(case, monk
     assert "were sealed with secrets that it does not have any more" in case.output
 
 
-def test_a_record_in_clear_is_read_and_sealed_at_the_next_write(case):
-    tokens = case.server.issue_tokens()
+def test_a_record_in_clear_is_refused_and_nothing_is_spent(case):
+    """Somebody who may edit variables could have put it there: the connection has secrets to seal with."""
     clear = Record(
         generation=6,
         entered_fingerprint=fingerprint(case.refresh_token),
-        refresh_token=tokens["refresh_token"],
+        refresh_token=case.server.issue_tokens()["refresh_token"],
     )
     case.text(clear.to_json())
 
-    after = case.refresh()
-    assert (after["generation"], case.server.reuses) == (7, 0)
-    assert json.loads(case.text())["format"] == "sealed-1"
-    assert [spend.outcome for spend in case.server.history] == ["rotated"]
+    done = case.home.run("-c", _REFRESH)
+    assert done.returncode != 0
+    assert "is in clear, although the connection has secrets" in done.stdout + done.stderr
+    assert clear.refresh_token not in done.stderr
+    assert case.text() == clear.to_json()
+    assert [spend.outcome for spend in case.server.history] == []
 
 
 def test_the_doctor_changes_nothing(case):
