@@ -26,7 +26,7 @@ from airflow_oauth_provider.compat.extra_json import (
     without_member,
     without_provisions,
 )
-from airflow_oauth_provider.compat.versions import AIRFLOW_V_3_0_PLUS
+from airflow_oauth_provider.compat.versions import AIRFLOW, AIRFLOW_V_3_0_PLUS
 from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 
@@ -72,6 +72,17 @@ def _prepare_new(_mapper: Any, _transaction: Transaction, added: Any) -> None:
         except NotAnObjectError:
             return  # nobody can use it as it is; what repairs it is an edit
         added.set_extra(prepare_extra(extra, with_key=AIRFLOW_V_3_0_PLUS))
+        _set_port(added)
+
+
+def _set_port(row: Any) -> None:
+    """Write 0 for a port that is NULL.
+
+    The form of Airflow 3.3 tests a connection with port 0 where the row has none, and the API server takes that for
+    another address to which it must not send the stored secrets: "Bad Request". A port of 0 means none elsewhere.
+    """
+    if AIRFLOW >= (3, 3) and row.port is None:
+        row.port = 0
 
 
 def _keep_record(_mapper: Any, transaction: Transaction, edited: Any) -> None:
@@ -88,6 +99,7 @@ def _keep_record(_mapper: Any, transaction: Transaction, edited: Any) -> None:
         _leave_behind(cell, edited)
     else:
         _carry_over(cell, edited)
+        _set_port(edited)
 
 
 def _is_about_records(edited: Any) -> bool:

@@ -272,6 +272,19 @@ def test_connections_are_overwritten_in_bulk(server, row):
     assert row.extra() == {**EXTRA, "token_record": record(1)}
 
 
+@pytest.mark.parametrize("saved_again", [False, True])
+def test_the_form_can_test_a_connection_that_has_no_port(server, row, saved_again):
+    """What the form of Airflow 3.3 sends: a number for the port that it was shown, which is 0 for none."""
+    form = open_form(server, row)
+    if saved_again:
+        assert save_form(server, row, {**form, "port": None}).ok
+    shown = server.api("GET", f"/connections/{row.conn_id}")
+    body = {**form, "port": int(shown["port"] or 0), "extra": json.dumps(form["extra"])}
+    answer = server.request("POST", f"{server.api_url}/connections/test", json=body)
+    assert answer.status_code == 200, answer.text
+    assert "Does not work" in answer.json()["message"]  # there is nothing at these addresses
+
+
 def test_a_connection_becomes_another_type_in_the_form(server, row):
     put(server, row, 1)
     key = row.key
