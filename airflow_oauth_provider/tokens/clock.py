@@ -1,7 +1,8 @@
-"""The two clocks that the token life cycle is told by."""
+"""The two clocks that the token life cycle is told by, times as they are shown, and waiting."""
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -56,3 +57,29 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
+
+
+class Backoff:
+    """Waits a little longer each time, and never in step with anyone else.
+
+    :param clock: waits.
+    :param first: seconds of the first pause, on average.
+    :param longest: seconds of the longest one, on average.
+    :param factor: by which each pause is longer than the one before.
+    """
+
+    def __init__(self, clock: Clock, *, first: float, longest: float = 1.0, factor: float = 1.6) -> None:
+        self._clock = clock
+        self._next = first
+        self._longest = longest
+        self._factor = factor
+
+    def next_pause(self) -> float:
+        """Return the seconds of the next pause."""
+        seconds = self._next * (0.5 + random.random())  # noqa: S311 - jitter, not cryptography
+        self._next = min(self._longest, self._next * self._factor)
+        return seconds
+
+    def wait(self) -> None:
+        """Wait for the next pause."""
+        self._clock.sleep(self.next_pause())

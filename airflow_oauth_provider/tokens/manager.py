@@ -23,9 +23,8 @@ from airflow_oauth_provider.exceptions import (
 from airflow_oauth_provider.oauth2.dpop import Prover, get_prover
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.tokens import history, precedence
-from airflow_oauth_provider.tokens.backoff import Backoff
 from airflow_oauth_provider.tokens.cache import TokenCache
-from airflow_oauth_provider.tokens.clock import Clock, SystemClock
+from airflow_oauth_provider.tokens.clock import Backoff, Clock, SystemClock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, Snapshot
 from airflow_oauth_provider.tokens.decision import (
     LONGEST_PAUSE,
@@ -36,14 +35,13 @@ from airflow_oauth_provider.tokens.decision import (
     decide,
 )
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
-from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseWatch
+from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseWatch, WaitForHolder
 from airflow_oauth_provider.tokens.persistence import Persistence
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 from airflow_oauth_provider.tokens.refresh import Refresher, RequestToken, RestartRefresh
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
 from airflow_oauth_provider.tokens.shield import run_to_end
 from airflow_oauth_provider.tokens.store import FallbackStore
-from airflow_oauth_provider.tokens.wait import WaitForHolder
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUnavailable
 from airflow_oauth_provider.tokens import precedence
-from airflow_oauth_provider.tokens.backoff import Backoff
-from airflow_oauth_provider.tokens.clock import Clock
+from airflow_oauth_provider.tokens.clock import Backoff, Clock
 from airflow_oauth_provider.tokens.configuration import Snapshot
 from airflow_oauth_provider.tokens.fallback import does_not_open, fallback_key, seal, unseal
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseWatch

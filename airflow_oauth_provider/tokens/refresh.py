@@ -26,8 +26,7 @@ from airflow_oauth_provider.oauth2 import deadline, errors, grants
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import callbacks, expiry, messages, precedence, process
-from airflow_oauth_provider.tokens.backoff import Backoff
-from airflow_oauth_provider.tokens.clock import Clock
+from airflow_oauth_provider.tokens.clock import Backoff, Clock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseKeeper, LeaseWatch
@@ -441,7 +440,7 @@ def _write_lease(store: TokenStore, leased: Record, if_version: str | None) -> s
 class _Attempts:
     """Counts token requests, and tells which failure allows another one.
 
-    :param clock: see :class:`~airflow_oauth_provider.tokens.backoff.Backoff`.
+    :param clock: see :class:`~airflow_oauth_provider.tokens.clock.Backoff`.
     :param resend_lost_response: whether a refresh token may be sent once more when the answer to it was lost.
     """
 

@@ -16,8 +16,7 @@ from airflow_oauth_provider.exceptions import (
 )
 from airflow_oauth_provider.oauth2 import errors, revocation
 from airflow_oauth_provider.tokens import messages, precedence
-from airflow_oauth_provider.tokens.backoff import Backoff
-from airflow_oauth_provider.tokens.clock import Clock, SystemClock
+from airflow_oauth_provider.tokens.clock import Backoff, Clock, SystemClock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.lease import LeaseWatch
 from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
