@@ -324,7 +324,7 @@ class TestDevice:
 )
 def test_a_jwk_whose_texts_are_none(members):
     jwk = {"kty": "EC", "crv": "P-256", "x": "eA", "y": "eQ", "d": "ZA", **members}
-    with pytest.raises(BadKeyError) as caught:
+    with pytest.raises(BadKeyError, match="is no text") as caught:
         SigningKey(json.dumps(jwk)).check()
     assert "ZA" not in str(caught.value)
 
