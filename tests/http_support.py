@@ -31,12 +31,14 @@ class Memory:
 
     def __init__(self):
         self.record = None
+        #: What people keep beside the record.
+        self.kept = None
         self.version = 0
         self.lock = threading.Lock()
 
     def read(self):
         with self.lock:
-            return StoredRecord(self.record, str(self.version) if self.record else None)
+            return StoredRecord(self.record, str(self.version) if self.record else None, kept=self.kept)
 
     def write(self, record, *, if_version):
         with self.lock:

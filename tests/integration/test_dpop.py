@@ -144,7 +144,7 @@ def test_the_key_may_be_a_jwk_and_stand_in_the_store(server, monkeypatch):
 
     jwk = ECAlgorithm.to_jwk(load_pem_private_key(KEY.encode(), None), as_dict=True)
     hook, store = signed_in(monkeypatch, server, "public", dpop_private_key=None)
-    store.secrets = lambda: {"dpop_private_key": jwk}
+    store.kept = {"dpop_private_key": jwk}
     assert hook.refresh().rotated
     assert hook.run("items").status_code == 200
 
