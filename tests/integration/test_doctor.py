@@ -41,7 +41,7 @@ class Case:
         self.server = server
         self.path = path
         self.document = {"refresh_token": "first-refresh-token"}
-        self.extra = {"oauth_url": server.token_url, "store": "file", "file_path": str(path)}
+        self.extra = {"use_oauth2_hook": {}, "oauth_url": server.token_url, "store": "file", "file_path": str(path)}
         self.parts = {"conn_type": "oauth2", "host": server.api_url, "login": server.client_id}
         self.parts |= {"password": server.client_secret, "schema": None, "port": None}
         self.place = None
@@ -120,7 +120,7 @@ def test_where_the_connection_comes_from(case):
     case.place = "the environment variable AIRFLOW_CONN_XERO"
     case.found("ok connection", "AIRFLOW_CONN_XERO")
     case.parts["conn_type"] = "http"
-    case.found("warn connection", "'http'", "'oauth2'")
+    case.found("fail connection", "'http'", "'oauth2'")
     case.parts = None
     assert len(case.found("fail connection", "not defined")) == 1
 
@@ -382,9 +382,9 @@ def test_a_connection_without_a_record_key(case, monkeypatch):
 
 
 def test_extras_that_stock_hooks_would_send_away(case):
-    case.found("warn connection", "does not begin with a guard", '"use_oauth2_hook": {} as the first member')
-    case.extra = {"use_oauth2_hook": {}, **case.extra}
     assert not any("guard" in line for line in case.found("ok connection"))
+    del case.extra["use_oauth2_hook"]
+    case.found("warn connection", "does not begin with a guard", '"use_oauth2_hook": {} as the first member')
 
 
 def test_the_fallback_store(case):
