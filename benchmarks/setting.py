@@ -48,6 +48,7 @@ def connect(url: str, ca_file: str | None) -> None:
     os.environ["AIRFLOW_CONN_STOCK"] = json.dumps(stock)
     os.environ["AIRFLOW_CONN_OAUTH2"] = json.dumps(oauth2)
     if ca_file:
+        os.environ["AIRFLOW__OAUTH2__ALLOWED_FOLDERS"] = str(Path(ca_file).parent)
         os.environ["SSL_CERT_FILE"] = ca_file  # aiohttp in the stock trigger knows no other way
 
 
