@@ -59,7 +59,7 @@ def begin(request: Request, conn_id: str, user: Any) -> tuple[str, str]:
     """
     prepared = sign_in.prepare(conn_id)
     if not prepared.endpoints.authorize_url:
-        raise ConfigurationError(f"Connection {conn_id!r}: enter the vendor's authorization endpoint, 'authorize_url'.")
+        raise ConfigurationError("enter the vendor's authorization endpoint, 'authorize_url'.", conn_id=conn_id)
     pending = sign_in.begin(prepared, redirect_uri(request))
     members = {**asdict(pending), "conn_id": conn_id, "user": user.get_name(), "session": session.session_id(request)}
     del members["url"]
@@ -136,7 +136,7 @@ def begin_device(conn_id: str, user: Any) -> tuple[device.DeviceAuthorization, s
     prepared = sign_in.prepare(conn_id)
     if not prepared.endpoints.device_authorize_url:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: enter the vendor's device authorization endpoint, 'device_authorize_url'."
+            "enter the vendor's device authorization endpoint, 'device_authorize_url'.", conn_id=conn_id
         )
     configuration = prepared.configuration
     authorization = device.begin(configuration.client, prepared.endpoints.device_authorize_url, configuration.options)

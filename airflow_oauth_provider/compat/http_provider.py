@@ -32,6 +32,7 @@ def check_srv_lookup(conn_id: str) -> None:
     if hasattr(HttpHook, "_get_srv_base_urls"):
         return
     raise ConfigurationError(
-        f"Connection {conn_id!r}: srv_lookup needs {_DISTRIBUTION} 6.2 or later, and this is "
-        f"{importlib.metadata.version(_DISTRIBUTION)}. Update it, or turn srv_lookup off and enter the API's host."
+        f"srv_lookup needs {_DISTRIBUTION} 6.2 or later, and this is "
+        f"{importlib.metadata.version(_DISTRIBUTION)}. Update it, or turn srv_lookup off and enter the API's host.",
+        conn_id=conn_id,
     )

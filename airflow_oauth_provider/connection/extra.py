@@ -81,7 +81,7 @@ class Extra:
             values = found.resolve(parameters, given)
         except PresetParameterError as error:
             raise ConfigurationError(
-                f"Connection {self._conn_id!r}: {error} Give it as a key of extra, or under 'provider_params'."
+                f"{error} Give it as a key of extra, or under 'provider_params'.", conn_id=self._conn_id
             ) from None
         return {"values": values, "parameters": found.parameters}
 
@@ -122,7 +122,7 @@ class Extra:
         field = FIELDS_BY_KEY[key]
         hidden = value is None or field.secret or field.mixed
         shown = "" if hidden else f" is {json.dumps(value, default=str)[:100]}, but"
-        return ConfigurationError(f"Connection {self._conn_id!r}: the key {key!r} of its extra{shown} {right}.")
+        return ConfigurationError(f"the key {key!r} of its extra{shown} {right}.", conn_id=self._conn_id)
 
 
 def _parse(conn_id: str, text: str | None) -> dict[str, Any]:
@@ -132,9 +132,9 @@ def _parse(conn_id: str, text: str | None) -> dict[str, Any]:
         members = json.loads(text)
     except ValueError:
         # The error of the parser quotes the text, which holds secrets.
-        raise ConfigurationError(f"Connection {conn_id!r}: its extra is not valid JSON.") from None
+        raise ConfigurationError("its extra is not valid JSON.", conn_id=conn_id) from None
     if not isinstance(members, dict):
-        raise ConfigurationError(f"Connection {conn_id!r}: its extra has to be a JSON object.")
+        raise ConfigurationError("its extra has to be a JSON object.", conn_id=conn_id)
     return members
 
 

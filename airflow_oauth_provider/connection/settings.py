@@ -130,7 +130,7 @@ class Settings:
         if not client_id:
             there = f", or under the key 'client_id' in {place}" if place else ""
             raise ConfigurationError(
-                f"Connection {self.conn_id!r}: there is no client id. Enter it in the field 'login'{there}.{extra.hint}"
+                f"there is no client id. Enter it in the field 'login'{there}.{extra.hint}", conn_id=self.conn_id
             )
         secret = self._client_secret or _text(kept.get("client_secret"))
         method = credentials.read_auth_method(extra, secret, place)
@@ -215,8 +215,9 @@ class Settings:
         url: str = self._extra.get(key) or ""
         if url and not is_secure(url):
             raise ConfigurationError(
-                f"Connection {self.conn_id!r}: the key {key!r} of its extra is {show_url(url)!r}, but has to be an "
-                "https URL (http is accepted on loopback only): the client's secret is sent there."
+                f"the key {key!r} of its extra is {show_url(url)!r}, but has to be an "
+                "https URL (http is accepted on loopback only): the client's secret is sent there.",
+                conn_id=self.conn_id,
             )
         return url
 
@@ -230,8 +231,9 @@ class Settings:
         token_url, issuer = self._endpoint("oauth_url"), self._endpoint("issuer")
         if not token_url and not issuer and not self._extra.get("callback"):
             raise ConfigurationError(
-                f"Connection {self.conn_id!r}: enter the token endpoint under the key 'oauth_url' of its extra, or the "
-                f"server's issuer under 'issuer'.{self._extra.hint}"
+                f"enter the token endpoint under the key 'oauth_url' of its extra, or the "
+                f"server's issuer under 'issuer'.{self._extra.hint}",
+                conn_id=self.conn_id,
             )
         return Client(
             client_id,
@@ -332,9 +334,10 @@ def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
     scheme = connection.schema or "https"
     if "://" not in host and scheme.lower() not in ("http", "https"):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: its field 'schema' is {scheme!r}, but has to be http or https. A connection in "
+            f"its field 'schema' is {scheme!r}, but has to be http or https. A connection in "
             "the form of a URI has there what follows the host's slash: enter the whole base URL, with its path, in "
-            "the field 'host', which the JSON form of connections takes as it is."
+            "the field 'host', which the JSON form of connections takes as it is.",
+            conn_id=conn_id,
         )
     url = host if "://" in host else f"{scheme}://{host}"
     if connection.port:
@@ -345,19 +348,20 @@ def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
     if origin is None or origin[1] in ("http", "https"):
         shown = host if _HARMLESS(host) else show_url(url)
         raise ConfigurationError(
-            f"Connection {conn_id!r}: its field 'host' is {shown!r}, but has to be a "
-            "base URL such as https://api.example.com."
+            f"its field 'host' is {shown!r}, but has to be a base URL such as https://api.example.com.", conn_id=conn_id
         )
     if "?" in url or "#" in url:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: its field 'host' is {show_url(url)!r} with a query or a fragment, but a base URL "
-            "has none: endpoints are added to its end. Give parameters with each call."
+            f"its field 'host' is {show_url(url)!r} with a query or a fragment, but a base URL "
+            "has none: endpoints are added to its end. Give parameters with each call.",
+            conn_id=conn_id,
         )
     if origin[0] == "http" and not extra.get("allow_http") and not is_loopback(origin[1]):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: its field 'host' is {show_url(url)!r}, where the access token would travel "
+            f"its field 'host' is {show_url(url)!r}, where the access token would travel "
             "unencrypted (RFC 6750 section 5.3). Use https, or set the key 'allow_http' of its extra to true, for a "
-            "network that you trust."
+            "network that you trust.",
+            conn_id=conn_id,
         )
     return url
 

@@ -10,7 +10,13 @@ from airflow_oauth_provider.compat import connections, masking
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.notices import handle_event
 from airflow_oauth_provider.connection.settings import SignIn, read_settings
-from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.exceptions import (
+    ConfigurationError,
+    StaleVersion,
+    StoreNotWritable,
+    StoreUnavailable,
+    name_connection,
+)
 from airflow_oauth_provider.oauth2 import authorization_code, errors
 from airflow_oauth_provider.oauth2.client import is_secure
 from airflow_oauth_provider.oauth2.discovery import Metadata, discover
@@ -104,7 +110,7 @@ def find_endpoints(account: GrantConfiguration, sign_in: SignIn) -> Endpoints:
         try:
             metadata = discover(account.client.issuer, account.client.transport)
         except errors.NotConnected as failure:
-            raise ConfigurationError(f"Connection {account.conn_id!r}: {failure}") from None
+            raise ConfigurationError(f"{failure}", conn_id=account.conn_id) from None
     members = metadata.members if metadata else {}
 
     def published(name: str) -> str:
@@ -113,8 +119,9 @@ def find_endpoints(account: GrantConfiguration, sign_in: SignIn) -> Endpoints:
             return ""
         if not is_secure(value):
             raise ConfigurationError(
-                f"Connection {account.conn_id!r}: the issuer {show_url(account.client.issuer)} publishes the {name} "
-                f"{show_url(value)}, which is no https URL. Ask the vendor, or enter the right one in the connection."
+                f"the issuer {show_url(account.client.issuer)} publishes the {name} "
+                f"{show_url(value)}, which is no https URL. Ask the vendor, or enter the right one in the connection.",
+                conn_id=account.conn_id,
             )
         return value
 
@@ -194,8 +201,9 @@ def _check_in_use(source: ConfigurationSource, new: Record) -> None:
     current = precedence.current(seen.configuration, seen.record)
     if current.generation < new.generation:
         raise StoreNotWritable(
-            f"Connection {seen.configuration.conn_id!r}: the tokens were written, but what is read is something else. "
-            "Is there an environment variable or a secrets backend in front of the store?"
+            "the tokens were written, but what is read is something else. "
+            "Is there an environment variable or a secrets backend in front of the store?",
+            conn_id=seen.configuration.conn_id,
         )
 
 
@@ -205,8 +213,9 @@ def _no_refresh_token(conn_id: str, refresh_scope: str) -> str:
         if refresh_scope
         else "Many servers want the scope 'offline_access' for it"
     )
-    return (
-        f"Connection {conn_id!r}: the server gave an access token but no refresh token, so nothing was kept. {wanted}; "
+    return name_connection(
+        conn_id,
+        f"the server gave an access token but no refresh token, so nothing was kept. {wanted}; "
         "Google wants authorize_params 'access_type=offline, prompt=consent'; else allow the grant 'refresh_token' for "
-        "this client at the server."
+        "this client at the server.",
     )

@@ -12,7 +12,7 @@ from airflow_oauth_provider.compat.database import ConnectionRow, record_in_extr
 from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.settings import read_settings
-from airflow_oauth_provider.exceptions import ConfigurationError, StoreError
+from airflow_oauth_provider.exceptions import ConfigurationError, StoreError, name_connection
 from airflow_oauth_provider.tokens.grant_state import GrantState, State, determine_state
 from airflow_oauth_provider.tokens.history import Event
 from airflow_oauth_provider.tokens.record import Record
@@ -124,5 +124,5 @@ def _grant(conn_id: str, vendor: str, store: str, state: GrantState, record: Rec
 
 
 def _failed(conn_id: str, state: State, failure: Exception, vendor: str = "", store: str = "") -> Grant:
-    reason = str(failure).removeprefix(f"Connection {conn_id!r}: ")
+    reason = str(failure).removeprefix(name_connection(conn_id, ""))
     return Grant(conn_id, vendor, store, GrantState(state, reason))

@@ -18,7 +18,7 @@ from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import client, connection, host, server, store
 from airflow_oauth_provider.doctor.private_address import has_private_address
 from airflow_oauth_provider.doctor.report import Finding, Report
-from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
+from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, name_connection
 from airflow_oauth_provider.oauth2 import deadline
 from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.redaction import show_url
@@ -65,7 +65,7 @@ def _sentences(findings: list[Finding]) -> list[str]:
 
 def _without_name(text: str, conn_id: str) -> str:
     """Take the name out: Airflow gives a connection a random one for its test, which nobody would recognize."""
-    return text.replace(f"Connection {conn_id!r}: ", "").replace(repr(conn_id), "this connection")
+    return text.replace(name_connection(conn_id, ""), "").replace(repr(conn_id), "this connection")
 
 
 def _try(report: Report) -> None:

@@ -125,7 +125,7 @@ class ApiAccess:
                 url = self._default_host if "://" in self._default_host else f"https://{self._default_host}"
                 self.auth.allow(url)
             if not url:
-                raise ConfigurationError(f"Connection {self.conn_id!r}: enter the API's base URL in the field 'host'.")
+                raise ConfigurationError("enter the API's base URL in the field 'host'.", conn_id=self.conn_id)
             if host_template.is_template(url):
                 url = host_template.fill(self.conn_id, url, self.read_token_response())
                 self.auth.allow(url)

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import requests
 
 from airflow_oauth_provider.connection.origin import normalize_url
-from airflow_oauth_provider.exceptions import ApiError
+from airflow_oauth_provider.exceptions import ApiError, name_connection
 from airflow_oauth_provider.http.access import ApiAccess, join_url
 from airflow_oauth_provider.http.aio_transport import Connections, Cookies
 from airflow_oauth_provider.http.auth import OAuth2Auth
@@ -137,7 +137,7 @@ class AsyncClient:
                 if number == len(servers) or not never_connected(error):
                     raise ApiError(text) from None
                 log.warning("%s; going on to the next host that DNS names", text)
-        raise ApiError(f"Connection {self._conn_id!r}: DNS names no host for the API")
+        raise ApiError(name_connection(self._conn_id, "DNS names no host for the API"))
 
     async def token(self, access: ApiAccess, rejected: str | None = None) -> str:
         """Return a token that is not ``rejected``; one thread waits for it, however many triggers want it."""

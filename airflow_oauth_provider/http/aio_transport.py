@@ -229,8 +229,9 @@ def _load_context(conn_id: str, verify: bool | str, cert: Any) -> ssl.SSLContext
             context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
     except OSError as error:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the certificates in 'verify' ({verify}) or 'cert' cannot be loaded: "
-            f"{error.strerror or type(error).__name__}."
+            f"the certificates in 'verify' ({verify}) or 'cert' cannot be loaded: "
+            f"{error.strerror or type(error).__name__}.",
+            conn_id=conn_id,
         ) from None
     return context
 
@@ -243,8 +244,7 @@ def _proxy(conn_id: str, url: str, proxies: Mapping[str, str] | None) -> str | N
         proxy = f"http://{proxy}"
     if not proxy.lower().startswith(("http://", "https://")):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the triggerer can use http and https proxies only: run this task without "
-            "deferrable."
+            "the triggerer can use http and https proxies only: run this task without deferrable.", conn_id=conn_id
         )
     return proxy
 

@@ -219,8 +219,9 @@ class OAuth2Auth(AuthBase):
     def _put(self, request: Any, token: str) -> None:
         if not _HEADER_SAFE(token):
             raise ConfigurationError(
-                f"Connection {self.conn_id!r}: its access token has a line break or another character that cannot "
-                "stand in a header (RFC 6750 section 2.1): enter it anew, without what is around it."
+                "its access token has a line break or another character that cannot "
+                "stand in a header (RFC 6750 section 2.1): enter it anew, without what is around it.",
+                conn_id=self.conn_id,
             )
         prover = self._manager.prover
         if prover is None:
@@ -292,6 +293,7 @@ def rewind(request: requests.PreparedRequest, conn_id: str, why: str) -> None:
         rewind_body(request)
     except UnrewindableBodyError:
         raise UnrewindableBody(
-            f"Connection {conn_id!r}: {why}, and the request cannot be sent again, since its body is a stream that was "
-            "read already. Run it again with a new stream, or give the body as bytes or as a file."
+            f"{why}, and the request cannot be sent again, since its body is a stream that was "
+            "read already. Run it again with a new stream, or give the body as bytes or as a file.",
+            conn_id=conn_id,
         ) from None

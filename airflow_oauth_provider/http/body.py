@@ -14,7 +14,7 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.exceptions import ChunkedEncodingError, ContentDecodingError
 
-from airflow_oauth_provider.exceptions import ApiError
+from airflow_oauth_provider.exceptions import ApiError, name_connection
 from airflow_oauth_provider.http.errors import show_target
 
 #: Bytes of a decoded body that is kept in memory.
@@ -86,7 +86,7 @@ class BodyReader:
         response = self._response
         method = response.request.method if response.request is not None else ""
         text = f"{method} {show_target(response.url or '')} answered {response.status_code} {what}"
-        return ApiError(f"Connection {self._conn_id!r}: {text}", status_code=response.status_code)
+        return ApiError(name_connection(self._conn_id, f"{text}"), status_code=response.status_code)
 
 
 class _Inflater:

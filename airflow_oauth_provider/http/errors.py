@@ -10,7 +10,7 @@ import requests
 from requests.exceptions import ConnectTimeout, ProxyError, TooManyRedirects
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from airflow_oauth_provider.exceptions import ApiError
+from airflow_oauth_provider.exceptions import ApiError, name_connection
 from airflow_oauth_provider.oauth2.redaction import MASK, is_secret_name, redact, redact_members, show_url
 
 #: Characters of a response's body that are shown; four times as many bytes are looked at.
@@ -114,7 +114,7 @@ def failure_text(method: str | None, url: str | None, error: BaseException, conn
     known = getattr(error, _FIT_TO_SHOW, None)
     if isinstance(known, str):
         return known
-    request = f"Connection {conn_id!r}: {method} {show_target(url or '')}"
+    request = name_connection(conn_id, f"{method} {show_target(url or '')}")
     if isinstance(error, TooManyRedirects):
         return (
             f"{request} was redirected more than 'max_redirects' times: the addresses lead in a circle, or more "

@@ -44,8 +44,7 @@ def check_headers(conn_id: str, headers: Mapping[Any, Any]) -> None:
         else:
             continue
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the header {redact(shown_name, limit=60)!r} of the connection or the call "
-            f"{problem}."
+            f"the header {redact(shown_name, limit=60)!r} of the connection or the call {problem}.", conn_id=conn_id
         )
 
 
@@ -69,17 +68,17 @@ def check_proxy(conn_id: str, url: str, proxies: Mapping[str, str], *, allow_htt
     if parts.scheme not in _PROXY_SCHEMES or not parts.host:
         shown = show_url(proxy) if "@" in proxy else redact(proxy, limit=60)
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the proxy {shown!r} {where} is no address: it has to be one such as "
-            "http://proxy.example.com:3128."
+            f"the proxy {shown!r} {where} is no address: it has to be one such as http://proxy.example.com:3128.",
+            conn_id=conn_id,
         )
     if parts.scheme.startswith("socks") and find_spec("socks") is None:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: a {parts.scheme} proxy {where} needs the library PySocks: pip install "
-            "'requests[socks]'."
+            f"a {parts.scheme} proxy {where} needs the library PySocks: pip install 'requests[socks]'.", conn_id=conn_id
         )
     if url.lower().startswith("http://") and not allow_http and not is_loopback(parts.host.strip("[]")):
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the access token would travel unencrypted to the proxy {parts.host} {where}. Use "
+            f"the access token would travel unencrypted to the proxy {parts.host} {where}. Use "
             "https, name the API's host in NO_PROXY, or set the key 'allow_http' of the extra to true, for a network "
-            "that you trust."
+            "that you trust.",
+            conn_id=conn_id,
         )

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from requests.adapters import HTTPAdapter
 
-from airflow_oauth_provider.exceptions import ApiError, ConfigurationError
+from airflow_oauth_provider.exceptions import ApiError, ConfigurationError, name_connection
 
 
 def domain_of(base_url: str) -> str:
@@ -38,15 +38,16 @@ def find_base_urls(conn_id: str, base_url: str, allows: Callable[[str], bool]) -
     domain = domain_of(base_url)
     if "." not in domain:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: srv_lookup needs a host such as _http._tcp.example.com, with a domain."
+            "srv_lookup needs a host such as _http._tcp.example.com, with a domain.", conn_id=conn_id
         )
     urls = [f"{parts.scheme}://{host}:{port}" for host, port in _resolve(conn_id, parts.hostname or "")]
     for url in urls:
         host = urlsplit(url).hostname or ""
         if not is_below(host, domain) and not allows(url):
             raise ConfigurationError(
-                f"Connection {conn_id!r}: DNS names {host} for {parts.hostname}, where the token may not go: it is not "
-                f"below {domain}. If that host is right, add it to 'allowed_hosts' in the connection's extra."
+                f"DNS names {host} for {parts.hostname}, where the token may not go: it is not "
+                f"below {domain}. If that host is right, add it to 'allowed_hosts' in the connection's extra.",
+                conn_id=conn_id,
             )
     return urls
 
@@ -62,13 +63,12 @@ def _resolve(conn_id: str, name: str) -> list[tuple[str, int]]:
         import dns.resolver
     except ImportError:
         raise ConfigurationError(
-            f"Connection {conn_id!r}: srv_lookup needs the library dnspython: pip install "
-            "'airflow-oauth-provider[srv]'."
+            "srv_lookup needs the library dnspython: pip install 'airflow-oauth-provider[srv]'.", conn_id=conn_id
         ) from None
     try:
         return order_targets(list(dns.resolver.resolve(name, "SRV")))
     except dns.exception.DNSException as error:
-        raise ApiError(f"Connection {conn_id!r}: DNS has no SRV record of {name} ({type(error).__name__})") from None
+        raise ApiError(name_connection(conn_id, f"DNS has no SRV record of {name} ({type(error).__name__})")) from None
 
 
 def order_targets(records: list[Any]) -> list[tuple[str, int]]:

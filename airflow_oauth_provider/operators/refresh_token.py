@@ -95,7 +95,7 @@ class RefreshTokenOperator(BaseOperator):
 
         if not (event or {}).get("signed_in"):
             raise ReauthorizationRequired(
-                f"Connection {self.oauth2_conn_id!r}: nobody signed in within {self.wait_for_sign_in}. Sign in, then "
-                "clear this task."
+                f"nobody signed in within {self.wait_for_sign_in}. Sign in, then clear this task.",
+                conn_id=self.oauth2_conn_id,
             )
         return self._refresh()

@@ -38,14 +38,14 @@ def check_allowed(conn_id: str, path: str, prefixes: Sequence[str]) -> None:
     module, _, function = path.partition(":")
     if not all(part.isidentifier() for part in module.split(".")) or not function.isidentifier():
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the key 'callback' of its extra is {path!r}, but has to be "
-            "package.module:function."
+            f"the key 'callback' of its extra is {path!r}, but has to be package.module:function.", conn_id=conn_id
         )
     if not any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes):
         allowed = ", ".join(prefixes) or "none"
         raise ConfigurationError(
-            f"Connection {conn_id!r}: the key 'callback' of its extra is {path!r}, which this deployment does not "
-            f"allow. Allowed are modules under: {allowed} (callback_prefixes in the section [oauth2] of airflow.cfg)."
+            f"the key 'callback' of its extra is {path!r}, which this deployment does not "
+            f"allow. Allowed are modules under: {allowed} (callback_prefixes in the section [oauth2] of airflow.cfg).",
+            conn_id=conn_id,
         )
 
 

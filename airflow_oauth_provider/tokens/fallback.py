@@ -60,8 +60,9 @@ def does_not_open(conn_id: str, place: str) -> StoreNotWritable:
     :param place: the entry's name.
     """
     return StoreNotWritable(
-        f"Connection {conn_id!r}: its newest tokens are in the fallback store, under {place!r}, but that entry does "
+        f"its newest tokens are in the fallback store, under {place!r}, but that entry does "
         "not open: it is damaged, or was written by a later version of this provider. The refresh token before them "
         "is spent, so nothing was sent. Restore the entry, or update the provider on this worker; else sign in again: "
-        "enter a new refresh token."
+        "enter a new refresh token.",
+        conn_id=conn_id,
     )

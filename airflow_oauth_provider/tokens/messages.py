@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_oauth_provider import exceptions
+from airflow_oauth_provider.exceptions import name_connection
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.tokens.clock import show_time
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration
@@ -12,13 +13,15 @@ from airflow_oauth_provider.tokens.record import DeadGrant, Lease
 def never_refreshed(conn_id: str, has_token: bool) -> str:
     """For ``refresh_when: never`` where a refresh is asked for."""
     if has_token:
-        return (
-            f"Connection {conn_id!r}: refresh_when is 'never', so its access token is not refreshed. Enter another "
-            "one, or set refresh_when to 'expired'. RefreshTokenOperator has no place in such a DAG."
+        return name_connection(
+            conn_id,
+            "refresh_when is 'never', so its access token is not refreshed. Enter another "
+            "one, or set refresh_when to 'expired'. RefreshTokenOperator has no place in such a DAG.",
         )
-    return (
-        f"Connection {conn_id!r}: refresh_when is 'never', and there is no usable access token. "
-        "Enter an access token, or set refresh_when to 'expired'."
+    return name_connection(
+        conn_id,
+        "refresh_when is 'never', and there is no usable access token. "
+        "Enter an access token, or set refresh_when to 'expired'.",
     )
 
 
@@ -27,10 +30,11 @@ def no_refresh_token(conn_id: str, hint: str = "") -> str:
 
     :param hint: of the :class:`~airflow_oauth_provider.tokens.configuration.Account`.
     """
-    return (
-        f"Connection {conn_id!r}: grant_type is 'refresh_token', but there is no refresh token, neither in the "
+    return name_connection(
+        conn_id,
+        f"grant_type is 'refresh_token', but there is no refresh token, neither in the "
         "connection's 'refresh_token' nor in its store. Enter one, or set grant_type to 'client_credentials'."
-        f"{hint}"
+        f"{hint}",
     )
 
 
@@ -38,10 +42,11 @@ def dead_grant(conn_id: str, dead: DeadGrant, description: str = "") -> str:
     """For a refresh token that the server has refused for good."""
     said = f"{dead.error}: {description}" if description else dead.error
     hint = f" {dead.hint}" if dead.hint else ""
-    return (
-        f"Connection {conn_id!r}: the authorization server refused the refresh token ({said}) at {show_time(dead.at)}."
+    return name_connection(
+        conn_id,
+        f"the authorization server refused the refresh token ({said}) at {show_time(dead.at)}."
         f"{hint} A person has to sign in again: enter the new refresh token in the connection's field 'refresh_token'. "
-        "Until then no task calls the server again."
+        "Until then no task calls the server again.",
     )
 
 
@@ -66,17 +71,19 @@ def waiting_begins(conn_id: str, lease: Lease, left: float) -> str:
     :param lease: that worker's lease.
     :param left: seconds for which it still binds.
     """
-    return (
-        f"Connection {conn_id!r}: another worker{_by(lease)} has been refreshing since {show_time(lease.taken_at)}. "
-        f"Waiting for its result, for at most {left:.0f} s after its last sign of life."
+    return name_connection(
+        conn_id,
+        f"another worker{_by(lease)} has been refreshing since {show_time(lease.taken_at)}. "
+        f"Waiting for its result, for at most {left:.0f} s after its last sign of life.",
     )
 
 
 def lease_not_renewed(conn_id: str, failure: object, left: float) -> str:
     """For a request in flight under a lease that could not be renewed."""
-    return (
-        f"Connection {conn_id!r}: the token request takes long, and its lease was not renewed ({failure}). Without a "
-        f"renewal the request is broken off in {max(0.0, left):.0f} s, before another worker may send one."
+    return name_connection(
+        conn_id,
+        f"the token request takes long, and its lease was not renewed ({failure}). Without a "
+        f"renewal the request is broken off in {max(0.0, left):.0f} s, before another worker may send one.",
     )
 
 
@@ -106,37 +113,40 @@ def bound_refresh_token() -> str:
 
 def refresh_token_ends(conn_id: str, at: float, left: float) -> str:
     """For a refresh token that dies soon, and that no refresh puts off."""
-    return (
-        f"Connection {conn_id!r}: the refresh token ends at {show_time(at)}, in {max(0.0, left) / 86400:.1f} days, and "
+    return name_connection(
+        conn_id,
+        f"the refresh token ends at {show_time(at)}, in {max(0.0, left) / 86400:.1f} days, and "
         "this refresh has not put it off. A person has to sign in again by then and enter the new refresh token in the "
-        "connection's field 'refresh_token'."
+        "connection's field 'refresh_token'.",
     )
 
 
 def password_grant(conn_id: str) -> str:
     """For the grant that OAuth 2.1 does away with."""
-    return (
-        f"Connection {conn_id!r}: grant_type 'password' hands a person's password to this program, defeats two-factor "
+    return name_connection(
+        conn_id,
+        "grant_type 'password' hands a person's password to this program, defeats two-factor "
         "sign-in and is gone from OAuth 2.1 (RFC 9700 section 2.4). Ask the vendor for client_credentials or "
-        "jwt_bearer."
+        "jwt_bearer.",
     )
 
 
 def lease_held_too_long(conn_id: str) -> str:
     """For a caller that waited in vain."""
-    return f"Connection {conn_id!r}: other workers kept refreshing for too long without a result. Try again."
+    return name_connection(conn_id, "other workers kept refreshing for too long without a result. Try again.")
 
 
 def another_worker_refreshes(conn_id: str) -> str:
     """For a caller whose token still works while another worker refreshes."""
-    return f"Connection {conn_id!r}: another worker is refreshing the token."
+    return name_connection(conn_id, "another worker is refreshing the token.")
 
 
 def too_early(conn_id: str, wait: float) -> str:
     """For a refresh that the vendor wants later than a task should wait for it."""
-    return (
-        f"Connection {conn_id!r}: the next refresh is allowed in {wait:.0f} s (min_refresh_interval of the connection, "
-        "or Retry-After of the server)."
+    return name_connection(
+        conn_id,
+        f"the next refresh is allowed in {wait:.0f} s (min_refresh_interval of the connection, "
+        "or Retry-After of the server).",
     )
 
 
@@ -154,7 +164,7 @@ def configuration_error(configuration: GrantConfiguration, refusal: errors.Error
     kind = kinds.get(type(refusal), exceptions.ConfigurationError)
     about_proof = refusal.code in ("use_dpop_nonce", "invalid_dpop_proof")
     hint = _proof_hint(configuration) if about_proof else _hint(configuration, refusal)
-    return kind(f"Connection {configuration.conn_id!r}: {refusal}. {hint}")
+    return kind(name_connection(configuration.conn_id, f"{refusal}. {hint}"))
 
 
 def _hint(configuration: GrantConfiguration, refusal: errors.ErrorResponse) -> str:

@@ -173,7 +173,7 @@ class Persistence:
 
     def _rescue(self, held: HeldLease, new: Record, failure: OAuth2Error | None, until: float) -> None:
         if self._fallback is None:
-            raise failure or StoreUnavailable(f"Connection {held.conn_id!r}: there is no fallback store")
+            raise failure or StoreUnavailable("there is no fallback store", conn_id=held.conn_id)
         spent = held.record.refresh_token or ""
         place, sealed = fallback_key(new.generation, spent), seal(replace(new, lease=None), spent)
         pauses = Backoff(self._clock, first=0.05, longest=1.0)

@@ -21,6 +21,7 @@ from airflow_oauth_provider.exceptions import (
     StaleVersion,
     StoreUnavailable,
     TokenRequestError,
+    name_connection,
 )
 from airflow_oauth_provider.oauth2 import deadline, errors, grants
 from airflow_oauth_provider.oauth2.client import Client
@@ -347,7 +348,7 @@ class Refresher:
 
     def _failed(self, held: HeldLease, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
         """Give the lease back and return what the caller is to see."""
-        message = f"Connection {held.conn_id!r}: {failure}"
+        message = name_connection(held.conn_id, f"{failure}")
         if isinstance(failure, errors.UnexpectedResponse):
             left = failure.refresh_token
             # Only a success brings a new one: error pages hold field names with messages, or echo the request.

@@ -13,6 +13,7 @@ from airflow_oauth_provider.exceptions import (
     StaleVersion,
     StoreUnavailable,
     TokenRequestError,
+    name_connection,
 )
 from airflow_oauth_provider.oauth2 import errors, revocation
 from airflow_oauth_provider.tokens import messages, precedence
@@ -54,8 +55,9 @@ def revoke(source: ConfigurationSource, kind: str, clock: Clock | None = None, a
         if kind == "access_token" or _record_end(snapshot, record, actor):
             return True
     raise TokenRequestError(
-        f"Connection {snapshot.configuration.conn_id!r}: other workers kept refreshing, and the newest refresh token "
-        "may still work. Pause the DAGs that use it, and try again."
+        "other workers kept refreshing, and the newest refresh token "
+        "may still work. Pause the DAGs that use it, and try again.",
+        conn_id=snapshot.configuration.conn_id,
     )
 
 
@@ -86,7 +88,7 @@ def _revoke(configuration: GrantConfiguration, record: Record, kind: str) -> boo
 
 
 def _failed(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
-    message = f"Connection {conn_id!r}: {failure}"
+    message = name_connection(conn_id, f"{failure}")
     if isinstance(failure, errors.NotConnected) and failure.lasting:
         return ConfigurationError(f"{message}. Enter the server's revocation endpoint under 'revocation_url'.")
     if isinstance(failure, errors.UnexpectedResponse):

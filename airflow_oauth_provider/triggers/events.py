@@ -20,6 +20,7 @@ from requests.structures import CaseInsensitiveDict
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.compat import sdk
 from airflow_oauth_provider.connection.notices import log_what_to_do
+from airflow_oauth_provider.exceptions import name_connection
 
 if TYPE_CHECKING:
     from airflow_oauth_provider.http.pagination import PageRequest
@@ -123,8 +124,9 @@ def error_event(error: Exception, conn_id: str) -> dict[str, Any]:
     return {
         "status": "error",
         "kind": "OAuth2Error",
-        "message": f"Connection {conn_id!r}: unexpected {type(error).__name__} in the triggerer. The log of the "
-        "trigger says where.",
+        "message": name_connection(
+            conn_id, f"unexpected {type(error).__name__} in the triggerer. The log of the trigger says where."
+        ),
         "http_status": None,
     }
 
