@@ -27,20 +27,20 @@ def authorize(arguments: Any) -> int:
     """Sign in and keep the tokens; see :mod:`airflow_oauth_provider.cli.arguments` for what ``arguments`` has."""
     conn_id: str = arguments.conn_id
     prepared = prepare(conn_id, arguments.scope or "")
-    account = prepared.configuration
+    configuration = prepared.configuration
     if arguments.device:
-        answer, sent_at = _on_another_device(account, prepared.endpoints)
+        answer, sent_at = _on_another_device(configuration, prepared.endpoints)
     else:
         answer, sent_at = _in_the_browser(prepared, arguments)
     record, store = keep(prepared, answer, sent_at, actor="airflow oauth2 authorize")
-    _report(conn_id, account, record, store)
+    _report(conn_id, configuration, record, store)
     return 0
 
 
 def _in_the_browser(prepared: Preparation, arguments: Any) -> tuple[TokenResponse, float]:
-    account = prepared.configuration
+    configuration = prepared.configuration
     if not prepared.endpoints.authorize_url:
-        raise _unknown(account, "authorize_url")
+        raise _unknown(configuration, "authorize_url")
     if arguments.paste:
         pending = begin(prepared, arguments.redirect_uri or f"http://127.0.0.1:{arguments.port or 8765}/callback")
         _show(pending.url)
@@ -55,18 +55,18 @@ def _in_the_browser(prepared: Preparation, arguments: Any) -> tuple[TokenRespons
                 say("A browser has been opened there.")
             say(f"Waiting for the browser to come back to {loopback.redirect_uri} ...")
             code = loopback.wait(lambda url: authorization_code.accept(pending, url), arguments.timeout)
-    return redeem(account, pending, code)
+    return redeem(configuration, pending, code)
 
 
-def _on_another_device(account: GrantConfiguration, endpoints: Endpoints) -> tuple[TokenResponse, float]:
+def _on_another_device(configuration: GrantConfiguration, endpoints: Endpoints) -> tuple[TokenResponse, float]:
     if not endpoints.device_authorize_url:
-        raise _unknown(account, "device_authorize_url")
-    authorization = device.begin(account.client, endpoints.device_authorize_url, account.options)
+        raise _unknown(configuration, "device_authorize_url")
+    authorization = device.begin(configuration.client, endpoints.device_authorize_url, configuration.options)
     say(f"Open {authorization.verification_uri} on any device, and enter the code {authorization.user_code}")
     if authorization.verification_uri_complete:
         say(f"or open {authorization.verification_uri_complete}")
     say(f"Waiting, for {min(authorization.expires_in, device.MAX_WAIT) / 60:.0f} minutes at the most ...")
-    answer = device.wait(account.client, authorization)
+    answer = device.wait(configuration.client, authorization)
     return answer, time.time()
 
 
@@ -83,46 +83,46 @@ def _read_secretly(prompt: str) -> str:
     return sys.stdin.readline().strip()
 
 
-def _unknown(account: GrantConfiguration, key: str) -> ConfigurationError:
-    issuer = account.client.issuer
+def _unknown(configuration: GrantConfiguration, key: str) -> ConfigurationError:
+    issuer = configuration.client.issuer
     why = f"its issuer {issuer} publishes none" if issuer else "it has no issuer to ask"
     other = " Or leave out --device." if key == "device_authorize_url" else " Or try --device."
     return ConfigurationError(
         f"there is no {key!r} in its extra, and {why}. "
-        f"Enter the address from the vendor's documentation{_remedy(account)}.{other}",
-        conn_id=account.conn_id,
+        f"Enter the address from the vendor's documentation{_remedy(configuration)}.{other}",
+        conn_id=configuration.conn_id,
     )
 
 
-def _remedy(account: GrantConfiguration) -> str:
+def _remedy(configuration: GrantConfiguration) -> str:
     """Say which provider or issuer would do in place of the one address that the connection has."""
-    client = account.client
+    client = configuration.client
     names = find_presets(client.token_url) if client.token_url else []
     if names:
         return f", or set its 'provider' to {' or '.join(map(repr, names))} and leave 'oauth_url' empty"
-    issuer = "" if client.issuer or not client.token_url else _issuer_of(account)
+    issuer = "" if client.issuer or not client.token_url else _issuer_of(configuration)
     return f", or set its 'issuer' to {issuer!r}" if issuer else ""
 
 
-def _issuer_of(account: GrantConfiguration) -> str:
+def _issuer_of(configuration: GrantConfiguration) -> str:
     """Return the issuer at the token endpoint's origin, if it publishes that endpoint as its own; else nothing."""
-    url = urlsplit(account.client.token_url)
+    url = urlsplit(configuration.client.token_url)
     origin = f"{url.scheme}://{url.netloc}"
     try:
-        metadata = discover(origin, account.client.transport)
+        metadata = discover(origin, configuration.client.transport)
     except OAuth2ProtocolError:
         return ""
-    return origin if metadata.token_endpoint == account.client.token_url else ""
+    return origin if metadata.token_endpoint == configuration.client.token_url else ""
 
 
-def _report(conn_id: str, account: GrantConfiguration, record: Record, store: str) -> None:
+def _report(conn_id: str, configuration: GrantConfiguration, record: Record, store: str) -> None:
     say(f"Signed in. The tokens of the connection {conn_id!r} are in the store {store!r}.")
     say(f"  refresh token   {fingerprint(record.refresh_token)} (a mark of it, not the token)")
     until = record.expires_at
     say(f"  access token    works until {show_time(until)}" if until else "  access token    lifetime unknown")
     if record.refresh_expires_at:
         say(f"  sign in again   before {show_time(record.refresh_expires_at)}, unless it is refreshed until then")
-    asked, granted = set(account.options.scope.split()), set((record.scope or "").split())
+    asked, granted = set(configuration.options.scope.split()), set((record.scope or "").split())
     if granted:
         say(f"  scope           {' '.join(sorted(granted))}")
     missing = sorted(asked - granted) if granted else []

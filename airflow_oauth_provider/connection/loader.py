@@ -56,7 +56,7 @@ class ConnectionLoader:
                 for secret in credentials.find_key_secrets(value):
                     masking.mask_secret(secret)
         return Snapshot(
-            settings.account(kept, "" if kept is None else _describe(stored.where, kept)),
+            settings.grant_configuration(kept, "" if kept is None else _describe(stored.where, kept)),
             store,
             stored.record,
             stored.version,

@@ -115,7 +115,7 @@ class Settings:
     _client_id: str | None = None
     _client_secret: str | None = field(default=None, repr=False)
 
-    def account(self, kept: Mapping[str, Any] | None = None, place: str = "") -> GrantConfiguration:
+    def grant_configuration(self, kept: Mapping[str, Any] | None = None, place: str = "") -> GrantConfiguration:
         """Return what a refresh needs.
 
         :param kept: what people keep beside the tokens in the store (Vault): ``client_id``, ``client_secret`` and

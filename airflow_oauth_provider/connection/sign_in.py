@@ -98,19 +98,19 @@ def begin(prepared: Preparation, redirect_uri: str) -> authorization_code.Pendin
     )
 
 
-def find_endpoints(account: GrantConfiguration, sign_in: SignIn) -> Endpoints:
+def find_endpoints(configuration: GrantConfiguration, sign_in: SignIn) -> Endpoints:
     """Return where a person signs in: what the connection says, else what the issuer publishes (RFC 8414).
 
-    :param account: the connection.
+    :param configuration: the connection.
     :param sign_in: what it says about signing in.
     :raises ConfigurationError: the issuer publishes nothing, or not what it should.
     """
     metadata: Metadata | None = None
-    if account.client.issuer:
+    if configuration.client.issuer:
         try:
-            metadata = discover(account.client.issuer, account.client.transport)
+            metadata = discover(configuration.client.issuer, configuration.client.transport)
         except errors.NotConnected as failure:
-            raise ConfigurationError(f"{failure}", conn_id=account.conn_id) from None
+            raise ConfigurationError(f"{failure}", conn_id=configuration.conn_id) from None
     members = metadata.members if metadata else {}
 
     def published(name: str) -> str:
@@ -119,9 +119,9 @@ def find_endpoints(account: GrantConfiguration, sign_in: SignIn) -> Endpoints:
             return ""
         if not is_secure(value):
             raise ConfigurationError(
-                f"the issuer {show_url(account.client.issuer)} publishes the {name} "
+                f"the issuer {show_url(configuration.client.issuer)} publishes the {name} "
                 f"{show_url(value)}, which is no https URL. Ask the vendor, or enter the right one in the connection.",
-                conn_id=account.conn_id,
+                conn_id=configuration.conn_id,
             )
         return value
 
@@ -132,22 +132,25 @@ def find_endpoints(account: GrantConfiguration, sign_in: SignIn) -> Endpoints:
     )
 
 
-def check_grant(account: GrantConfiguration) -> None:
+def check_grant(configuration: GrantConfiguration) -> None:
     """Refuse a connection whose tokens no person signs in for.
 
     :raises ConfigurationError: it is one.
     """
-    if not account.rotates:
+    if not configuration.rotates:
         raise ConfigurationError(
-            f"Connection {account.conn_id!r} has grant_type {account.grant_type!r}, for which nobody signs in: its "
-            "tokens are fetched at first use. To use a person's grant, set grant_type to 'refresh_token'."
+            f"its grant_type is {configuration.grant_type!r}, for which nobody signs in: its tokens are fetched at first "
+            "use. To use a person's grant, set grant_type to 'refresh_token'.",
+            conn_id=configuration.conn_id,
         )
 
 
-def redeem(account: GrantConfiguration, pending: authorization_code.Pending, code: str) -> tuple[TokenResponse, float]:
+def redeem(
+    configuration: GrantConfiguration, pending: authorization_code.Pending, code: str
+) -> tuple[TokenResponse, float]:
     """Redeem an authorization code (RFC 6749 section 4.1.3).
 
-    :param account: the connection.
+    :param configuration: the connection.
     :param pending: the sign-in that the code belongs to.
     :param code: the code.
     :return: the tokens, and when they were asked for, in seconds since the epoch.
@@ -155,7 +158,9 @@ def redeem(account: GrantConfiguration, pending: authorization_code.Pending, cod
     """
     masking.mask_secret(code)
     sent_at = time.time()
-    return request_token(account.client, authorization_code.redeem(pending, code, account.options.resources)), sent_at
+    return request_token(
+        configuration.client, authorization_code.redeem(pending, code, configuration.options.resources)
+    ), sent_at
 
 
 def keep(prepared: Preparation, answer: TokenResponse, sent_at: float, actor: str = "") -> tuple[Record, str]:
@@ -177,11 +182,11 @@ def keep(prepared: Preparation, answer: TokenResponse, sent_at: float, actor: st
             time.sleep(PAUSE)
         try:
             snapshot = source.load()
-            account = snapshot.configuration
+            configuration = snapshot.configuration
             if not answer.refresh_token:
-                raise ConfigurationError(_no_refresh_token(account.conn_id, prepared.sign_in.refresh_scope))
-            old = precedence.current(account, snapshot.record)
-            was_dead = precedence.is_dead(account, old)
+                raise ConfigurationError(_no_refresh_token(configuration.conn_id, prepared.sign_in.refresh_scope))
+            old = precedence.current(configuration, snapshot.record)
+            was_dead = precedence.is_dead(configuration, old)
             new = precedence.signed_in(old, answer, sent_at, actor)
             snapshot.store.write(new, if_version=snapshot.version)
             _check_in_use(source, new)
@@ -190,7 +195,7 @@ def keep(prepared: Preparation, answer: TokenResponse, sent_at: float, actor: st
             last = failure
         else:
             for kind in ("signed_in", *(["works_again"] if was_dead else [])):
-                handle_event(GrantEvent(kind, account.conn_id, time.time(), actor))
+                handle_event(GrantEvent(kind, configuration.conn_id, time.time(), actor))
             return new, snapshot.store.name
     raise StoreUnavailable(f"The store did not take the new tokens ({last}). Mend it and sign in again.")
 

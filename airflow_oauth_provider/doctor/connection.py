@@ -100,5 +100,5 @@ def read_keys(report: Report, connection: Any) -> Settings | None:
 
 
 def say_keys_are_right(report: Report) -> None:
-    """Note that the keys are right together as well, so that an account could be made of them."""
+    """Note that the keys are right together as well, so that a configuration could be made of them."""
     report.ok(KEYS, "every key of its extra has a value that can be used")

@@ -19,14 +19,14 @@ def examine(conn_id: str) -> Report:
     if settings is None:
         return report
     snapshot = store.read(report, settings)
-    account = snapshot.configuration if snapshot else store.account_without(report, settings)
-    if account is not None:
-        server.check(report, account)
-        client.check(report, account, settings.test_client)
+    configuration = snapshot.configuration if snapshot else store.configuration_without(report, settings)
+    if configuration is not None:
+        server.check(report, configuration)
+        client.check(report, configuration, settings.test_client)
     host.check(report, settings, snapshot)
     if snapshot is None:
-        if account is not None:
-            tokens.check_entered(report, account)
+        if configuration is not None:
+            tokens.check_entered(report, configuration)
         return report
     store.check_writable(report, snapshot)
     store.check_fallback(report, snapshot)

@@ -109,7 +109,7 @@ def _grant_of_row(row: ConnectionRow, now: float) -> Grant:
     try:
         text = record_in_extra(row.extra, row.conn_id)
         record = Record.from_json(text) if text else None
-        state = determine_state(settings.account(), record, now)
+        state = determine_state(settings.grant_configuration(), record, now)
     except ConfigurationError as failure:
         return _failed(row.conn_id, State.WRONG_CONFIGURATION, failure, vendor, store)
     except ValueError as failure:

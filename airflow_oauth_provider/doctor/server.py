@@ -26,25 +26,25 @@ MOST_SKEW = 30.0
 _GITHUBS_PATH = "/login/oauth/access_token"
 
 
-def check(report: Report, account: GrantConfiguration) -> None:
+def check(report: Report, configuration: GrantConfiguration) -> None:
     """Look at metadata, token endpoint, clock, and the key that tokens are bound to.
 
     Says nothing where a callback fetches the tokens and no server is named.
     """
-    if not account.client.issuer and not account.client.token_url:
+    if not configuration.client.issuer and not configuration.client.token_url:
         return
-    metadata = _check_discovery(report, account) if account.client.issuer else {}
+    metadata = _check_discovery(report, configuration) if configuration.client.issuer else {}
     if metadata is None:
         return
-    _check_binding(report, account, metadata)
-    url = account.client.token_url or metadata.get("token_endpoint", "")
-    answer = _check_endpoint(report, account, url)
+    _check_binding(report, configuration, metadata)
+    url = configuration.client.token_url or metadata.get("token_endpoint", "")
+    answer = _check_endpoint(report, configuration, url)
     if answer is not None:
         _check_clock(report, answer)
 
 
-def _check_discovery(report: Report, account: GrantConfiguration) -> dict[str, Any] | None:
-    client = account.client
+def _check_discovery(report: Report, configuration: GrantConfiguration) -> dict[str, Any] | None:
+    client = configuration.client
     try:
         metadata = discover(client.issuer, client.transport)
     except errors.NotConnected as failure:
@@ -59,7 +59,7 @@ def _check_discovery(report: Report, account: GrantConfiguration) -> dict[str, A
             "Leave one of the two keys empty.",
         )
     _check_offered(report, metadata.members, "token_endpoint_auth_methods_supported", "auth_method", client.auth_method)
-    _check_offered(report, metadata.members, "grant_types_supported", "grant_type", account.grant_type)
+    _check_offered(report, metadata.members, "grant_types_supported", "grant_type", configuration.grant_type)
     return metadata.members
 
 
@@ -70,9 +70,9 @@ def _check_offered(report: Report, members: dict[str, Any], name: str, key: str,
         report.warn(DISCOVERY, f"the server does not list {value!r} for {key}", f"It lists: {names}.")
 
 
-def _check_binding(report: Report, account: GrantConfiguration, members: dict[str, Any]) -> None:
+def _check_binding(report: Report, configuration: GrantConfiguration, members: dict[str, Any]) -> None:
     """Look whether the server takes proofs of such a key (RFC 9449 section 5.1)."""
-    key = account.client.dpop_key
+    key = configuration.client.dpop_key
     if key is None:
         return
     prover = dpop.get_prover(key)
@@ -83,19 +83,19 @@ def _check_binding(report: Report, account: GrantConfiguration, members: dict[st
     _check_offered(report, members, name, "dpop_private_key", prover.algorithm)
 
 
-def _check_endpoint(report: Report, account: GrantConfiguration, url: str) -> HttpResponse | None:
+def _check_endpoint(report: Report, configuration: GrantConfiguration, url: str) -> HttpResponse | None:
     """Send a request without grant and credentials: the server can but refuse it, and nothing is spent."""
     headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
     try:
-        answer = exchange(account.client.transport, "POST", url, headers, b"")
+        answer = exchange(configuration.client.transport, "POST", url, headers, b"")
     except errors.OAuth2ProtocolError as failure:
         report.fail(ENDPOINT, str(failure), "Check the address, the network, the proxy and the certificates.")
         return None
-    _judge(report, account, url, answer)
+    _judge(report, configuration, url, answer)
     return answer
 
 
-def _judge(report: Report, account: GrantConfiguration, url: str, answer: HttpResponse) -> None:
+def _judge(report: Report, configuration: GrantConfiguration, url: str, answer: HttpResponse) -> None:
     """Say whether it is a token endpoint that has answered. What says most of the address comes first."""
     status, said = answer.status, f"{answer.endpoint} answered {answer.status} to an empty request"
     elsewhere = "Check the address in the vendor's documentation."
@@ -115,7 +115,7 @@ def _judge(report: Report, account: GrantConfiguration, url: str, answer: HttpRe
     elif _names_error(answer):
         secure = ", over TLS" if url.startswith("https:") else ""
         report.ok(ENDPOINT, f"{said} with an error as a token endpoint does{secure}")
-    elif status < 300 and account.client.dialect.error_mark is None:
+    elif status < 300 and configuration.client.dialect.error_mark is None:
         report.fail(ENDPOINT, f"{said}: a token endpoint would have refused it; this is some other page", elsewhere)
     else:
         report.warn(ENDPOINT, f"{said}, but not as a token endpoint does", elsewhere)

@@ -54,10 +54,10 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
     return snapshot
 
 
-def account_without(report: Report, settings: Settings) -> GrantConfiguration | None:
+def configuration_without(report: Report, settings: Settings) -> GrantConfiguration | None:
     """Return what the connection alone says, where its store could not be read; None where that is not enough."""
     try:
-        return settings.account()
+        return settings.grant_configuration()
     except ConfigurationError as missing:
         if not any(found.level == "fail" and found.check == connection.KEYS for found in report.findings):
             report.warn(

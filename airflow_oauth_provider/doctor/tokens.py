@@ -20,19 +20,19 @@ SOON = 7
 
 def check(report: Report, snapshot: Snapshot) -> None:
     """Look at the record as the next worker will."""
-    account = snapshot.configuration
-    record = precedence.current(account, snapshot.record)
-    if account.rotates and not _check_grant(report, account, record, snapshot.record):
+    configuration = snapshot.configuration
+    record = precedence.current(configuration, snapshot.record)
+    if configuration.rotates and not _check_grant(report, configuration, record, snapshot.record):
         return
-    _check_access_token(report, account, record)
+    _check_access_token(report, configuration, record)
     _check_refresh(report, record)
 
 
-def check_entered(report: Report, account: GrantConfiguration) -> None:
+def check_entered(report: Report, configuration: GrantConfiguration) -> None:
     """Say what is known of the grant while the store cannot be read."""
-    if not account.rotates:
+    if not configuration.rotates:
         return
-    entered = account.entered.refresh_token
+    entered = configuration.entered.refresh_token
     there = f"the refresh token {fingerprint(entered)} is" if entered else "no refresh token is"
     report.warn(
         GRANT,
@@ -41,22 +41,22 @@ def check_entered(report: Report, account: GrantConfiguration) -> None:
     )
 
 
-def _check_grant(report: Report, account: GrantConfiguration, record: Record, stored: Record | None) -> bool:
+def _check_grant(report: Report, configuration: GrantConfiguration, record: Record, stored: Record | None) -> bool:
     """Tell whether there is a refresh token that may work."""
     if not record.refresh_token:
         report.fail(
             GRANT,
             "there is no refresh token, neither in the connection nor in its store",
-            f"Sign in: python -m airflow_oauth_provider authorize {account.conn_id}",
+            f"Sign in: python -m airflow_oauth_provider authorize {configuration.conn_id}",
         )
         return False
     dead = record.dead
-    if dead is not None and precedence.is_dead(account, record):
+    if dead is not None and precedence.is_dead(configuration, record):
         report.fail(
             GRANT,
             f"dead since {show_time(dead.at)}: the server answered {dead.error}. {dead.hint}".strip(),
-            f"Sign in again: python -m airflow_oauth_provider authorize {account.conn_id}. If the vendor has mended a "
-            f"mistake of its own since: python -m airflow_oauth_provider revive {account.conn_id}",
+            f"Sign in again: python -m airflow_oauth_provider authorize {configuration.conn_id}. If the vendor has "
+            f"mended a mistake of its own since: python -m airflow_oauth_provider revive {configuration.conn_id}",
         )
         return False
     mark = fingerprint(record.refresh_token)
@@ -66,16 +66,16 @@ def _check_grant(report: Report, account: GrantConfiguration, record: Record, st
         report.ok(GRANT, f"a refresh token was entered anew ({mark}); the next refresh begins with it")
     else:
         report.ok(GRANT, f"generation {record.generation}, refresh token {mark}")
-    _check_end(report, account, record)
+    _check_end(report, configuration, record)
     return True
 
 
-def _check_end(report: Report, account: GrantConfiguration, record: Record) -> None:
+def _check_end(report: Report, configuration: GrantConfiguration, record: Record) -> None:
     ends = record.refresh_expires_at
     if ends is None:
         return
     days = (ends - time.time()) / 86400
-    change = f"Sign in again: python -m airflow_oauth_provider authorize {account.conn_id}"
+    change = f"Sign in again: python -m airflow_oauth_provider authorize {configuration.conn_id}"
     if days < 0:
         report.fail(GRANT, f"the refresh token ran out at {show_time(ends)}", change)
     elif days < SOON:
@@ -84,11 +84,13 @@ def _check_end(report: Report, account: GrantConfiguration, record: Record) -> N
         report.ok(GRANT, f"the refresh token lasts until {show_time(ends)}")
 
 
-def _check_access_token(report: Report, account: GrantConfiguration, record: Record) -> None:
+def _check_access_token(report: Report, configuration: GrantConfiguration, record: Record) -> None:
     if record.access_token is None:
-        if account.policy.when == "never":
+        if configuration.policy.when == "never":
             report.fail(
-                ACCESS, "there is none, and refresh_when is 'never'", messages.never_refreshed(account.conn_id, False)
+                ACCESS,
+                "there is none, and refresh_when is 'never'",
+                messages.never_refreshed(configuration.conn_id, False),
             )
         else:
             report.ok(ACCESS, "there is none; the first task fetches one")
@@ -98,7 +100,7 @@ def _check_access_token(report: Report, account: GrantConfiguration, record: Rec
         report.ok(ACCESS, "there is one; how long it works is not known")
     elif until > time.time():
         report.ok(ACCESS, f"works until {show_time(until)}")
-    elif account.policy.when == "never":
+    elif configuration.policy.when == "never":
         report.fail(ACCESS, f"ended at {show_time(until)}, and refresh_when is 'never'", "Enter another one.")
     else:
         report.ok(ACCESS, f"ended at {show_time(until)}; the next task refreshes it")

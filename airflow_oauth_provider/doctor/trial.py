@@ -77,16 +77,16 @@ def _try(report: Report) -> None:
     if known is None:
         _check_host(report, settings, None)
         return
-    account, record = _hurried(known[0]), precedence.current(known[0], known[1])
-    answering = _check_server(report, account)
+    configuration, record = _hurried(known[0]), precedence.current(known[0], known[1])
+    answering = _check_server(report, configuration)
     _check_host(report, settings, answering)
     if report.failed:
         return
-    client.check(report, account, settings.test_client)
-    if account.rotates:
-        _look_for_grant(report, account, record)
+    client.check(report, configuration, settings.test_client)
+    if configuration.rotates:
+        _look_for_grant(report, configuration, record)
     else:
-        _ask_for_token(report, account)
+        _ask_for_token(report, configuration)
 
 
 def _check_server(report: Report, configuration: GrantConfiguration) -> Origin | None:
@@ -135,7 +135,7 @@ def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantCo
         return None if snapshot is None else (snapshot.configuration, snapshot.record)
     try:
         text = get_member(found.extra)
-        return settings.account(), Record.from_json(text) if text else None
+        return settings.grant_configuration(), Record.from_json(text) if text else None
     except ConfigurationError as failure:
         report.fail(connection.KEYS, str(failure))
     except ValueError as failure:
@@ -143,41 +143,43 @@ def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantCo
     return None
 
 
-def _look_for_grant(report: Report, account: GrantConfiguration, record: Record) -> None:
+def _look_for_grant(report: Report, configuration: GrantConfiguration, record: Record) -> None:
     if not record.refresh_token:
-        report.fail(TOKEN, messages.no_refresh_token(report.conn_id, account.hint))
-    elif record.dead is not None and precedence.is_dead(account, record):
+        report.fail(TOKEN, messages.no_refresh_token(report.conn_id, configuration.hint))
+    elif record.dead is not None and precedence.is_dead(configuration, record):
         report.fail(TOKEN, messages.dead_grant(report.conn_id, record.dead))
     else:
         report.ok(TOKEN, "there is a refresh token (a test does not spend it, since that can be done only once)")
 
 
-def _ask_for_token(report: Report, account: GrantConfiguration) -> None:
+def _ask_for_token(report: Report, configuration: GrantConfiguration) -> None:
     """Ask for a token as a task would, and let go of it."""
     try:
-        status = TokenManager(_Nowhere(account), mask=masking.mask_secret).obtain(TokenRequirements(force=True)).status
+        status = (
+            TokenManager(_Nowhere(configuration), mask=masking.mask_secret).obtain(TokenRequirements(force=True)).status
+        )
     except OAuth2Error as error:
         report.fail(TOKEN, str(error))
     else:
         report.ok(TOKEN, f"the authorization server granted one (expires: {status.expires_at or 'unknown'})")
 
 
-def _hurried(account: GrantConfiguration) -> GrantConfiguration:
-    transport = account.client.transport
+def _hurried(configuration: GrantConfiguration) -> GrantConfiguration:
+    transport = configuration.client.transport
     transport = replace(transport, timeout=min(transport.timeout, PATIENCE))
     # What the connection says to search responses for is left to tasks.
-    dialect = replace(account.client.dialect, error_mark=None)
-    return replace(account, client=replace(account.client, transport=transport, dialect=dialect))
+    dialect = replace(configuration.client.dialect, error_mark=None)
+    return replace(configuration, client=replace(configuration.client, transport=transport, dialect=dialect))
 
 
 class _Nowhere:
-    """An account whose record is forgotten with this object."""
+    """An configuration whose record is forgotten with this object."""
 
     name = "nowhere"
     sealed_with: tuple[str, ...] = ()
 
-    def __init__(self, account: GrantConfiguration) -> None:
-        self._account = account
+    def __init__(self, configuration: GrantConfiguration) -> None:
+        self._account = configuration
         self._held = StoredRecord(None, None)
         self._writes = 0
 

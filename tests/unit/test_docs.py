@@ -42,7 +42,7 @@ def test_json(code):
         extra = json.dumps(members.get("extra", {}))
         settings = read_settings("docs", SimpleNamespace(**fields, extra=extra))
         kept = {"client_id": "kept", "client_secret": "kept"}
-        assert settings.account(kept).client.client_id
+        assert settings.grant_configuration(kept).client.client_id
 
 
 @pytest.mark.parametrize("code", blocks("yaml"))

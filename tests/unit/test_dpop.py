@@ -732,37 +732,37 @@ JWK = jwt.algorithms.ECAlgorithm.to_jwk(EC_KEY, as_dict=True)
 
 @pytest.mark.parametrize("key", [KEY.material, KEY.material.replace("\n", "\\n"), JWK, json.dumps(JWK)])
 def test_the_key_as_people_enter_it(key):
-    client = settings(dpop_private_key=key).account().client
+    client = settings(dpop_private_key=key).grant_configuration().client
     assert dpop.get_prover(client.dpop_key).thumbprint == dpop.get_prover(KEY).thumbprint
 
 
 @pytest.mark.parametrize("key", [KEY.material, JWK])
 def test_the_key_may_stand_beside_the_tokens(key):
     kept = {"dpop_private_key": key}
-    client = settings(dpop_private_key=None).account(kept).client
+    client = settings(dpop_private_key=None).grant_configuration(kept).client
     assert dpop.get_prover(client.dpop_key).thumbprint == dpop.get_prover(KEY).thumbprint
-    other = settings(dpop_private_key=RSA_PEM).account(kept).client
+    other = settings(dpop_private_key=RSA_PEM).grant_configuration(kept).client
     assert other.dpop_key.material == RSA_PEM.strip(), "what the connection says comes first"
     document = JsonDocument(Layout.parse({"dpop_private_key": "$.app.key"}), "the file")
     assert document.fetched({"app": {"key": key}}).kept == kept
 
 
 def test_without_a_key_tokens_are_bearer_tokens():
-    assert settings(dpop_private_key=None).account().client.dpop_key is None
+    assert settings(dpop_private_key=None).grant_configuration().client.dpop_key is None
 
 
 @pytest.mark.parametrize("material", BAD_KEYS.values(), ids=BAD_KEYS)
 def test_a_bad_key_is_an_error_that_shows_nothing_of_it(material):
     read_ = settings(dpop_private_key=material)
     with pytest.raises(exceptions.ConfigurationError, match=r"'xero'.*'dpop_private_key'.*private key") as caught:
-        read_.account()
+        read_.grant_configuration()
     assert "aGlk" not in str(caught.value)
     assert "hidden" not in str(caught.value)
 
 
 def test_a_symmetric_key_is_called_so():
     with pytest.raises(exceptions.ConfigurationError, match="this one is symmetric"):
-        settings(dpop_private_key=BAD_KEYS["symmetric"]).account()
+        settings(dpop_private_key=BAD_KEYS["symmetric"]).grant_configuration()
 
 
 @pytest.mark.parametrize(
@@ -778,24 +778,26 @@ def test_a_symmetric_key_is_called_so():
 def test_what_goes_against_the_key_is_named(monkeypatch, name, value):
     monkeypatch.setattr(deployment, "callback_prefixes", lambda: ["my_company"])
     with pytest.raises(exceptions.ConfigurationError, match=rf"'xero'.*'{name}'.*dpop_private_key"):
-        settings(**{name: value}).account()
+        settings(**{name: value}).grant_configuration()
 
 
 def test_a_preset_goes_against_the_key_too():
     with pytest.raises(exceptions.ConfigurationError, match=r"'header_prefix'.*Zoho-oauthtoken.*dpop_private_key"):
-        settings(provider="zoho", provider_params="accounts_host=https://accounts.zoho.eu, data_center=eu").account()
+        settings(
+            provider="zoho", provider_params="accounts_host=https://accounts.zoho.eu, data_center=eu"
+        ).grant_configuration()
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("header_name", "authorization"), ("header_prefix", "DPoP"), ("accepted_types", "dpop")]
 )
 def test_what_says_the_same_is_no_mistake(name, value):
-    assert settings(**{name: value}).account().client.dpop_key is not None
+    assert settings(**{name: value}).grant_configuration().client.dpop_key is not None
 
 
 def test_a_header_of_that_name_is_not_to_be_entered():
     with pytest.raises(exceptions.ConfigurationError, match="'extra_headers'"):
-        settings(extra_headers="DPoP=x").account()
+        settings(extra_headers="DPoP=x").grant_configuration()
 
 
 def test_the_key_is_masked_wherever_it_stands(monkeypatch):
@@ -827,7 +829,7 @@ def test_the_key_is_in_no_repr_and_no_log(caplog):
     caplog.set_level(logging.DEBUG)
     session, _, tokens = make(wants_nonce("one"))
     response = session.get(f"{API}/a")
-    seen = caplog.text + repr(settings()) + repr(settings().account()) + repr(tokens.prover) + repr(CLIENT)
+    seen = caplog.text + repr(settings()) + repr(settings().grant_configuration()) + repr(tokens.prover) + repr(CLIENT)
     seen += repr(response.request.headers)
     for line in KEY.material.splitlines()[1:-1]:
         assert line not in seen

@@ -129,7 +129,7 @@ def test_a_secret_in_a_wrong_place_is_not_quoted(key, value):
         extra=json.dumps(given),
     )
     with pytest.raises(ConfigurationError, match=f"'xero'.*'{key}'") as caught:
-        read_settings("xero", connection).account()
+        read_settings("xero", connection).grant_configuration()
     assert "s3cr3t" not in str(caught.value)
 
 

@@ -38,7 +38,7 @@ def settings(
 
 
 def test_the_account_of_a_plain_connection():
-    account = settings(scope="a b", leeway=10).account()
+    account = settings(scope="a b", leeway=10).grant_configuration()
     assert (account.client.client_id, account.client.client_secret) == ("id", "s3cr3t-value")
     assert account.client.token_url == EXTRA["oauth_url"]
     assert account.client.auth_method == "client_secret_basic"
@@ -50,7 +50,7 @@ def test_the_account_of_a_plain_connection():
 
 def test_there_is_always_a_timeout():
     assert settings().transport.timeout == 30
-    assert settings(timeout=5).account().client.transport.timeout == 5
+    assert settings(timeout=5).grant_configuration().client.transport.timeout == 5
 
 
 @pytest.mark.parametrize(
@@ -98,24 +98,24 @@ def test_base_url(parts, url):
 )
 def test_what_is_wrong_is_said_with_the_connection_and_the_key(parts, says):
     with pytest.raises(ConfigurationError, match="'xero'") as caught:
-        settings(**parts).account()
+        settings(**parts).grant_configuration()
     assert says in str(caught.value)
     assert "s3cr3t-value" not in str(caught.value)
 
 
 def test_a_url_is_shown_without_its_user_and_query():
     with pytest.raises(ConfigurationError) as caught:
-        settings(oauth_url="http://me:hidden@login.example.com/token?key=hidden").account()
+        settings(oauth_url="http://me:hidden@login.example.com/token?key=hidden").grant_configuration()
     assert "hidden" not in str(caught.value)
 
 
 def test_loopback_needs_no_tls():
     for host in ("127.0.0.1", "localhost", "[::1]"):
-        assert settings(oauth_url=f"http://{host}:8080/token").account().client.token_url
+        assert settings(oauth_url=f"http://{host}:8080/token").grant_configuration().client.token_url
 
 
 def test_client_and_refresh_token_may_be_kept_in_the_store():
-    found = settings(login=None, password=None, refresh_token=None).account(
+    found = settings(login=None, password=None, refresh_token=None).grant_configuration(
         {"client_id": "kept-id", "client_secret": "kept-secret", "refresh_token": "kept-token"}
     )
     assert (found.client.client_id, found.client.client_secret) == ("kept-id", "kept-secret")
@@ -123,7 +123,7 @@ def test_client_and_refresh_token_may_be_kept_in_the_store():
 
 
 def test_the_end_of_a_line_belongs_to_nothing_that_is_kept():
-    found = settings(login=None, password=None, refresh_token=None).account(
+    found = settings(login=None, password=None, refresh_token=None).grant_configuration(
         {"client_id": "kept-id\n", "client_secret": "kept-secret\r\n", "refresh_token": "kept-token\n"}
     )
     assert (found.client.client_id, found.client.client_secret) == ("kept-id", "kept-secret")
@@ -131,7 +131,7 @@ def test_the_end_of_a_line_belongs_to_nothing_that_is_kept():
 
 
 def test_what_the_connection_says_wins_over_what_is_kept():
-    found = settings().account({"client_id": "kept", "client_secret": "kept", "refresh_token": "kept"})
+    found = settings().grant_configuration({"client_id": "kept", "client_secret": "kept", "refresh_token": "kept"})
     assert (found.client.client_id, found.client.client_secret) == ("id", "s3cr3t-value")
     assert found.entered.refresh_token == "first"
 
@@ -141,11 +141,11 @@ def test_what_the_connection_says_wins_over_what_is_kept():
     [(1893456000, 1893456000.0), ("1893456000", 1893456000.0), ("2030-01-01T00:00:00Z", 1893456000.0)],
 )
 def test_expiry_as_entered(entered, seconds):
-    assert settings(expires_at=entered).account().entered.expires_at == seconds
+    assert settings(expires_at=entered).grant_configuration().entered.expires_at == seconds
 
 
 def test_a_public_client_needs_no_secret():
-    account = settings(password=None, auth_method="none").account()
+    account = settings(password=None, auth_method="none").grant_configuration()
     assert account.client.client_secret is None
 
 
@@ -158,7 +158,7 @@ def test_verify(given, read):
 
 def test_nothing_secret_in_a_repr():
     found = settings(access_token="the-access-token")
-    account = found.account()
+    account = found.grant_configuration()
     for shown in (repr(found), repr(account), repr(account.client), repr(account.entered)):
         assert "s3cr3t-value" not in shown
         assert "first" not in shown
@@ -204,8 +204,8 @@ def test_keys_of_httphook_and_of_presets_mean_something(caplog):
 
 def test_what_is_missing_is_said_with_the_key_that_may_have_been_meant():
     with pytest.raises(ConfigurationError, match="Did you mean 'oauth_url'"):
-        settings(oauth_url=None, oauth_ulr="https://login.example.com/token").account()
-    account = settings(refresh_token=None, refresh_tokn="first").account()
+        settings(oauth_url=None, oauth_ulr="https://login.example.com/token").grant_configuration()
+    account = settings(refresh_token=None, refresh_tokn="first").grant_configuration()
     assert "Did you mean 'refresh_token'?" in messages.no_refresh_token("xero", account.hint)
 
 
@@ -214,10 +214,10 @@ def test_what_is_missing_is_said_with_the_place_where_it_may_be():
     with pytest.raises(
         ConfigurationError, match="'login', or under the key 'client_id' in the Vault secret secret/xero"
     ):
-        settings(login=None).account({}, place)
+        settings(login=None).grant_configuration({}, place)
     with pytest.raises(ConfigurationError, match="'client_secret' in the Vault secret secret/xero"):
-        settings(password=None).account({}, place)
-    assert place in messages.no_refresh_token("xero", settings(refresh_token=None).account({}, place).hint)
+        settings(password=None).grant_configuration({}, place)
+    assert place in messages.no_refresh_token("xero", settings(refresh_token=None).grant_configuration({}, place).hint)
 
 
 @pytest.mark.parametrize("conn_type", ["http", "", None, "OAuth2"])
@@ -229,7 +229,7 @@ def test_another_type_of_connection_is_named(conn_type):
 @pytest.mark.parametrize("wrapped", ["{}\n", " {}", "\t{}\r\n", "{} "])
 def test_line_ends_and_blanks_around_client_id_and_secret_are_not_theirs(wrapped):
     read = settings(login=wrapped.format("id"), password=wrapped.format("s3cr3t-value"))
-    client = read.account().client
+    client = read.grant_configuration().client
     assert (client.client_id, client.client_secret) == ("id", "s3cr3t-value")
     assert "s3cr3t-value" in read.secrets
 
@@ -237,7 +237,7 @@ def test_line_ends_and_blanks_around_client_id_and_secret_are_not_theirs(wrapped
 @pytest.mark.parametrize("blank", [" ", "\n", "\t"])
 def test_a_blank_client_id_is_none(blank):
     with pytest.raises(ConfigurationError, match="no client id"):
-        settings(login=blank).account()
+        settings(login=blank).grant_configuration()
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_socks_proxy_needs_its_package(monkeypatch, scheme):
 )
 def test_a_secret_with_awkward_characters_that_is_refused(secret, encoding, hint):
     refusal = errors.InvalidClientResponse("https://as: invalid_client", code="invalid_client")
-    configuration = settings(password=secret, basic_encoding=encoding).account()
+    configuration = settings(password=secret, basic_encoding=encoding).grant_configuration()
     text = str(messages.configuration_error(configuration, refusal))
     assert ("basic_encoding" in text) == (hint is not None)
     assert hint is None or hint in text

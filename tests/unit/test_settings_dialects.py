@@ -45,7 +45,7 @@ def test_names_of_presets_are_those_of_the_data():
 
 def test_a_plain_connection_has_no_dialect():
     read = settings(oauth_url=URL)
-    assert read.account().client.dialect == Dialect()
+    assert read.grant_configuration().client.dialect == Dialect()
     assert read.bearer_usage == BearerUsage()
 
 
@@ -55,20 +55,20 @@ def test_every_preset_makes_an_account(name):
     parameters = dict.fromkeys(preset.parameters, "example")
     extra = {"provider": name, **parameters}
     read = settings(host=None, cert=__file__, private_key=KEY, **extra)
-    client = read.account().client
+    client = read.grant_configuration().client
     assert (client.token_url or client.issuer).startswith("https://")
     assert client.auth_method == preset.defaults["auth_method"]
     if "host" in preset.defaults:
         assert read.base_url.startswith("https://")
     pairs = [f"{parameter}=example" for parameter in parameters]
-    assert settings(host=None, cert=__file__, private_key=KEY, provider=name, provider_params=pairs).account() == (
-        read.account()
-    )
+    assert settings(
+        host=None, cert=__file__, private_key=KEY, provider=name, provider_params=pairs
+    ).grant_configuration() == (read.grant_configuration())
 
 
 def test_a_key_of_the_connection_wins_over_its_preset():
     read = settings(host=None, provider="zoho", dc="eu", header_prefix="Bearer", auth_method="client_secret_basic")
-    client = read.account().client
+    client = read.grant_configuration().client
     assert client.token_url == "https://accounts.zoho.eu/oauth/v2/token"
     assert client.auth_method == "client_secret_basic"
     assert read.bearer_usage.header_prefix == "Bearer"
@@ -82,9 +82,9 @@ def test_a_host_of_the_connection_wins():
 
 
 def test_secrets_do_not_go_to_the_preset_where_the_connection_names_another_server():
-    client = settings(provider="clover", oauth_url=URL).account().client
+    client = settings(provider="clover", oauth_url=URL).grant_configuration().client
     assert (client.token_url, client.refresh_url) == (URL, "")
-    client = settings(provider="xero", issuer="https://login.example.com").account().client
+    client = settings(provider="xero", issuer="https://login.example.com").grant_configuration().client
     assert (client.token_url, client.revocation_url) == ("", "")
 
 
@@ -132,7 +132,7 @@ def test_a_mistake_names_connection_key_value_and_what_is_right(monkeypatch, ext
     monkeypatch.setattr(deployment, "callback_prefixes", lambda: ["my_company.oauth"])
     base = {} if "provider" in extra else {"oauth_url": URL}
     with pytest.raises(ConfigurationError, match="'xero'") as caught:
-        settings(**{**base, **extra}).account()
+        settings(**{**base, **extra}).grant_configuration()
     text = str(caught.value)
     assert [part for part in says if part.lower() not in text.lower()] == []
     assert "hidden" not in text
@@ -140,19 +140,19 @@ def test_a_mistake_names_connection_key_value_and_what_is_right(monkeypatch, ext
 
 def test_no_preset_is_read_without_a_provider(monkeypatch):
     monkeypatch.setattr("airflow_oauth_provider.connection.presets.preset", lambda _: pytest.fail("read"))
-    assert settings(oauth_url=URL).account()
+    assert settings(oauth_url=URL).grant_configuration()
 
 
 def test_pairs_in_all_their_forms():
     expected = {"a": "1", "b": "x=y"}
     for given in ("a=1, b=x=y", ["a=1", "b=x=y"], {"a": 1, "b": "x=y"}, '{"a": 1, "b": "x=y"}'):
-        assert settings(oauth_url=URL, extra_params=given).account().client.dialect.parameters == expected
+        assert settings(oauth_url=URL, extra_params=given).grant_configuration().client.dialect.parameters == expected
 
 
 def test_what_is_said_how_to_send_may_be_of_any_type():
     for extra in ({"header_prefix": "Token"}, {"header_name": "X-Key"}, {"in_query": "key"}):
-        assert settings(oauth_url=URL, **extra).account().client.dialect.accepts("odd")
-    assert not settings(oauth_url=URL).account().client.dialect.accepts("odd")
+        assert settings(oauth_url=URL, **extra).grant_configuration().client.dialect.accepts("odd")
+    assert not settings(oauth_url=URL).grant_configuration().client.dialect.accepts("odd")
 
 
 def test_secrets_of_the_connection_are_all_masked():
@@ -167,6 +167,6 @@ def test_secrets_among_further_parameters_are_masked():
 
 
 def test_a_jwt_bearer_grant_needs_no_other_authentication():
-    account = settings(oauth_url=URL, grant_type="jwt_bearer", private_key=KEY, password=None).account()
+    account = settings(oauth_url=URL, grant_type="jwt_bearer", private_key=KEY, password=None).grant_configuration()
     assert account.client.auth_method == "none"
     assert not account.rotates
