@@ -176,7 +176,7 @@ class Scene:
         text = self._record_text(conn_id, store or self._stores[conn_id])
         if not text:
             return Kept(refresh_token=self._first.get(conn_id))
-        record = json.loads(text)
+        record = text if isinstance(text, dict) else json.loads(text)  # a JSON file holds it as an object
         lifetime = record.get("expires_in")
         return Kept(
             record.get("generation", 0),
@@ -186,7 +186,7 @@ class Scene:
             bool(record.get("dead")),
         )
 
-    def _record_text(self, conn_id: str, store: str) -> str | None:
+    def _record_text(self, conn_id: str, store: str) -> str | dict[str, Any] | None:
         if store == "vault":
             return self.bao.read(self._vault_path(conn_id)).get("token_record")
         if store == "file":
