@@ -110,7 +110,7 @@ def find_endpoints(configuration: GrantConfiguration, sign_in: SignIn) -> Endpoi
         try:
             metadata = discover(configuration.client.issuer, configuration.client.transport)
         except errors.NotConnected as failure:
-            raise ConfigurationError(f"{failure}", conn_id=configuration.conn_id) from None
+            raise ConfigurationError(str(failure), conn_id=configuration.conn_id) from None
     members = metadata.members if metadata else {}
 
     def published(name: str) -> str:
@@ -139,8 +139,8 @@ def check_grant(configuration: GrantConfiguration) -> None:
     """
     if not configuration.rotates:
         raise ConfigurationError(
-            f"its grant_type is {configuration.grant_type!r}, for which nobody signs in: its tokens are fetched at first "
-            "use. To use a person's grant, set grant_type to 'refresh_token'.",
+            f"its grant_type is {configuration.grant_type!r}, for which nobody signs in: its tokens are fetched at "
+            "first use. To use a person's grant, set grant_type to 'refresh_token'.",
             conn_id=configuration.conn_id,
         )
 

@@ -86,7 +86,7 @@ class BodyReader:
         response = self._response
         method = response.request.method if response.request is not None else ""
         text = f"{method} {show_target(response.url or '')} answered {response.status_code} {what}"
-        return ApiError(name_connection(self._conn_id, f"{text}"), status_code=response.status_code)
+        return ApiError(name_connection(self._conn_id, text), status_code=response.status_code)
 
 
 class _Inflater:

@@ -348,7 +348,7 @@ class Refresher:
 
     def _failed(self, held: HeldLease, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
         """Give the lease back and return what the caller is to see."""
-        message = name_connection(held.conn_id, f"{failure}")
+        message = name_connection(held.conn_id, str(failure))
         if isinstance(failure, errors.UnexpectedResponse):
             left = failure.refresh_token
             # Only a success brings a new one: error pages hold field names with messages, or echo the request.

@@ -88,7 +88,7 @@ def _revoke(configuration: GrantConfiguration, record: Record, kind: str) -> boo
 
 
 def _failed(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
-    message = name_connection(conn_id, f"{failure}")
+    message = name_connection(conn_id, str(failure))
     if isinstance(failure, errors.NotConnected) and failure.lasting:
         return ConfigurationError(f"{message}. Enter the server's revocation endpoint under 'revocation_url'.")
     if isinstance(failure, errors.UnexpectedResponse):
