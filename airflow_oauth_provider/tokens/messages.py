@@ -28,11 +28,11 @@ def never_refreshed(conn_id: str, has_token: bool) -> str:
 def no_refresh_token(conn_id: str, hint: str = "") -> str:
     """For a connection that has nothing to refresh with.
 
-    :param hint: of the :class:`~airflow_oauth_provider.tokens.configuration.Account`.
+    :param hint: of the :class:`~airflow_oauth_provider.tokens.configuration.GrantConfiguration`.
     """
     return name_connection(
         conn_id,
-        f"grant_type is 'refresh_token', but there is no refresh token, neither in the "
+        "grant_type is 'refresh_token', but there is no refresh token, neither in the "
         "connection's 'refresh_token' nor in its store. Enter one, or set grant_type to 'client_credentials'."
         f"{hint}",
     )
