@@ -234,6 +234,23 @@ def _split(secret: str | None) -> tuple[str | None, tuple[str, ...]]:
     return text, tuple(mark for mark in marks if isinstance(mark, str)) if isinstance(marks, list) else ()
 
 
+def _read_names(conn_id: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of the secrets: those of ``keyvault_names``, and one made of the connection for each other."""
+    names: dict[str, str] = dict(options.get("keyvault_names") or {})
+    if unknown := [name for name in names if name not in (*NAMES, *KEYS)]:
+        raise ConfigurationError(
+            f"the key 'keyvault_names' of its extra has {unknown[0]!r} in it, which is none of "
+            f"{', '.join((*NAMES, *KEYS))}.",
+            conn_id=conn_id,
+        )
+    prefix = PREFIX + re.sub(r"[^0-9A-Za-z-]", "-", conn_id)
+    for name in NAMES:
+        names.setdefault(name, f"{prefix}-{'token-record' if name == 'record' else name.replace('_', '-')}")
+    if not names["record"]:
+        raise ConfigurationError("in the key 'keyvault_names', 'record' needs a name.", conn_id=conn_id)
+    return names
+
+
 def open_store(
     conn_id: str,
     options: Mapping[str, Any],
@@ -261,18 +278,7 @@ def open_store(
     azure_conn_id = options.get("azure_conn_id")
     if azure_conn_id:
         check_connection(conn_id, "azure_conn_id", azure_conn_id, deployment.allowed_connections())
-    names = dict(options.get("keyvault_names") or {})
-    if unknown := [name for name in names if name not in (*NAMES, *KEYS)]:
-        raise ConfigurationError(
-            f"the key 'keyvault_names' of its extra has {unknown[0]!r} in it, which is none of "
-            f"{', '.join((*NAMES, *KEYS))}.",
-            conn_id=conn_id,
-        )
-    prefix = PREFIX + re.sub(r"[^0-9A-Za-z-]", "-", conn_id)
-    for name in NAMES:
-        names.setdefault(name, f"{prefix}-{'token-record' if name == 'record' else name.replace('_', '-')}")
-    if not names["record"]:
-        raise ConfigurationError("in the key 'keyvault_names', 'record' needs a name.", conn_id=conn_id)
+    names = _read_names(conn_id, options)
     try:
         import azure.identity
         import azure.keyvault.secrets  # noqa: F401
