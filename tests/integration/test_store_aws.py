@@ -47,7 +47,7 @@ def aws(moto, monkeypatch, request):
 
 def store_of(aws, **more):
     options = {"aws_name": aws.name, **more}
-    return open_store("xero", kind="aws_secrets_manager", connection=None, options=options)
+    return open_store("xero", kind="aws_secrets_manager", options=options)
 
 
 def kept(aws):

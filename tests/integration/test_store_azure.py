@@ -48,7 +48,7 @@ def vault(monkeypatch):
 
 def store_of(vault, delay=0.0, **names):
     options = {"keyvault_url": vault.url, "keyvault_names": names}
-    store = open_store("xero", kind="azure_keyvault", connection=None, options=options)
+    store = open_store("xero", kind="azure_keyvault", options=options)
     store._settle_time = delay
     return store
 
@@ -217,10 +217,10 @@ def test_what_holds_something_else(vault):
 )
 def test_what_the_connection_says_is_checked(options, says):
     with pytest.raises(ConfigurationError, match=says):
-        open_store("xero", kind="azure_keyvault", connection=None, options=options)
+        open_store("xero", kind="azure_keyvault", options=options)
 
 
 def test_ids_of_connections_that_cannot_be_names():
-    store = open_store("a/b_c#d", kind="azure_keyvault", connection=None, options={"keyvault_url": "https://v"})
+    store = open_store("a/b_c#d", kind="azure_keyvault", options={"keyvault_url": "https://v"})
     assert store._backend._names["record"] == "airflow-oauth2-a-b-c-d-token-record"
     assert Record() is not None
