@@ -12,7 +12,7 @@ TIMEOUT ?= 600
 ARGS ?=
 # So many workers at once, each with the modules and the servers that fall to it. WORKERS=0 runs all in one process.
 WORKERS ?= 2
-PARALLEL := -n $(WORKERS) --dist loadscope
+PARALLEL := -n $(WORKERS) --dist loadfile
 TEST = $(PYTEST) $(PARALLEL) --timeout=$(TIMEOUT) tests/unit tests/exploration tests/integration tests/e2e $(ARGS)
 # Branches that the tests take, in this process and in the workers; the figure may rise, not fall.
 COVERAGE_FLOOR := 80
@@ -49,13 +49,13 @@ $(VERSIONS:%=setup-%): setup-%: python
 demo: setup ## Watch refresh tokens rotate on a real Airflow, a real authorization server and a real OpenBao
 	@$(VENV) -m scripts.demo $(ARGS)
 
-test: setup setup-2.11 ## Unit, integration and end-to-end tests (Airflow 3.3; one DAG on 2.11)
+test: setup setup-3.1 setup-2.11 ## Unit, integration and end-to-end tests (Airflow 3.3; pages on 3.1, too; one DAG on 2.11)
 	$(TEST)
 
 print-test:
 	@echo '$(TEST)'
 
-coverage: setup setup-2.11 ## The same as test, and what part of the branches they take
+coverage: setup setup-3.1 setup-2.11 ## The same as test, and what part of the branches they take
 	$(PYTEST) $(PARALLEL) --timeout=$(TIMEOUT) $(COVERED) tests/unit tests/exploration tests/integration tests/e2e $(ARGS)
 
 test-unit: setup ## Unit tests only: seconds, no network
@@ -74,7 +74,7 @@ test-parity: setup-parity ## The http provider's own tests against our classes
 setup-parity: python
 	@$(PYTHON) -m scripts.setup_env parity
 
-test-e2e: setup setup-2.11 ## Tests on a running Airflow
+test-e2e: setup setup-3.1 setup-2.11 ## Tests on a running Airflow
 	$(PYTEST) --timeout=$(TIMEOUT) tests/e2e $(ARGS)
 
 test-fleet: setup ## Celery workers without a database, many tasks, one connection; FLEET_TASKS=200 for more
