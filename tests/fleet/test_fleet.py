@@ -60,7 +60,7 @@ def server():
 
 @pytest.fixture
 def forgiving_server():
-    """As Okta is by default: for 30 s the answer to a refresh is given again, if the worker that asked for it is gone."""
+    """As Okta is by default: for 30 s it gives the answer to a refresh again, should the worker that asked be gone."""
     with ScriptedServer(lifetime=6, grace=30) as server:
         yield server
 
