@@ -88,7 +88,10 @@ def _airflow_3(version: tuple[int, int], home: Path, ports: Ports, secret: Secre
     passwords.touch(0o600)
     passwords.write_text(json.dumps({ADMIN: secret.password}))
     url = f"http://{LOOPBACK}:{ports.api}"
-    return {
+    # Tasks of 3.0 give the API server five seconds. On a busy machine they then ask again whether they may start, and
+    # hear that the task runs elsewhere already: they themselves, since the first question was heard.
+    retries = {("core", "default_task_retries"): "2", ("core", "default_task_retry_delay"): "1"}
+    return (retries if version < (3, 1) else {}) | {
         ("core", "simple_auth_manager_users"): f"{ADMIN}:admin",
         ("core", "simple_auth_manager_passwords_file"): str(passwords),
         ("core", "execution_api_server_url"): f"{url}/execution/",
