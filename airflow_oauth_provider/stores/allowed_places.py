@@ -10,7 +10,6 @@ There is one more way: a secret or a file that itself names the connections that
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -120,32 +119,6 @@ def is_host_allowed(host: str, patterns: Iterable[str]) -> bool:
 
 def _host_pattern(pattern: str) -> str:
     return "[a-z0-9-]+".join(re.escape(part) for part in pattern.lower().removesuffix(":443").split("*"))
-
-
-def is_near(host: str) -> bool:
-    """Tell whether a host is this machine, or an address that only this machine reaches (such as a metadata service).
-
-    :param host: a name or an address, without port.
-    """
-    name = host.lower().strip("[]").rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        # Also 127.1 and 2130706433, which resolvers understand and ipaddress does not.
-        address = ipaddress.ip_address(name) if ":" in name else ipaddress.ip_address(_parse_ipv4(name))
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
-
-
-def _parse_ipv4(name: str) -> bytes:
-    import socket
-
-    try:
-        return socket.inet_aton(name)
-    except OSError:
-        raise ValueError from None
 
 
 def check_file(conn_id: str, key: str, path: str, folders: Sequence[str]) -> None:
