@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from scripts.environments import MAIN_AIRFLOW, clean_environ, python_of
+from tests.servers.airflow_settings import sqlite_url
 from tests.servers.processes import remove_folder, temporary_folder
 
 FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -50,7 +51,7 @@ class Home:
             AIRFLOW__CORE__LOAD_EXAMPLES="False",
             AIRFLOW__CORE__UNIT_TEST_MODE="False",
             AIRFLOW__CORE__FERNET_KEY=FERNET_KEY,
-            AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{self.folder}/airflow.db",
+            AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite_url(self.folder),
             AIRFLOW__LOGGING__LOGGING_LEVEL="DEBUG",
             PYTHONPATH=os.pathsep.join(
                 [os.environ.get("PYTHONPATH", "")] if "PYTHONPATH" in os.environ else [str(ROOT)]

@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, text
 
 from scripts.environments import MAIN_AIRFLOW, clean_environ, python_of
+from tests.servers.airflow_settings import sqlite_url
 from tests.servers.processes import LOOPBACK, Process, Server, free_port, is_listening, wait_until
 from tests.servers.record_put import put_record
 
@@ -26,7 +27,7 @@ def airflow_environ(home: Any, database: str | None = None, **more: str) -> dict
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__FERNET_KEY": FERNET_KEY,
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or sqlite_url(home),
     }
     return clean_environ(**settings, **more)
 

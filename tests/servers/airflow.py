@@ -26,12 +26,12 @@ from typing import Any
 import requests
 
 from scripts.environments import CELLS, MAIN_AIRFLOW, airflow_version_of, minor_of, python_of
-from tests.servers.airflow_settings import ADMIN, Ports, Secrets, environment
+from tests.servers.airflow_settings import ADMIN, Ports, Secrets, environment, sqlite_url
 from tests.servers.processes import LOOPBACK, Process, Server, ServerError, wait_until
 
 FINISHED = ("success", "failed")
 NOT_FOUND = 404
-UNAUTHORIZED = 401
+SERVER_ERROR = 500
 
 
 class AirflowInstance(Server):
@@ -87,7 +87,7 @@ class AirflowInstance(Server):
 
     @property
     def db_url(self) -> str:
-        return self._db_url or f"sqlite:///{self.home}/airflow.db"
+        return self._db_url or sqlite_url(self.home)
 
     @property
     def url(self) -> str:
@@ -205,7 +205,9 @@ class AirflowInstance(Server):
         """Call the REST API as administrator, `path` from below /api/v2 (2.11: /api/v1); gives the JSON."""
         answer = self.request(method, f"{self.api_url}{path}", json=body, params=params)
         if not answer.ok:
-            raise ServerError(f"Airflow: {method} {path} gave {answer.status_code}: {answer.text[:2000]}")
+            log = self.process.log_tail() if self.process and answer.status_code >= SERVER_ERROR else ""
+            said = f"{answer.status_code}: {answer.text[:2000]}\n{log}".rstrip()
+            raise ServerError(f"Airflow: {method} {path} gave {said}")
         return answer.json() if answer.content else None
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:

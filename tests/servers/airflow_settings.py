@@ -58,6 +58,14 @@ def environment(
 Options = dict[tuple[str, str], str]
 
 
+def sqlite_url(home: Path | str) -> str:
+    """SQLAlchemy's URL of the SQLite file of the Airflow below `home`.
+
+    SQLite gives up after five seconds by itself: on a busy machine the API server answers 500 and the scheduler ends.
+    """
+    return f"sqlite:///{home}/airflow.db?timeout=120"
+
+
 def _common(home: Path, dags: Path, db_url: str, ports: Ports, secret: Secrets) -> Options:
     return {
         ("core", "dags_folder"): str(dags),
