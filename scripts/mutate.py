@@ -56,13 +56,11 @@ TESTS = (
 #: Modules whose tests stand together: those run first, and most mutants live no longer.
 FIRST = {
     "record.py": "record",
-    "history.py": "record",
     "json_members.py": "record",
     "decision.py": "decision",
     "lease.py": "lease",
     "process.py": "lease",
     "events.py": "events",
-    "fallback.py": "stores_fallback",
     "sealing.py": "stores_sealed",
     "precedence.py": "authorization_code",
     "callbacks.py": "configuration",

@@ -7,8 +7,7 @@ from typing import Any
 
 from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.compat.api_server import HAS_PAGES, PAGES_PREFIX, base_path
-from airflow_oauth_provider.compat.sdk import AirflowPlugin
-from airflow_oauth_provider.compat.versions import AIRFLOW_V_3_0_PLUS
+from airflow_oauth_provider.compat.sdk import AIRFLOW_V_3_0_PLUS, AirflowPlugin
 from airflow_oauth_provider.stores.record_key import URL_PREFIX
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_oauth_provider.compat.versions import AIRFLOW
+from airflow_oauth_provider.compat.sdk import AIRFLOW
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def signing_secret() -> str:
 
     The one that signs Airflow's sessions comes first: where workers do not share that, nobody is signed in for long.
     """
-    from airflow_oauth_provider.compat.fernet import fernet_keys
+    from airflow_oauth_provider.compat.deployment import fernet_keys
     from airflow_oauth_provider.compat.sdk import conf
 
     return (

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_oauth_provider.compat.deployment import get_fernet
 from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_key, get_member, prepare_extra, set_member
-from airflow_oauth_provider.compat.fernet import get_fernet
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 
 if TYPE_CHECKING:

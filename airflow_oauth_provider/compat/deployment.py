@@ -2,38 +2,24 @@
 
 To add one: a row of :data:`OPTIONS`, a function below it, a row of the table in ``docs/deployment.md``. The section
 ``config`` of the provider info is made of the table, and ``airflow config list`` of that.
+Airflow's own Fernet key is read here, too.
 
 Nothing of Airflow is imported until a setting is read: the provider info must not.
 """
 
 from __future__ import annotations
 
+import base64
+import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_oauth_provider.exceptions import ConfigurationError
 
-__all__ = [
-    "OPTIONS",
-    "SECTION",
-    "Option",
-    "airflow_home",
-    "allowed_connections",
-    "allowed_endpoints",
-    "allowed_folders",
-    "allowed_secrets",
-    "api_certificate",
-    "api_url",
-    "callback_prefixes",
-    "fallback_path",
-    "listeners",
-    "multi_team",
-    "server_urls",
-    "settle_time",
-    "token_store_route",
-]
+log = logging.getLogger(__name__)
 
 SECTION = "oauth2"
 
@@ -264,3 +250,40 @@ def _error(name: str, text: str) -> ConfigurationError:
     from airflow_oauth_provider.exceptions import ConfigurationError
 
     return ConfigurationError(f"airflow.cfg: {name} in the section [{SECTION}] {text}.")
+
+
+#: Bytes of a Fernet key.
+_FERNET_KEY_LENGTH = 32
+
+
+def get_fernet() -> Any:
+    """Return Airflow's Fernet, or its stand-in where no key is set (``is_encrypted`` tells)."""
+    from airflow.models.crypto import get_fernet as airflow_fernet
+
+    return airflow_fernet()
+
+
+@cache
+def fernet_keys() -> list[str]:
+    """Return Airflow's Fernet keys, the newest first; none where this process has not been given any.
+
+    Tasks of Airflow 3 need none to run, but mostly share the configuration of whoever started them. Asked for once in
+    a process: a configuration can say that a command prints it, or that a secrets backend has it.
+    """
+    from airflow_oauth_provider.compat.sdk import AirflowConfigException, conf
+
+    try:
+        text = conf.get("core", "fernet_key", fallback="") or ""
+    except AirflowConfigException as error:
+        # A worker may share the configuration, but not the command that it names.
+        log.debug("This process cannot read Airflow's Fernet key (%s)", type(error).__name__)
+        return []
+    return [key for part in text.split(",") if _is_fernet_key(key := part.strip())]
+
+
+def _is_fernet_key(text: str) -> bool:
+    """Tell a key from what the SDK of Airflow 3.2 and later gives where there is none: ``{FERNET_KEY}``, literally."""
+    try:
+        return len(base64.urlsafe_b64decode(text)) == _FERNET_KEY_LENGTH
+    except ValueError:
+        return False

@@ -6,7 +6,7 @@ import importlib
 import logging
 
 from airflow_oauth_provider.compat import supervisor
-from airflow_oauth_provider.compat.versions import AIRFLOW
+from airflow_oauth_provider.compat.sdk import AIRFLOW
 from airflow_oauth_provider.exceptions import StoreUnavailable
 
 log = logging.getLogger(__name__)

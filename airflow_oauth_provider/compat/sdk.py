@@ -1,4 +1,4 @@
-"""Classes and functions of Airflow, from where the installed version has them.
+"""Which Airflow this is, and its classes and functions, from where that version has them.
 
 ``apache-airflow-providers-common-compat`` has such a module too, but only from 1.8 on, and the names that are used
 here were added as late as 1.13. Airflow's official constraints bring 1.7 with Airflow 2.11.0 and 3.0, 1.11 with 3.1.
@@ -10,9 +10,10 @@ work but warn.
 from __future__ import annotations
 
 import importlib
+import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_oauth_provider.compat.versions import AIRFLOW
+from airflow import __version__
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath, PokeReturnValue
@@ -28,6 +29,17 @@ if TYPE_CHECKING:
     from airflow.sdk.observability.stats import Stats
     from airflow.sdk.plugins_manager import AirflowPlugin
     from airflow.triggers.base import BaseEventTrigger
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """Return major and minor version of ``text``, such as ``(3, 1)`` for ``3.1.6rc1``."""
+    major, minor = re.findall(r"\d+", text)[:2]
+    return int(major), int(minor)
+
+
+#: Major and minor version of the Airflow that is installed.
+AIRFLOW = parse_version(__version__)
+AIRFLOW_V_3_0_PLUS = AIRFLOW >= (3, 0)
 
 __all__ = [
     "AirflowConfigException",

@@ -26,7 +26,7 @@ from airflow_oauth_provider.compat.extra_json import (
     without_member,
     without_provisions,
 )
-from airflow_oauth_provider.compat.versions import AIRFLOW, AIRFLOW_V_3_0_PLUS
+from airflow_oauth_provider.compat.sdk import AIRFLOW, AIRFLOW_V_3_0_PLUS
 from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 

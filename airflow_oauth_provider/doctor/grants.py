@@ -13,8 +13,8 @@ from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreError, name_connection
+from airflow_oauth_provider.tokens.events import HistoryEntry
 from airflow_oauth_provider.tokens.grant_state import GrantState, State, determine_state
-from airflow_oauth_provider.tokens.history import Event
 from airflow_oauth_provider.tokens.record import Record
 
 #: The stores whose records stand in the row of the connection, which the one query of a list reads anyway.
@@ -38,7 +38,7 @@ class Grant:
     store: str
     state: GrantState
     scope: str = ""
-    history: tuple[Event, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the line for programs; times in seconds since the epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider.compat import connections, fernet, versions
+from airflow_oauth_provider.compat import connections, deployment, sdk
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import connection
@@ -13,8 +13,8 @@ from airflow_oauth_provider.stores.factory import open_fallback
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
-from airflow_oauth_provider.tokens.fallback import fallback_key
 from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.sealing import fallback_key
 from airflow_oauth_provider.tokens.store import TokenStore
 
 CHECK = "store"
@@ -37,14 +37,14 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
     name = snapshot.store.name
     chosen = " (that is what 'auto' stands for here)" if settings.store.kind == "auto" else ""
     report.ok(CHECK, f"the store {name!r}{chosen} can be read")
-    if name == "variable" and versions.AIRFLOW_V_3_0_PLUS:
+    if name == "variable" and sdk.AIRFLOW_V_3_0_PLUS:
         report.warn(
             CHECK,
             "tasks of Airflow 3 cannot replace a variable only if it is unchanged",
             "Give all tasks that use the connection a pool with one slot; or define it in Airflow's metadata database, "
             "which keeps the tokens in its own row; or choose the store 'vault'.",
         )
-        if not (settings.keys.secrets or fernet.fernet_keys()):
+        if not (settings.keys.secrets or deployment.fernet_keys()):
             report.warn(
                 CHECK,
                 "Airflow 3 logs what tasks write into variables, and this connection has no secret to seal tokens with",
@@ -81,7 +81,7 @@ def warn_of_one_key(report: Report, store: TokenStore) -> None:
 
 def check_writable(report: Report, snapshot: Snapshot) -> None:
     """Write the record back as it is, or try a write that has to be refused; nothing changes."""
-    if snapshot.store.name == "connection" and versions.AIRFLOW_V_3_0_PLUS:
+    if snapshot.store.name == "connection" and sdk.AIRFLOW_V_3_0_PLUS:
         _check_route(report)
     if snapshot.record is None or snapshot.version is None:
         report.ok(CHECK, "it holds nothing yet, so writing was not tried")

@@ -17,7 +17,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from airflow_oauth_provider.compat.versions import AIRFLOW_V_3_0_PLUS
+from airflow_oauth_provider.compat.sdk import AIRFLOW_V_3_0_PLUS
 from airflow_oauth_provider.connection.fields import CONN_TYPE, FIELDS, STANDARD_FIELDS, Field
 
 #: What Airflow 2.11's form sends back for a secret that nobody changed; it then keeps the stored one.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from airflow_oauth_provider.compat import connections, deployment, fernet, supervisor, versions
+from airflow_oauth_provider.compat import connections, deployment, sdk, supervisor
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
 from airflow_oauth_provider.stores import variable
@@ -77,7 +77,7 @@ def open_fallback(conn_id: str) -> FallbackStore:
 
 def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> TokenStore:
     all_keys = keys or ConnectionKeys()
-    airflows = fernet.fernet_keys()
+    airflows = deployment.fernet_keys()
     if all_keys.secrets or supervisor.on_task_sdk():
         # Airflow's own key too, where this process has it: it outlives any change of the connection.
         all_keys = all_keys.with_more(FERNET_KEY, airflows)
@@ -96,7 +96,7 @@ def _settle(conn_id: str, kind: str, found: FoundConnection) -> tuple[str, Found
     if found.place is not None:
         return ("variable" if kind == "auto" else kind), found
     if supervisor.has_database():
-        if versions.AIRFLOW_V_3_0_PLUS:
+        if sdk.AIRFLOW_V_3_0_PLUS:
             _check_type(conn_id, found)  # for tasks, which have to choose the same
         return "connection", found
     _check_type(conn_id, found)

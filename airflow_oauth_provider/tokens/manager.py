@@ -22,7 +22,7 @@ from airflow_oauth_provider.exceptions import (
 )
 from airflow_oauth_provider.oauth2.dpop import Prover, get_prover
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.tokens import history, precedence
+from airflow_oauth_provider.tokens import events, precedence
 from airflow_oauth_provider.tokens.cache import TokenCache
 from airflow_oauth_provider.tokens.clock import Backoff, Clock, SystemClock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, Snapshot
@@ -90,7 +90,7 @@ class TokenManager:
         self._mask_secret = mask
         self._masked: set[str | None] = set()
         self._watch = LeaseWatch(self._clock)
-        self._actor = history.printable(actor)[: history.MAX_ACTOR]
+        self._actor = events.printable(actor)[: events.MAX_ACTOR]
         self._on_event = on_event
         self._persistence = Persistence(fallback, self._clock, self._watch, self._mask)
         self._refresher = Refresher(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from airflow_oauth_provider.tokens import history, json_members
-from airflow_oauth_provider.tokens.history import Event
+from airflow_oauth_provider.tokens import events, json_members
+from airflow_oauth_provider.tokens.events import HistoryEntry
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Lease:
     :param renewals: how often the holder has renewed it.
     :param sent: whether a token request may have been sent under it.
     :param process: which process holds it, see :mod:`airflow_oauth_provider.tokens.process`; empty: unknown.
-    :param actor: who holds it, for people; see :class:`~airflow_oauth_provider.tokens.history.Event`.
+    :param actor: who holds it, for people; see :class:`~airflow_oauth_provider.tokens.events.HistoryEntry`.
     """
 
     owner: str
@@ -116,7 +116,7 @@ class Record:
     lease: Lease | None = None
     dead: DeadGrant | None = None
     interrupted: str | None = None
-    history: tuple[Event, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
     unknown_members: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -146,12 +146,12 @@ class Record:
         """Return a copy whose history has one more entry, and no secret of this record in it.
 
         :param at: seconds since the epoch.
-        :param kind: one of :data:`airflow_oauth_provider.tokens.history.KINDS`.
-        :param actor: who; see :class:`~airflow_oauth_provider.tokens.history.Event`.
+        :param kind: one of those of :class:`~airflow_oauth_provider.tokens.events.HistoryEntry`.
+        :param actor: who; see :class:`~airflow_oauth_provider.tokens.events.HistoryEntry`.
         :param detail: a word or two of this package's own.
         """
-        new = history.event(at, kind, actor, detail, self.secrets)
-        return replace(self, history=(*self.history, new)[-history.MAX_EVENTS :])
+        new = events.make_entry(at, kind, actor, detail, self.secrets)
+        return replace(self, history=(*self.history, new)[-events.MAX_ENTRIES :])
 
     def to_json(self) -> str:
         """Return the record as one line of JSON, the form in which every store keeps it."""
@@ -264,5 +264,5 @@ _CHECKS: Checks = {
     "lease": _part(Lease, ("owner", "seconds", "taken_at"), _LEASE),
     "dead": _part(DeadGrant, ("token_fingerprint", "error", "at"), _DEAD),
     "interrupted": _note,
-    "history": json_members.newest(history.MAX_EVENTS, Event.from_json),
+    "history": json_members.newest(events.MAX_ENTRIES, HistoryEntry.from_json),
 }

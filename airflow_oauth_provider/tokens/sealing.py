@@ -1,10 +1,18 @@
-"""Encryption with keys made from secrets that whoever may read has anyway, so that no key has to be kept."""
+"""Encryption with keys made from secrets that whoever may read has anyway, so that no key has to be kept.
+
+What goes into the fallback store is encrypted with the refresh token that was spent. It stands in the record that the
+store still has. So every worker that can read the record can recover the tokens, and nobody else can: the server does
+not take a spent token, and whoever finds the variable or the file has no key.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
 from typing import Any
+
+from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.tokens.record import Record, fingerprint
 
 
 class DamagedError(ValueError):
@@ -28,7 +36,7 @@ def cipher(secret: str, purpose: bytes) -> Any:
     return Fernet(base64.urlsafe_b64encode(derived))
 
 
-def decrypted(fernet: Any, ciphertext: str) -> bytes | None:
+def decrypt(fernet: Any, ciphertext: str) -> bytes | None:
     """Return what ``fernet`` makes of ``ciphertext``; None where it was not encrypted with that key."""
     from cryptography.fernet import InvalidToken
 
@@ -67,10 +75,10 @@ def unlock(ciphertext: str, keys: dict[str, str], secrets: Secrets, purpose: byt
     from cryptography.fernet import Fernet
 
     for name, secret in secrets:
-        data_key = decrypted(cipher(secret, purpose), keys[name]) if name in keys else None
+        data_key = decrypt(cipher(secret, purpose), keys[name]) if name in keys else None
         if data_key is None:
             continue
-        plain = decrypted(Fernet(data_key), ciphertext)
+        plain = decrypt(Fernet(data_key), ciphertext)
         if plain is None:
             raise DamagedError("its ciphertext was changed")
         return plain.decode()
@@ -81,7 +89,7 @@ def is_locked_for(keys: dict[str, str], secrets: Secrets, purpose: bytes) -> boo
     """Tell whether ``keys`` are wrapped for just these secrets, as :func:`lock` would wrap them."""
     first = _first(secrets)
     return keys.keys() == first.keys() and all(
-        decrypted(cipher(secret, purpose), keys[name]) is not None for name, secret in first.items()
+        decrypt(cipher(secret, purpose), keys[name]) is not None for name, secret in first.items()
     )
 
 
@@ -90,3 +98,60 @@ def _first(secrets: Secrets) -> dict[str, str]:
     for name, secret in secrets:
         first.setdefault(name, secret)
     return first
+
+
+#: "token" in the name makes Airflow show a variable of this kind as ``***``.
+KEY_PREFIX = "oauth2_token_fallback__"
+_FALLBACK_PURPOSE = b"airflow-oauth-provider: tokens in the fallback store"
+
+
+def fallback_key(generation: int, spent: str) -> str:
+    """Return the name under which the tokens of ``generation`` are kept.
+
+    It comes from the record alone, as several connections may share one (in Vault, in a file), and each has to find
+    what another one could not write.
+
+    :param generation: of the record with the new tokens.
+    :param spent: the refresh token that was spent for them.
+    """
+    return f"{KEY_PREFIX}{generation}_{fingerprint(spent) or ''}"
+
+
+def seal(record: Record, spent: str) -> str:
+    """Return ``record`` encrypted, so that only who knows ``spent`` can read it.
+
+    :param record: the record with the new tokens.
+    :param spent: the refresh token that was spent for them.
+    :raises StoreUnavailable: there is no spent token to make a key from.
+    """
+    if not spent:
+        raise StoreUnavailable("There is no spent refresh token with which to encrypt the new tokens.")
+    return str(cipher(spent, _FALLBACK_PURPOSE).encrypt(record.to_json().encode()).decode())
+
+
+def unseal(text: str, spent: str) -> Record | None:
+    """Return the record in ``text``; None where ``text`` was not sealed with ``spent``, or is no record."""
+    if not spent:
+        return None
+    plain = decrypt(cipher(spent, _FALLBACK_PURPOSE), text)
+    if plain is None:
+        return None
+    try:
+        return Record.from_json(plain.decode())
+    except ValueError:
+        return None
+
+
+def does_not_open(conn_id: str, place: str) -> StoreNotWritable:
+    """Return the error for an entry that cannot be read: its being there proves that the refresh token is spent.
+
+    :param conn_id: the connection.
+    :param place: the entry's name.
+    """
+    return StoreNotWritable(
+        f"its newest tokens are in the fallback store, under {place!r}, but that entry does "
+        "not open: it is damaged, or was written by a later version of this provider. The refresh token before them "
+        "is spent, so nothing was sent. Restore the entry, or update the provider on this worker; else sign in again: "
+        "enter a new refresh token.",
+        conn_id=conn_id,
+    )

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, event, text, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from airflow_oauth_provider.compat import database
-from airflow_oauth_provider.compat.versions import AIRFLOW_V_3_0_PLUS
+from airflow_oauth_provider.compat.sdk import AIRFLOW_V_3_0_PLUS
 from airflow_oauth_provider.connection.edits import keep_records
 from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.tokens.record import Record

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_oauth_provider import __main__ as program
-from airflow_oauth_provider.compat import connections, deployment, fernet, sdk
+from airflow_oauth_provider.compat import connections, deployment, sdk
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.doctor import store as store_checks
 from airflow_oauth_provider.doctor.examination import examine
@@ -341,7 +341,7 @@ def test_a_variable_on_airflow_3(case, monkeypatch):
     monkeypatch.setattr(FileBackend, "name", "variable")
     lines = case.found("warn store", "cannot replace a variable", "pool with one slot")
     assert not any("Airflow 3 logs" in line for line in lines)
-    monkeypatch.setattr(fernet, "fernet_keys", list)
+    monkeypatch.setattr(deployment, "fernet_keys", list)
     case.parts["password"] = case.extra["refresh_token"] = None
     case.extra["auth_method"] = "none"
     case.found("warn store", "Airflow 3 logs", "fernet_key")

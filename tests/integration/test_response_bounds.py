@@ -21,9 +21,9 @@ from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.introspection import introspect
-from airflow_oauth_provider.oauth2.revocation import revoke
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.transport import MAX_RESPONSE_BYTES, decode_content, exchange
+from airflow_oauth_provider.tokens.revocation import request_revocation
 
 TOKEN = json.dumps({"access_token": "abc", "refresh_token": "def", "token_type": "Bearer"}).encode()
 MEGABYTE = 1024 * 1024
@@ -100,7 +100,7 @@ def ask_each(server: Server) -> dict[str, object]:
     calls = {
         "token": lambda: request_token(client, [("grant_type", "client_credentials")]),
         "introspection": lambda: introspect(client, "t"),
-        "revocation": lambda: revoke(client, "t", "access_token"),
+        "revocation": lambda: request_revocation(client, "t", "access_token"),
         "device": lambda: device.begin(client, f"{server.url}/d", GrantOptions()),
         "discovery": lambda: discovery.discover(server.url, client.transport),
     }

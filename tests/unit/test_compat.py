@@ -395,7 +395,7 @@ def test_options_of_the_connection_hold_where_run_hands_over_only_those_of_the_c
     [("2.11.0", (2, 11)), ("3.1.6rc1", (3, 1)), ("3.10.0.dev0", (3, 10)), ("3.4.0+astro.1", (3, 4))],
 )
 def test_versions(text, version):
-    from airflow_oauth_provider.compat.versions import parse_version
+    from airflow_oauth_provider.compat.sdk import parse_version
 
     assert parse_version(text) == version
 

@@ -27,7 +27,7 @@ def read(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_setting_has_a_reader_and_a_default_that_it_can_read(name):
-    assert name in deployment.__all__
+    assert callable(getattr(deployment, name))
     read(name)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_oauth_provider.exceptions import StoreNotWritable
 from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback
-from airflow_oauth_provider.tokens import fallback
+from airflow_oauth_provider.tokens import sealing
 from tests.unit.fakes import Faults, World
 
 
@@ -38,10 +38,10 @@ def _cut_off(world: World, _spent: str) -> str:
 
 
 def _of_a_later_format(world: World, spent: str) -> str:
-    opened = fallback.unseal(next(iter(world.kept.values())), spent)
+    opened = sealing.unseal(next(iter(world.kept.values())), spent)
     assert opened is not None
     later = json.loads(opened.to_json()) | {"format": 2}
-    return fallback.cipher(spent, fallback._PURPOSE).encrypt(json.dumps(later).encode()).decode()
+    return sealing.cipher(spent, sealing._FALLBACK_PURPOSE).encrypt(json.dumps(later).encode()).decode()
 
 
 def _emptied(_world: World, _spent: str) -> str:

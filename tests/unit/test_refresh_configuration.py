@@ -251,7 +251,7 @@ class TestRevocation:
         def fail(*_):
             raise failure
 
-        monkeypatch.setattr(revocation.revocation, "revoke", fail)
+        monkeypatch.setattr(revocation, "request_revocation", fail)
         store = MemoryStore(world.cell, Faults())
         source = FakeSource(world.connection, store, Faults())
         with pytest.raises(OAuth2Error) as caught:

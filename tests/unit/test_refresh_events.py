@@ -9,7 +9,7 @@ import pytest
 from airflow_oauth_provider.exceptions import OAuth2Error, ReauthorizationRequired, StoreUnavailable
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.tokens import events, history, precedence
+from airflow_oauth_provider.tokens import events, precedence
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
 from airflow_oauth_provider.tokens.record import Lease
 from airflow_oauth_provider.tokens.result import TokenRequirements
@@ -65,7 +65,7 @@ class TestRefreshed:
         for _ in range(60):
             listener.obtain()
         assert listener.seam.counts["store.write"] == 120
-        assert len(world.record.history) == history.MAX_EVENTS
+        assert len(world.record.history) == events.MAX_ENTRIES
 
 
 class TestFailed:

@@ -15,7 +15,8 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.oauth2 import errors, revocation
+from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.tokens import revocation
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
 from airflow_oauth_provider.tokens.record import Lease, fingerprint
 from airflow_oauth_provider.tokens.result import TokenRequirements
@@ -681,7 +682,7 @@ class TestRevocation:
     @pytest.fixture
     def revoked(self, monkeypatch):
         seen = []
-        monkeypatch.setattr(revocation, "revoke", lambda client, token, kind: seen.append(token))
+        monkeypatch.setattr(revocation, "request_revocation", lambda client, token, kind: seen.append(token))
         return seen
 
     def source(self, world, seam=None):
@@ -698,7 +699,7 @@ class TestRevocation:
             if len(revoked) == 1:
                 world.worker()[0].obtain(TokenRequirements(force=True))
 
-        monkeypatch.setattr(revocation, "revoke", rotated_meanwhile)
+        monkeypatch.setattr(revocation, "request_revocation", rotated_meanwhile)
         assert revoke(self.source(world), "refresh_token", FakeClock(world.time))
         assert revoked == [old, world.record.refresh_token]
         assert world.record.dead is not None

@@ -20,7 +20,6 @@ from airflow_oauth_provider.oauth2 import (
     dpop,
     errors,
     grants,
-    revocation,
     token_endpoint,
 )
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_secure
@@ -30,6 +29,7 @@ from airflow_oauth_provider.oauth2.introspection import introspect
 from airflow_oauth_provider.oauth2.lifetimes import parse_lifetime
 from airflow_oauth_provider.oauth2.response_parser import parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
+from airflow_oauth_provider.tokens import revocation
 from tests.unit.test_dpop import ath, make, ok
 
 URL = "https://login.example.com/token"
@@ -238,21 +238,27 @@ def test_oauth21_https_except_loopback():
 
 def test_rfc7009_2_2_200_for_an_unknown_token_too(wire):
     wire.answers = [answer(b"")]
-    revocation.revoke(replace(CLIENT, revocation_url="https://login.example.com/revoke"), "unknown", "refresh_token")
+    revocation.request_revocation(
+        replace(CLIENT, revocation_url="https://login.example.com/revoke"), "unknown", "refresh_token"
+    )
     assert dict(form_of(wire.sent[0]))["token"] == "unknown"
 
 
 def test_rfc7009_2_2_1_503_means_that_the_token_exists(wire):
     wire.answers = [answer({}, 503, **{"retry-after": "7"})]
     with pytest.raises(errors.ServerFailure) as caught:
-        revocation.revoke(replace(CLIENT, revocation_url="https://login.example.com/revoke"), "x", "access_token")
+        revocation.request_revocation(
+            replace(CLIENT, revocation_url="https://login.example.com/revoke"), "x", "access_token"
+        )
     assert caught.value.retry_after == 7
 
 
 def test_rfc7009_2_2_1_unsupported_token_type(wire):
     wire.answers = [answer({"error": "unsupported_token_type"}, 400)]
     with pytest.raises(errors.ErrorResponse, match="of this kind"):
-        revocation.revoke(replace(CLIENT, revocation_url="https://login.example.com/revoke"), "x", "access_token")
+        revocation.request_revocation(
+            replace(CLIENT, revocation_url="https://login.example.com/revoke"), "x", "access_token"
+        )
 
 
 # RFC 7662

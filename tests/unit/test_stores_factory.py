@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time import comms as messages
 
-from airflow_oauth_provider.compat import connections, versions
+from airflow_oauth_provider.compat import connections, sdk
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import factory
 from airflow_oauth_provider.stores.factory import open_fallback, open_store
@@ -199,7 +199,7 @@ class MetastoreBackend:
 
 @pytest.mark.parametrize("is_3", [True, False])
 def test_a_row_keeps_its_own_tokens_on_every_version(airflow, monkeypatch, is_3):
-    monkeypatch.setattr(versions, "AIRFLOW_V_3_0_PLUS", is_3)
+    monkeypatch.setattr(sdk, "AIRFLOW_V_3_0_PLUS", is_3)
     airflow.add_connection("xero", "{}")
     assert open_store("xero", kind="auto", found=connections.find_connection("xero")).name == "connection"
     assert open_store("xero", kind="auto").name == "connection"
@@ -207,7 +207,7 @@ def test_a_row_keeps_its_own_tokens_on_every_version(airflow, monkeypatch, is_3)
 
 @pytest.mark.parametrize("is_3", [True, False])
 def test_what_has_no_row_has_a_variable_on_every_version(airflow, monkeypatch, is_3):
-    monkeypatch.setattr(versions, "AIRFLOW_V_3_0_PLUS", is_3)
+    monkeypatch.setattr(sdk, "AIRFLOW_V_3_0_PLUS", is_3)
     monkeypatch.setenv("AIRFLOW_CONN_XERO", "oauth2://host")
     assert open_store("xero", kind="auto").name == "variable"
     airflow.add_connection("xero", "{}")
@@ -219,5 +219,5 @@ def test_the_command_line_of_airflow_3_refuses_what_tasks_refuse(airflow, monkey
     monkeypatch.setattr(MetastoreBackend, "conn_type", "http")
     with pytest.raises(StoreNotWritable, match="Set its type"):
         open_store("xero", kind="auto")
-    monkeypatch.setattr(versions, "AIRFLOW_V_3_0_PLUS", False)
+    monkeypatch.setattr(sdk, "AIRFLOW_V_3_0_PLUS", False)
     assert open_store("xero", kind="auto").name == "connection"

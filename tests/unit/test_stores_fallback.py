@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from airflow_oauth_provider.exceptions import StoreUnavailable
 from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback, VariableFallback
-from airflow_oauth_provider.tokens.fallback import fallback_key, seal, unseal
 from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.sealing import fallback_key, seal, unseal
 from tests.unit.store_fakes import put_in_task, record, server_error
 
 SPENT = "refresh-secret-1"
@@ -45,10 +45,9 @@ def test_a_change_of_one_character_is_noticed():
 
 
 def test_what_opens_but_is_no_record_is_none():
-    from airflow_oauth_provider.tokens.fallback import _PURPOSE
-    from airflow_oauth_provider.tokens.sealing import cipher
+    from airflow_oauth_provider.tokens.sealing import _FALLBACK_PURPOSE, cipher
 
-    assert unseal(cipher(SPENT, _PURPOSE).encrypt(b"[1]").decode(), SPENT) is None
+    assert unseal(cipher(SPENT, _FALLBACK_PURPOSE).encrypt(b"[1]").decode(), SPENT) is None
 
 
 def test_without_a_spent_token_nothing_is_sealed():

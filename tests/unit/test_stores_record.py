@@ -14,7 +14,7 @@ import pytest
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
-from airflow_oauth_provider.tokens.history import Event
+from airflow_oauth_provider.tokens.events import HistoryEntry
 from airflow_oauth_provider.tokens.lease import LeaseWatch
 from airflow_oauth_provider.tokens.record import MAX_LEASE, DeadGrant, Lease, Record, fingerprint, storable_parameters
 from airflow_oauth_provider.tokens.result import TokenResult
@@ -205,7 +205,7 @@ class TestHistory:
         for number in range(60):
             kept = kept.with_event(float(number), "refreshed", "dag/task")
         assert len(kept.history) == 50
-        assert kept.history[-1] == Event(59.0, "refreshed", "dag/task", "")
+        assert kept.history[-1] == HistoryEntry(59.0, "refreshed", "dag/task", "")
         assert Record.from_json(kept.to_json()) == kept
 
     def test_it_stays_small(self):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_oauth_provider.compat import connections, fernet, variables
+from airflow_oauth_provider.compat import connections, deployment, variables
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.doctor import store as doctor
 from airflow_oauth_provider.doctor.report import Report
@@ -32,9 +32,9 @@ ALL = {"client_secret": SECRET, "refresh_token": ENTERED, "private_key": PRIVATE
 
 @pytest.fixture
 def supervisor(monkeypatch) -> Supervisor:
-    fernet.fernet_keys.cache_clear()
+    deployment.fernet_keys.cache_clear()
     yield put_in_task(monkeypatch)
-    fernet.fernet_keys.cache_clear()
+    deployment.fernet_keys.cache_clear()
 
 
 def keys(*, rotates: bool = True, **secrets: str) -> ConnectionKeys:
@@ -447,13 +447,13 @@ def test_the_command_line_adds_airflows_key_to_the_connections_own(tmp_path, mon
 @pytest.mark.parametrize("text", ["", "{FERNET_KEY}", "short", "a" * 44 + "=", "ü"])
 def test_what_stands_where_a_key_should_is_none(supervisor, monkeypatch, text):
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", text)
-    assert fernet.fernet_keys() == []
-    fernet.fernet_keys.cache_clear()
+    assert deployment.fernet_keys() == []
+    deployment.fernet_keys.cache_clear()
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", f"{text}, {KEY.decode()}")
-    assert fernet.fernet_keys() == [KEY.decode()]
+    assert deployment.fernet_keys() == [KEY.decode()]
 
 
 def test_a_key_that_cannot_be_had_is_none(supervisor, monkeypatch):
     monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY", raising=False)
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY_CMD", "false")
-    assert fernet.fernet_keys() == []
+    assert deployment.fernet_keys() == []
