@@ -21,7 +21,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.access import ApiAccess, join_url
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.body import settle_charset
-from airflow_oauth_provider.http.errors import api_error, presentable
+from airflow_oauth_provider.http.errors import check_status, presentable
 from airflow_oauth_provider.http.sender import Sender
 from airflow_oauth_provider.http.session import OAuth2Session
 from airflow_oauth_provider.http.srv import CertifiedAdapter
@@ -259,8 +259,7 @@ class OAuth2Hook(HttpHook):
 
     def check_response(self, response: requests.Response) -> None:
         """Raise ApiError for an answer with an error status."""
-        if response.status_code >= 400:
-            raise api_error(response, self.oauth2_conn_id)
+        check_status(response, self.oauth2_conn_id)
 
     def close(self) -> None:
         """Close the connections that :meth:`run` kept, those of all threads; the hook can be used again."""

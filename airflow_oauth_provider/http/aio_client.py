@@ -22,7 +22,7 @@ from airflow_oauth_provider.exceptions import ApiError, name_connection
 from airflow_oauth_provider.http.access import ApiAccess, join_url
 from airflow_oauth_provider.http.aio_transport import Connections, Cookies
 from airflow_oauth_provider.http.auth import OAuth2Auth
-from airflow_oauth_provider.http.errors import api_error, failure_text, never_connected
+from airflow_oauth_provider.http.errors import check_status, failure_text, never_connected
 from airflow_oauth_provider.http.flow import RefreshToken, Send, Sleep, Step, drive_async
 from airflow_oauth_provider.http.pagination import PageRequest
 from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy, attempt_flow
@@ -114,8 +114,8 @@ class AsyncClient:
         servers = await asyncio.to_thread(access.find_servers) if is_found else [access.base_url]
         response = await self._send_to_one_of(servers, method, request, policy, throttle, exchange)
         access.auth.hide_token(response)
-        if options["check_response"] and response.status_code >= 400:
-            raise api_error(response, self._conn_id)
+        if options["check_response"]:
+            check_status(response, self._conn_id)
         return response
 
     async def _send_to_one_of(

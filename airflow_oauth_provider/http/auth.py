@@ -98,6 +98,8 @@ class OAuth2Auth(AuthBase):
 
         :raises requests.RequestException: when its address is none.
         """
+        if not is_rewindable(request):  # requests would send what is left of the stream: nothing
+            rewind(request, self.conn_id, f"{show_url(came_from)} redirects")
         self._take_off(request)
         url = request.url = normalize_url(request.url or "")
         old, new = origin_of(came_from), origin_of(url)

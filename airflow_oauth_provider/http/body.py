@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Generator, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import requests
@@ -29,6 +30,8 @@ RATIO_COUNTS_FROM, MAX_RATIO = 8 << 20, 200
 
 _PIECE = 64 << 10
 _CODINGS = {"gzip", "x-gzip", "deflate"}
+#: What servers name as a coding although it changes nothing of the body: charsets, the framing of uploads to S3.
+_NO_CODINGS = {"", "identity", "none", "utf-8", "utf8", "binary", "7bit", "8bit", "aws-chunked"}
 #: How often a body may be coded; each coding multiplies what a few bytes can become.
 _MAX_CODINGS = 2
 
@@ -48,7 +51,7 @@ class BodyReader:
         self._limit = min(limit, MAX_OF_REDIRECT) if response.is_redirect else limit
         self._received = self._decoded = 0
         codings = [name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")]
-        codings = [name for name in codings if name not in ("", "identity")]
+        codings = [name for name in codings if name not in _NO_CODINGS]
         if len(codings) > _MAX_CODINGS or not _CODINGS.issuperset(codings):
             raise self._error("with a body in a coding that was not asked for (Content-Encoding)")
         self._decoders = [_Inflater(name) for name in reversed(codings)]
@@ -206,10 +209,12 @@ class _BoundedRaw:
 
 
 def settle_charset(response: requests.Response) -> None:
-    """Read a text that states no charset as UTF-8, if it is that.
+    """Read a text that states no charset as UTF-8, if it is that; forget a charset that decodes nothing.
 
     ``requests`` takes ISO-8859-1 for it, as RFC 2616 had it; RFC 7231 appendix B took that back.
     """
+    if not _is_charset(response.encoding):
+        response.encoding = None
     if response.encoding != "ISO-8859-1" or "charset" in response.headers.get("Content-Type", "").lower():
         return
     if getattr(response, "_content", False) is False:
@@ -219,3 +224,15 @@ def settle_charset(response: requests.Response) -> None:
     except UnicodeDecodeError:
         return
     response.encoding = "utf-8"
+
+
+@lru_cache(maxsize=64)
+def _is_charset(name: str | None) -> bool:
+    """Tell whether ``requests`` can decode by ``name``: it catches the error of a name that is none, and no other."""
+    try:
+        str(b"a", name or "utf-8", errors="replace")
+    except LookupError:
+        return True
+    except ValueError:  # such as "idna" and "undefined", which refuse to replace what they do not know
+        return False
+    return True

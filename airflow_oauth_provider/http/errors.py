@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, urlsplit
@@ -33,6 +34,17 @@ class _Reason(str):
 
     __slots__ = ("reason",)
     reason: Exception
+
+
+def check_status(response: requests.Response, conn_id: str) -> None:
+    """Raise ApiError for an answer with an error status.
+
+    One below 200 is an error as well: a hint such as 103 is not yet the answer, and ``http.client`` takes it for one.
+
+    :param conn_id: the connection, for the text.
+    """
+    if not 200 <= response.status_code < 400:
+        raise api_error(response, conn_id)
 
 
 def api_error(response: requests.Response, conn_id: str) -> ApiError:
@@ -156,12 +168,20 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _body(response: requests.Response) -> str:
-    encoding = response.encoding or "utf-8"
+    content = _first_bytes(response, 4 * SHOWN)
     try:
-        text = _first_bytes(response, 4 * SHOWN).decode(encoding, errors="replace")
-    except LookupError:
-        text = _first_bytes(response, 4 * SHOWN).decode("utf-8", errors="replace")
+        # Not to its end: the last character may be cut off.
+        text = codecs.getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        text = _decode(content, response.encoding)
     return redact(redact_members(text), _sent_secrets(response), limit=SHOWN).strip()
+
+
+def _decode(content: bytes, charset: str | None) -> str:
+    try:
+        return content.decode(charset or "utf-8", errors="replace")
+    except (LookupError, ValueError):  # no charset, or none of those that can replace what they do not know
+        return content.decode("utf-8", errors="replace")
 
 
 def _first_bytes(response: requests.Response, size: int) -> bytes:

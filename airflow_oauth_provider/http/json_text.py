@@ -9,6 +9,8 @@ from typing import Any
 
 #: Halves of characters, which a JSON document can escape and UTF-8 cannot hold.
 _SURROGATE = re.compile("[\ud800-\udfff]")
+#: Where there may be an integer that ``int`` would write as 0; a text that looks so costs only time.
+_MINUS_ZERO = re.compile(r"-0(?=[\s,\]}]|\Z)")
 
 
 class Number:
@@ -43,11 +45,11 @@ def decode(content: bytes, charset: str | None = None) -> Any:
     """
     text = _text(content, charset)
     try:
-        return _decoder.decode(text)
+        return (_exact_decoder if _MINUS_ZERO.search(text) else _decoder).decode(text)
     except json.JSONDecodeError:
         raise
     except ValueError:
-        return _long_decoder.decode(text)  # an integer of thousands of digits, which int() refuses
+        return _exact_decoder.decode(text)  # an integer of thousands of digits, which int() refuses
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -84,11 +86,11 @@ def _fraction(text: str) -> float | Number:
 
 
 def _integer(text: str) -> int | Number:
-    return int(text) if len(text) < 4000 else Number(text)
+    return int(text) if len(text) < 4000 and text != "-0" else Number(text)
 
 
 _decoder = json.JSONDecoder(parse_float=_fraction)
-_long_decoder = json.JSONDecoder(parse_float=_fraction, parse_int=_integer)
+_exact_decoder = json.JSONDecoder(parse_float=_fraction, parse_int=_integer)
 
 
 class _ExactError(Exception):

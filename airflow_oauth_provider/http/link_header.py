@@ -25,8 +25,8 @@ class Link:
     parameters: dict[str, str]
 
     def has_relation(self, relation: str) -> bool:
-        """Tell whether ``relation`` is one of the link's, in any case."""
-        return relation.lower() in self.parameters.get("rel", "").lower().split()
+        """Tell whether ``relation`` is one of the link's, in any case, also between single quotation marks."""
+        return relation.lower() in self.parameters.get("rel", "").strip("'").lower().split()
 
 
 class LinkHeaderError(ValueError):
@@ -66,6 +66,8 @@ class _Reader:
                 continue
             name = self._expect(_NAME, "a parameter's name").lower()
             found.setdefault(name, self._value() if self._accept("=") else "")
+        if "rel*" in found and "rel" not in found:
+            raise LinkHeaderError("a link has 'rel*', which is no relation, and has no 'rel'")
         return found
 
     def _value(self) -> str:

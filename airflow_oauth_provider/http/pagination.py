@@ -38,6 +38,8 @@ _WITHOUT_BODY = frozenset({"GET", "HEAD"})
 _NO_BODY = frozenset({204, 205, 304})
 #: Bytes of a body up to which a page may turn out to hold no records although nobody said where they are.
 _SMALL = 4096
+#: Plain values that such a page may have beside a null where its records would be.
+_FEW = 2
 
 
 @dataclass(frozen=True)
@@ -205,10 +207,7 @@ class Page:
             document = json_text.decode(self.response.content)
         except ValueError:
             return False
-        if not isinstance(document, dict):
-            return document in ([], None)
-        lists = [value for value in document.values() if isinstance(value, list)]
-        return not document or (bool(lists) and not any(lists))
+        return _holds_nothing(document)
 
 
 @dataclass(frozen=True)
@@ -594,6 +593,27 @@ def paginator_from_dict(values: Mapping[str, Any]) -> Paginator:
     return _KINDS[values["kind"]](**members)
 
 
+def _holds_nothing(document: Any) -> bool:
+    """Tell whether what could be records is empty: each list, at any depth of objects; without lists each null."""
+    if not isinstance(document, dict):
+        return document in ([], None)
+    leaves = list(_leaves(document))
+    lists = [leaf for leaf in leaves if isinstance(leaf, list)]
+    if lists or not leaves:
+        return not any(lists)
+    # What is left beside nulls may be the next page's address, and a count.
+    plain = [leaf for leaf in leaves if not isinstance(leaf, bool) and leaf not in (None, "", {})]
+    return None in leaves and len(plain) <= _FEW
+
+
+def _leaves(value: dict[str, Any]) -> Iterator[Any]:
+    for member in value.values():
+        if isinstance(member, dict) and member:
+            yield from _leaves(member)
+        else:
+            yield member
+
+
 def _says_no(value: Any) -> bool:
     return not value or (isinstance(value, str) and value.strip().lower() in _NO)
 
@@ -606,7 +626,8 @@ def _as_count(value: Any) -> int | None:
         count = int(value)
     except (ValueError, OverflowError):
         return None
-    return count if count > 0 else None
+    is_whole = not isinstance(value, float) or value == count
+    return count if is_whole and count > 0 else None
 
 
 def _digest(request: PageRequest) -> bytes:

@@ -94,12 +94,12 @@ def collect(path: str, document: Any) -> list[Any]:
         raise PathError(f"{error}. If the API leaves it out when there are no records, write '{path}?'") from None
     if path.startswith("$") and not _NAMES_ONE.search(path) and path != "$":
         return values
-    several = len(values) > 1
     lists = [value for value in values if isinstance(value, list)]
-    others = [value for value in values if not isinstance(value, list | None)]
+    others = [value for value in values if value not in ({}, None) and not isinstance(value, list)]
     if not others:
         return [record for value in lists for record in value]
-    if several and not lists:
+    # Decided by the path, not by how many there are: a page with a single one is no error.
+    if path.startswith("$") and json_paths.plain_steps(path) is None and not lists:
         return others
     raise PathError(f"it leads to {describe(others[0])}, not to a list")
 
@@ -161,7 +161,7 @@ def _member(value: Any, step: Step, at: str) -> Any:
     elif isinstance(value, list) and isinstance(step, int):
         if step < len(value):
             return value[step]
-    elif value is not None:
+    elif value not in (None, []):  # an empty list may be what PHP makes of an empty object
         hint = f": write {at}[*]{_show(step)} to look into each" if isinstance(value, list) else ""
         raise PathError(f"{at} is {describe(value)}, which has no member {step!r}{hint}")
     raise _absent(value, step, at)
@@ -220,6 +220,8 @@ def _at_index(value: list[Any], names: list[str], done: int) -> Any:
     except IndexError:
         raise _absent(value, names[done], _place(names[:done])) from None
     except ValueError:
+        if not value:  # what PHP makes of an empty object
+            raise _absent(value, names[done], _place(names[:done])) from None
         place = "".join(_show(name) for name in names[:done])
         path = f"${place}[*]{''.join(_show(name) for name in names[done:])}"
         raise PathError(

@@ -54,6 +54,8 @@ class OAuth2Session(requests.Session):
         except requests.RequestException as error:
             if self.guard is None:
                 raise
+            if error.request is None:  # of a body that broke off while it was read
+                error.request = request
             raise presentable(error, request.method or "", self.guard.conn_id, self.guard.bare) from None
 
     def merge_environment_settings(

@@ -6,6 +6,7 @@ token is spent.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,8 +95,11 @@ def decode_text(response: HttpResponse) -> str:
     """Return the body as text; bytes that no charset explains are replaced, since tokens are ASCII.
 
     UTF-8 comes first whatever the response claims, since JSON is UTF-8 (RFC 8259 section 8.1), then the charset of its
-    ``Content-Type``.
+    ``Content-Type``. UTF-16 and UTF-32 show in how the bytes begin.
     """
+    wide = json.detect_encoding(response.body)
+    if not wide.startswith("utf-8"):
+        return response.body.decode(wide, errors="replace")
     charset = _CHARSET.search(response.headers.get("content-type", "")[:500])
     for encoding in ("utf-8-sig", *([charset[1]] if charset else [])):
         try:
@@ -132,6 +136,9 @@ def _salvage(text: str, kind: str) -> dict[str, Any] | None:
     """Return the members of an object in a body that is no JSON; None where they say nothing for certain."""
     if text.startswith("<") and "json" not in kind:
         return None  # a page, which may quote anything
+    fields = dict(parse_qsl(text.lstrip("?#&")))
+    if not text.startswith(("{", "[")) and (fields.get("access_token") or fields.get("error")):
+        return fields
     members, is_whole = parse_broken_object(text)
     if is_whole and any(isinstance(members.get(name), str) for name in ("access_token", "error")):
         return members

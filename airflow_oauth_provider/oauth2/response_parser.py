@@ -140,6 +140,8 @@ def _what_is_missing(response: HttpResponse, values: dict[str, Any]) -> str:
         return "the member access_token is not a string"
     if 200 <= response.status < 300:
         return ""
+    if isinstance(values.get("error"), dict | list):
+        return "its member error is no code: say under 'response_map' where the code stands"
     return "the response is no OAuth error: it has no member error"
 
 
@@ -264,7 +266,7 @@ def _is_one_of(value: object, tokens: set[str | None]) -> bool:
 
 def _code(values: dict[str, Any]) -> str | None:
     code = values.get("error")
-    return str(code) if isinstance(code, str | int) and not isinstance(code, bool) and code else None
+    return str(code).strip() or None if isinstance(code, str | int) and not isinstance(code, bool) and code else None
 
 
 def _oauth_error(

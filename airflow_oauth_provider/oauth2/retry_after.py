@@ -23,6 +23,9 @@ _EARLIEST_MOMENT_IN_MS = 1e12
 _LONGEST_FIELD = 512
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?")
 
+#: A date in ISO 8601 whose zone has its name, such as "2026-11-25 12:00:00 UTC".
+_ISO_WITH_ZONE_NAME = re.compile(r"^([0-9]{4}-[0-9-]{5}[ T][0-9:.]{5,20}) ?(?:UTC|GMT)$")
+
 _RESET_NAMES = ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset", "x-ratelimit-requests-reset")
 _REMAINING_NAMES = (
     "ratelimit-remaining",
@@ -117,7 +120,9 @@ def _read_time(value: str | None, now: float) -> float | None:
     if number is None:
         return None
     if number >= _EARLIEST_MOMENT:
-        number = (number / 1000 if number >= _EARLIEST_MOMENT_IN_MS else number) - now
+        while number >= _EARLIEST_MOMENT_IN_MS:  # or in microseconds, or nanoseconds
+            number /= 1000
+        number -= now
     return min(max(0.0, number), LONGEST)
 
 
@@ -130,8 +135,9 @@ def _read_number(value: str | None) -> float | None:
 def _read_date(value: str) -> float | None:
     """Return an HTTP date or one in ISO 8601 as seconds since 1970; UTC where it names no zone."""
     text = value.strip()
-    if not text or len(text) > _LONGEST_FIELD:
+    if not text or len(text) > _LONGEST_FIELD or text.isdigit():
         return None
+    text = _ISO_WITH_ZONE_NAME.sub(r"\1+00:00", text)
     for parse in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             date = parse(text)

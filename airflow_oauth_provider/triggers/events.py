@@ -77,7 +77,7 @@ def _pack(response: Response, *, compress: bool = True) -> dict[str, Any]:
             for name, value in response.headers.items()
             if name.lower() not in _OF_COOKIES
         },
-        "encoding": make_sendable(response.encoding) if response.encoding else None,
+        "encoding": None if response.encoding is None else make_sendable(response.encoding),
         "compressed": smaller,
         "content": base64.b64encode(packed if smaller else content).decode("ascii"),
         "history": pack_pages(response.history),

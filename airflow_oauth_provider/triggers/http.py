@@ -203,7 +203,7 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
     async def _work(self, client: AsyncClient) -> dict[str, Any]:
         from dataclasses import replace
 
-        from airflow_oauth_provider.http.errors import api_error
+        from airflow_oauth_provider.http.errors import check_status
         from airflow_oauth_provider.http.page_loop import apart
         from airflow_oauth_provider.oauth2.retry_after import read_wait
         from airflow_oauth_provider.triggers.events import pack_pages
@@ -215,8 +215,7 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
             if is_listed(response, self._arguments["wait_on"]):
                 wait = read_wait(response.status_code, response.headers) or 0.0
                 return {"not_yet": response.status_code, "wait": min(wait, self._arguments["max_retry_after"])}
-            if response.status_code >= 400:
-                raise api_error(response, self._arguments["oauth2_conn_id"])
+            check_status(response, self._arguments["oauth2_conn_id"])
         return {"status": "success", "responses": await apart(len(response.content), pack_pages, [response])}
 
 

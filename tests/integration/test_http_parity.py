@@ -17,7 +17,7 @@ import dns.resolver
 import pytest
 import requests
 
-from airflow_oauth_provider.exceptions import ApiError, ConfigurationError, ForeignOrigin
+from airflow_oauth_provider.exceptions import ApiError, ConfigurationError, ForeignOrigin, UnrewindableBody
 from airflow_oauth_provider.http import srv
 from airflow_oauth_provider.http.body import RATIO_COUNTS_FROM
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
@@ -108,6 +108,10 @@ LONG = b"x" * 60_000
             message(b"\\ud800", b"200 OK", b"Content-Type: text/plain; charset=unicode-escape"),
             id="half-of-a-character",
         ),
+        pytest.param(message(b"abc\xe9", b"200 OK", b"Content-Type: text/plain; charset="), id="empty-charset"),
+        pytest.param(message(b"abc", b"200 OK", b"Content-Type: text/plain; charset=idna"), id="charset-idna"),
+        pytest.param(message(b"abc", b"200 OK", b"Content-Type: text/plain; charset=undefined"), id="no-charset"),
+        pytest.param(message(b"{}", b"200 OK", b"Content-Encoding: utf-8"), id="no-coding"),
         pytest.param(message(b"{}", b"200 OK", *(b"X-%d: 1" % number for number in range(90))), id="90-fields"),
         pytest.param(message(b"{}", b"200 OK", b"X-Twice: a", b"X-Twice: b", b"x-twice: c"), id="field-thrice"),
         pytest.param(message(gzip.compress(b"[1]" * 500), b"200 OK", b"Content-Encoding: gzip"), id="gzip"),
@@ -124,6 +128,48 @@ def test_both_read_the_same(scripted_server, monkeypatch, answer):
     text = here.pop("text"), there.pop("text")
     assert here == there
     assert text[0] == text[1]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(
+    ("content_type", "text"),
+    [
+        (b"text/plain", "é€"),
+        (b"text/html", "é" * 3000),
+        (b"text/plain; charset=idna", "plain"),
+        (b"text/plain; charset=undefined", "plain"),
+        (b"text/plain; charset=nonsense", "é"),
+    ],
+)
+def test_an_error_shows_the_text_whatever_its_charset(scripted_server, monkeypatch, deferrable, content_type, text):
+    with raw_server(lambda _: message(text.encode(), b"404 Not Found", b"Content-Type: " + content_type)) as (url, _):
+        connect(monkeypatch, scripted_server, host=url)
+        with pytest.raises(ApiError, match=f"^404:Not Found.*{text[:400]}"):
+            fetch(deferrable)
+
+
+@pytest.mark.parametrize("status", [b"103 Early Hints", b"101 Switching Protocols"])
+def test_a_hint_is_not_taken_for_the_answer(scripted_server, monkeypatch, status):
+    with raw_server(lambda _: b"HTTP/1.1 " + status + b"\r\n\r\n" + message(b"{}")) as (url, _):
+        connect(monkeypatch, scripted_server, host=url)
+        with pytest.raises(ApiError, match=f"^{status[:3].decode()}:"):
+            fetch(False)
+
+
+def test_a_redirect_does_not_lose_a_body_that_cannot_be_sent_again(scripted_server, monkeypatch):
+    with raw_server(lambda _: message(b"", b"307 Moved", b"Location: /b")) as (url, heads):
+        connect(monkeypatch, scripted_server, host=url)
+        with pytest.raises(UnrewindableBody, match="redirects"):
+            fetch(False, method="POST", data=iter([b"a", b"b"]))
+    assert len(heads) == 1
+
+
+def test_a_body_that_breaks_off_names_connection_and_address(scripted_server, monkeypatch):
+    broken = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nabc"
+    with raw_server(lambda _: broken) as (url, _):
+        connect(monkeypatch, scripted_server, host=url)
+        with pytest.raises(requests.exceptions.ChunkedEncodingError, match=rf"'{CONN_ID}': GET {url}/a got no answer"):
+            fetch(False)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,11 @@ def raw_deflate(data):
 
 CODINGS = {
     "": lambda data: data,
+    "none": lambda data: data,
+    "UTF-8": lambda data: data,
+    "aws-chunked": lambda data: data,
+    "identity, gzip": gzip.compress,
+    "gzip, utf-8": gzip.compress,
     "identity": lambda data: data,
     "gzip": gzip.compress,
     "X-GZIP": gzip.compress,

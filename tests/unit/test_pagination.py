@@ -151,6 +151,7 @@ NESTED = {
     "none": None,
     "empty": {},
     "nothing": [],
+    "one": [{"record": {"id": 1}}],
 }
 
 
@@ -175,6 +176,13 @@ NESTED = {
         ("none", []),
         ("empty.items", []),
         ("nothing.0.items", []),
+        ("nothing.items", []),
+        ("$.nothing.items", []),
+        ("empty", []),
+        ("$.empty", []),
+        ("$.one[*].record", [{"id": 1}]),
+        ("$.one[*].record.id", [1]),
+        ("$.list[?(@.x > 1)].x", [2]),
         ("$.nothing[*].items", []),
         ("missing?", []),
         ("$.missing.items?", []),
@@ -188,7 +196,7 @@ def test_a_path_gives_all_records(path, records):
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("missing", r"the page is an object with 7 members, without 'missing'.*write 'missing\?'"),
+        ("missing", r"the page is an object with 8 members, without 'missing'.*write 'missing\?'"),
         ("$.missing", "without 'missing'"),
         ("none.items", "'none' is null"),
         ("by_key.items", "'by_key' is an object with 2 members"),
@@ -204,6 +212,8 @@ def test_a_path_gives_all_records(path, records):
         ("$.groups[0].tag", "leads to a text"),
         ("groups.0.tag.x", "'groups.0.tag' is a text"),
         ("groups.9.items", "'groups' is a list of 4"),
+        ("one.0.record", "leads to an object with 1 member"),
+        ("$.one[0].record", "leads to an object with 1 member"),
     ],
 )
 def test_a_path_that_does_not_fit_says_what_is_there(path, told):
@@ -286,6 +296,9 @@ def test_wildcards_leave_nothing_out(groups):
         ('</2>; rel="next"; anchor="/elsewhere"', None),
         ('</2>; rel="prev"; rel="next"', None),
         ('</2>; title="rel=next"', None),
+        ("</2>; rel='next'", "/2"),
+        ("</2>; rel='NEXT'; title='x'", "/2"),
+        ("</2>; rel=next; rel*=UTF-8''prev", "/2"),
         ("", None),
     ],
 )
@@ -306,6 +319,9 @@ def test_link_headers(header, target):
         '</2>; ="next"',
         "</2>; rel=next, </3",
         "</2>; rel=next, </3>; rel=next",
+        "</2>; rel='next last'",
+        "</2>; rel*=UTF-8''next",
+        "</0>; rel=prev, </2>; REL*=UTF-8''next",
     ],
 )
 def test_a_link_header_that_cannot_be_read_is_never_the_last_page(header):
@@ -367,7 +383,19 @@ def test_a_status_can_be_said_to_be_the_end(status):
     assert not Walk(PageNumber("rows"), PageRequest()).ends_with(status, 2)
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"items": [], "meta": {"n": 1}}', b"null"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b'{"items": [], "meta": {"n": 1}}',
+        b"null",
+        b'{"data": {"items": []}, "next": "/2"}',
+        b'{"kind": "Listing", "data": {"after": "t3", "dist": 0, "children": []}}',
+        b'{"rows": null, "next": "/2", "more": true}',
+        b'{"rows": {}, "data": null}',
+    ],
+)
 def test_pages_without_records_and_without_end(body):
     walk = Walk(LinkHeader(max_empty_pages=3), PageRequest())
     found = [blank(body=body, number=number) for number in range(1, 5)]
@@ -385,6 +413,20 @@ def test_a_page_with_records_among_empty_ones_goes_on():
         assert walk.following(page(document, number)) is not None
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": {"items": [], "facets": [1]}}',
+        b'{"id": 5, "name": "x"}',
+        b'{"id": 5, "name": "x", "size": 1, "deleted": null}',
+        b"[0]",
+        b'"text"',
+    ],
+)
+def test_a_page_with_something_in_it_is_not_empty(body):
+    assert not blank(body=body).seems_empty()
+
+
 def test_the_same_records_in_other_words_are_refused():
     walk = Walk(PageNumber("rows"), PageRequest())
     walk.following(page({"rows": [1, 2], "at": "12:00"}))
@@ -397,7 +439,7 @@ def test_a_next_url_that_is_the_page_itself_is_refused_at_once():
         Walk(LinkHeader(), PageRequest("/items")).following(page({}, Link="<>; rel=next"))
 
 
-@pytest.mark.parametrize("total", [-1, 0, "many", None, True, {"value": 9}, 1e400, [3]])
+@pytest.mark.parametrize("total", [-1, 0, "many", None, True, {"value": 9}, 1e400, [3], 1.5, "1.0"])
 def test_a_total_that_is_none_does_not_end_the_walk(total):
     walk = Walk(OffsetLimit(2, "rows", total="total"), PageRequest())
     assert walk.following(page({"rows": [1, 2], "total": total})).data["offset"] == 2
@@ -449,7 +491,20 @@ def test_parameters_cannot_be_added_to_a_text(request_):
 
 # -- JSON, digit by digit ------------------------------------------------------------------------------------------
 
-DIGITS = ["12345678901234567.89", "1e400", "-1E-400", "1.50", "0.1", "-0.0", "1E5", "9" * 30, "9" * 5000, "3.0", "7"]
+DIGITS = [
+    "12345678901234567.89",
+    "1e400",
+    "-1E-400",
+    "1.50",
+    "0.1",
+    "-0.0",
+    "1E5",
+    "9" * 30,
+    "9" * 5000,
+    "3.0",
+    "7",
+    "-0",
+]
 
 
 @pytest.mark.parametrize("number", DIGITS)
@@ -459,7 +514,7 @@ def test_numbers_keep_their_digits(number, bom):
     assert json_text.encode(json_text.decode(bom + text.encode(), "utf-8")) == text
 
 
-NUMBERS = st.from_regex(r"(0|-?[1-9][0-9]{0,25})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,4})?", fullmatch=True)
+NUMBERS = st.from_regex(r"(-?0|-?[1-9][0-9]{0,25})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,4})?", fullmatch=True)
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=5), st.text(max_size=5))
