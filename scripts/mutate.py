@@ -10,11 +10,9 @@ run in a fork of a process that has imported it. What survives and may survive s
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import random
-import resource
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -30,50 +28,67 @@ SESSION = WORK / "session.sqlite"
 SOCKET = WORK / "server.sock"
 SURVIVORS = env.ROOT / "tests" / "mutation_survivors.txt"
 
-PACKAGE = "airflow_oauth_provider/tokens"
-#: Sentences for people, and protocols without code.
-LEFT_OUT = ("messages.py", "store.py", "__init__.py")
+#: The life cycle, without sentences for people and protocols without code; what stands around it; the tests.
+MODULES = (
+    *(
+        path.relative_to(env.ROOT).as_posix()
+        for path in sorted((env.ROOT / "airflow_oauth_provider" / "tokens").glob("*.py"))
+        if path.name not in ("messages.py", "store.py", "__init__.py")
+    ),
+    "airflow_oauth_provider/stores/fallback.py",
+    "airflow_oauth_provider/stores/record_store.py",
+    "airflow_oauth_provider/stores/sealed_record.py",
+    "airflow_oauth_provider/stores/timed_lease.py",
+    "airflow_oauth_provider/oauth2/retry_after.py",
+)
 #: `X | None` in annotations is never evaluated.
 JUNK = ("core/ReplaceBinaryOperator_BitOr", "core/RemoveDecorator")
-TESTS = (
-    "tests/unit/test_refresh_decision.py",
-    "tests/unit/test_stores_record.py",
-    "tests/unit/test_refresh_once.py",
-    "tests/unit/test_refresh_kept.py",
-    "tests/unit/test_refresh_lease.py",
-    "tests/unit/test_refresh_events.py",
-    "tests/unit/test_refresh_cost.py",
-    "tests/unit/test_refresh_configuration.py",
-    "tests/unit/test_fallback_recovery.py",
-    "tests/unit/test_answers_kept.py",
-    "tests/unit/test_authorization_code.py",
-    "tests/unit/test_refresh_interrupted.py",
-    "tests/unit/test_stores_fallback.py",
-    "tests/unit/test_stores_sealed.py",
-    "tests/unit/test_model.py",
-    "tests/unit/test_grant_state.py",
-)
+TESTS = tuple(f"tests/unit/test_{name}.py" for name in (
+    "refresh_decision",
+    "stores_record",
+    "refresh_once",
+    "refresh_kept",
+    "refresh_lease",
+    "refresh_events",
+    "refresh_cost",
+    "refresh_configuration",
+    "fallback_recovery",
+    "answers_kept",
+    "authorization_code",
+    "grant_state",
+    "stores_fallback",
+    "stores_sealed",
+    "dpop",
+    "notices",
+    "settings",
+    "record_store",
+    "timed_lease",
+    "variable_store",
+    "retry_after",
+    "model",
+    "refresh_interrupted",
+))  # fmt: skip
 #: Modules whose tests stand together: those run first, and most mutants live no longer.
 FIRST = {
-    "record.py": "record",
-    "json_members.py": "record",
-    "decision.py": "decision",
-    "lease.py": "lease",
-    "process.py": "lease",
-    "events.py": "events",
-    "sealing.py": "stores_sealed",
+    "record.py": "stores_record",
+    "json_members.py": "stores_record",
+    "decision.py": "refresh_decision",
+    "lease.py": "refresh_lease",
+    "process.py": "refresh_lease",
+    "events.py": "refresh_events",
+    "persistence.py": "refresh_kept",
     "precedence.py": "authorization_code",
-    "callbacks.py": "configuration",
-    "cache.py": "configuration",
-    "clock.py": "configuration",
-    "configuration.py": "configuration",
-    "expiry.py": "configuration",
-    "shield.py": "interrupted",
-    "revocation.py": "configuration",
+    "callbacks.py": "refresh_configuration",
+    "configuration.py": "refresh_configuration",
+    "expiry.py": "refresh_configuration",
     "grant_state.py": "grant_state",
+    "sealing.py": "stores_sealed",
+    "fallback.py": "stores_fallback",
+    "sealed_record.py": "stores_sealed",
+    "record_store.py": "record_store",
+    "timed_lease.py": "timed_lease",
+    "retry_after.py": "retry_after",
 }
-#: Seconds of processor time that the tests of one mutant may take: a changed loop may not end.
-LONGEST = 60
 
 
 def main(arguments: list[str]) -> int:
@@ -81,13 +96,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sample", type=int, default=200, help="how many mutants, chosen at random (200)")
     parser.add_argument("--seed", type=int, default=1, help="of the choice (1)")
     parser.add_argument("--all", action="store_true", help="all mutants: an hour")
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--modules", nargs="*", default=[], help="names of files, such as lease.py (all)")
     options = parser.parse_args(arguments)
-    if options.serve:
-        return serve(options.serve)
-    prepare()
+    modules = [path for path in MODULES if not options.modules or Path(path).name in options.modules]
+    prepare(modules)
     total = choose(None if options.all else options.sample, options.seed)
-    server = subprocess.Popen([sys.executable, "-B", "-m", "scripts.mutate", "--serve", str(SOCKET)], cwd=TREE)
+    server = subprocess.Popen([sys.executable, "-B", "-m", "scripts.mutation_server", str(SOCKET)], cwd=TREE)
     try:
         while not SOCKET.exists() and server.poll() is None:
             time.sleep(0.1)
@@ -101,8 +115,8 @@ def main(arguments: list[str]) -> int:
     return report(total)
 
 
-def prepare() -> None:
-    """Copy what git knows, and list all mutants."""
+def prepare(modules: list[str]) -> None:
+    """Copy what git knows, and list all mutants of `modules`."""
     python = env.environment("mutation") / "bin" / "python"
     if not python.exists():
         uv = str(env.environment("tools") / "bin" / "uv")
@@ -120,9 +134,8 @@ def prepare() -> None:
         f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(SOCKET)!r}); raise SystemExit(s.recv(1)[0])"
     )
     (TREE / "ask.py").write_text(ask)
-    excluded = ", ".join(f'"{PACKAGE}/{name}"' for name in LEFT_OUT)
     (TREE / "config.toml").write_text(
-        f'[cosmic-ray]\nmodule-path = "{PACKAGE}"\ntimeout = 900.0\nexcluded-modules = [{excluded}]\n'
+        f"[cosmic-ray]\nmodule-path = {json.dumps(modules)}\ntimeout = 900.0\nexcluded-modules = []\n"
         f'test-command = "{sys.executable} -S -E ask.py"\n[cosmic-ray.distributor]\nname = "local"\n'
     )
     run_cosmic_ray("init", "config.toml", str(SESSION))
@@ -145,43 +158,6 @@ def choose(sample: int | None, seed: int) -> int:
                 session.execute("delete from mutation_specs where job_id = ?", [job])
                 session.execute("delete from work_items where job_id = ?", [job])
     return len(worth)
-
-
-def serve(address: Path) -> int:
-    """Import what is not changed, and run the tests in a fork for each connection to `address`."""
-    sys.path.insert(0, os.getcwd())
-    original = {path: path.read_bytes() for path in Path(PACKAGE).glob("*.py")}
-    import hypothesis  # noqa: F401 - imported before the forks
-    import pytest
-
-    import tests.conftest  # noqa: F401
-    from airflow_oauth_provider import exceptions  # noqa: F401
-    from airflow_oauth_provider.oauth2 import token_endpoint  # noqa: F401
-
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"{address}.new")
-        listener.listen()
-        Path(f"{address}.new").rename(address)
-        while True:
-            connection, _ = listener.accept()
-            child = os.fork()
-            if child == 0:
-                resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
-                with open(os.devnull, "w") as nothing:
-                    os.dup2(nothing.fileno(), 1)
-                    os.dup2(nothing.fileno(), 2)
-                status = pytest.main(["-x", "-q", "--timeout=300", "-p", "no:cacheprovider", *in_order(original)])
-                os._exit(min(int(status), 100))
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            connection.sendall(bytes([1 if status else 0]))
-            connection.close()
-
-
-def in_order(original: dict[Path, bytes]) -> list[str]:
-    """Return the tests, those of the changed module first."""
-    changed = [path.name for path, content in original.items() if path.read_bytes() != content]
-    first = FIRST.get(changed[0], "kept") if changed else ""
-    return sorted(TESTS, key=lambda name: not name.endswith(f"_{first}.py"))
 
 
 def report(total: int) -> int:
