@@ -52,9 +52,10 @@ class FakeClock:
         return self.time.now + self.skew
 
     def elapsed(self) -> float:
-        return self.time.now - START + 1000.0
+        return self.time.now - START + 0.25  # soon after the start: no difference looks like a remainder
 
     def sleep(self, seconds: float) -> None:
+        assert seconds >= 0.0  # as time.sleep() demands
         self.slept.append(seconds)
         self.time.now += seconds
 
