@@ -180,7 +180,7 @@ class LeaseWatch:
             self._first_seen = {version: now}
         left = lease.seconds - (now - self._first_seen[version])
         # A lease under which nothing was sent may have been written over another one: it has to run out.
-        return 0.0 if left > 0 and lease.sent and process.is_gone(lease.process) else left
+        return 0.0 if lease.sent and process.is_gone(lease.process) else left
 
     def is_over(self, lease: Lease) -> bool:
         """Tell whether ``lease`` binds nobody any more."""

@@ -288,7 +288,7 @@ class TokenManager:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(StoreUnavailable),
             stop=tenacity.stop_after_attempt(3),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
+            wait=tenacity.wait_random_exponential(multiplier=0.2),
             sleep=self._clock.sleep,
             reraise=True,
         )

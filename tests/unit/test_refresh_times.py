@@ -17,9 +17,9 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.oauth2 import errors, revocation
+from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.tokens import expiry
+from airflow_oauth_provider.tokens import expiry, revocation
 from airflow_oauth_provider.tokens.cache import TokenCache
 from airflow_oauth_provider.tokens.clock import Backoff
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
@@ -27,7 +27,6 @@ from airflow_oauth_provider.tokens.decision import Action, decide
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseWatch, WaitForHolder
 from airflow_oauth_provider.tokens.record import Lease, Record
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
-from airflow_oauth_provider.tokens.revocation import revoke
 from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, Time, World
 from tests.unit.test_refresh_decision import RECORD, situation
 
@@ -131,12 +130,14 @@ class TestPauses:
         assert 104.0 <= world.time.now - START < 105.0
 
     def test_a_revocation_looks_again_after_a_tenth_of_a_second(self, monkeypatch):
-        monkeypatch.setattr(revocation, "revoke", lambda *_: None)
+        monkeypatch.setattr(revocation, "request_revocation", lambda *_: None)
         world = World()
         world.worker()[0].access_token()
         hold(world)
         clock = FakeClock(world.time)
-        assert revoke(FakeSource(world.connection, MemoryStore(world.cell, Faults()), Faults()), "access_token", clock)
+        assert revocation.revoke(
+            FakeSource(world.connection, MemoryStore(world.cell, Faults()), Faults()), "access_token", clock
+        )
         assert clock.slept[:3] == about(0.1, 0.16, 0.256)
         assert 20.0 <= world.time.now - START < 21.0
 
@@ -175,12 +176,15 @@ class TestPauses:
         assert world.worker(seam, clock=clock)[0].access_token() == world.record.access_token
         assert 4.3 <= world.time.now - START < 5.3
 
-    def test_a_read_is_tried_three_times(self):
+    def test_a_read_is_tried_three_times_within_a_second(self, monkeypatch):
+        monkeypatch.setattr(random, "uniform", lambda lowest, highest: highest)
         world = World()
+        clock = FakeClock(world.time)
         seam = Faults(store_read=["fail"] * 3)
         with pytest.raises(StoreUnavailable):
-            world.worker(seam)[0].access_token()
+            world.worker(seam, clock=clock)[0].access_token()
         assert (seam.counts["store.read"], seam.counts["store.write"]) == (3, 0)
+        assert clock.slept == about(0.2, 0.4)
 
 
 def _raise(failure):
