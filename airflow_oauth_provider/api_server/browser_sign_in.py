@@ -27,6 +27,8 @@ from airflow_oauth_provider.tokens.record import Record
 LIFETIME = 900
 CODE, DEVICE = "authorization code", "device code"
 CODE_COOKIE, DEVICE_COOKIE = "oauth2_sign_in", "oauth2_device"
+#: Asks for a refresh token, without which no sign-in succeeds; Microsoft and others never list it among the granted.
+_REFRESH_SCOPE = "offline_access"
 #: The row of the audit log that an answer leaves, so that no second one counts.
 _ANSWERED = "oauth2_sign_in_answered"
 
@@ -119,8 +121,16 @@ def _keep(prepared: sign_in.Preparation, answer: TokenResponse, sent_at: float, 
 
 
 def _compare_scopes(configuration: GrantConfiguration, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    asked, granted = set(configuration.options.scope.split()), set((record.scope or "").split())
-    return tuple(sorted(granted)), tuple(sorted(asked - granted)) if granted else ()
+    granted = set((record.scope or "").replace(",", " ").split())  # GitHub and Slack separate them by commas
+    asked = set(configuration.options.scope.split())
+    asked.discard(_REFRESH_SCOPE)
+    missing = (scope for scope in asked if not any(_is_same_scope(scope, other) for other in granted))
+    return tuple(sorted(granted)), tuple(sorted(missing)) if granted else ()
+
+
+def _is_same_scope(asked: str, granted: str) -> bool:
+    """Compare two scopes as vendors write them: ``Mail.Read``, or ``https://graph.microsoft.com/Mail.Read``."""
+    return asked == granted or granted.endswith((f"/{asked}", f".{asked}")) or asked.endswith(f"/{granted}")
 
 
 # ----------------------------------------------------------------------------------------------- device grant

@@ -7,18 +7,17 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 from airflow_oauth_provider.compat.extra_json import GUARD_MEMBER, KEY_MEMBER
-from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY, STANDARD_FIELDS, Field
+from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY, STANDARD_FIELDS
 from airflow_oauth_provider.tokens.record import Record
+from tests.e2e.connection_form import SECTIONS, SHOWN, Form
+from tests.e2e.in_browser import PATIENCE
 from tests.servers.browser import open_browser
 from tests.servers.record_put import put_record
 
-SHOWN = [field for field in FIELDS if field.in_form and not field.kept]
-SECTIONS = list(dict.fromkeys(field.section for field in SHOWN))
 ALWAYS_THERE = ("Standard Fields", "Extra Fields JSON")
-PATIENCE = 30_000  # milliseconds; the first form waits until Airflow has looked at all providers
 _numbers = itertools.count(1)
 
 
@@ -45,79 +44,6 @@ def conn_id():
 def blank(page):
     """A form that nobody saves, for the tests that only look."""
     return Form.new(page, "never_saved")
-
-
-class Form:
-    """The dialog in which a person enters or edits a connection."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.dialog = page.get_by_role("dialog")
-
-    @classmethod
-    def new(cls, page: Page, conn_id: str) -> Form:
-        page.goto("/connections")
-        page.get_by_role("button", name="Add Connection").first.click()
-        form = cls(page)
-        form.dialog.locator("input[name=connection_id]").fill(conn_id)
-        kind = form.dialog.get_by_role("combobox").first
-        expect(kind).to_be_enabled()
-        kind.click()
-        kind.fill("OAuth 2.0")
-        page.get_by_role("option", name="OAuth 2.0", exact=True).click()
-        expect(form.section(SECTIONS[0])).to_be_visible()
-        return form
-
-    @classmethod
-    def of(cls, page: Page, conn_id: str) -> Form:
-        page.goto("/connections")
-        row = page.get_by_role("row").filter(has_text=conn_id)
-        row.get_by_role("button", name="Edit Connection").click()
-        form = cls(page)
-        expect(form.section("Extra Fields JSON")).to_be_visible()
-        return form
-
-    def section(self, name: str) -> Locator:
-        return self.dialog.get_by_role("button", name=name, exact=True)
-
-    def sections(self) -> list[str]:
-        return self.dialog.locator("button[data-part=item-trigger]").all_inner_texts()
-
-    def open(self, name: str) -> None:
-        section = self.section(name)
-        if section.get_attribute("aria-expanded") != "true":
-            section.click()
-        expect(section).to_have_attribute("aria-expanded", "true")
-
-    def row(self, field: Field) -> Locator:
-        """The row of a field that is not required: its label would have an asterisk."""
-        label = self.page.locator("label", has_text=re.compile(rf"^{re.escape(field.title)}\s*$"))
-        return self.dialog.locator("[data-scope=field][data-part=root]").filter(has=label)
-
-    def standard(self, name: str) -> Locator:
-        return self.dialog.locator(f"input[name={name}]")
-
-    def input(self, field: Field) -> Locator:
-        self.open(field.section)
-        if field.choices or field.kind == "boolean":
-            return self.dialog.locator(f"#element_{field.key}").get_by_role("combobox")
-        return self.dialog.locator(f"[name=element_{field.key}], #element_{field.key}").first
-
-    def enter(self, key: str, value: str) -> None:
-        field = next(field for field in SHOWN if field.key == key)
-        self.input(field).fill(value)
-        if field.choices or field.kind == "boolean":
-            shown = field.labels.get(value, value)
-            self.page.get_by_role("option", name=shown, exact=True).click()
-            expect(self.dialog.locator(f"#element_{key}")).to_contain_text(shown)
-        else:
-            self.page.keyboard.press("Tab")
-
-    def save(self) -> None:
-        button = self.dialog.get_by_role("button", name="Save")
-        expect(button).to_be_enabled()
-        button.click()
-        expect(self.dialog).to_be_hidden()
 
 
 def write_record_as_a_worker_does(airflow, conn_id: str, generation: int, if_version: str | None = None) -> tuple:

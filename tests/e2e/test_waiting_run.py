@@ -1,4 +1,8 @@
-"""A grant ends under a running deployment: the notice, the log line, the button, and a run that waits for a person."""
+"""A grant's whole life in a real Chromium, on a running deployment, against the real oidc-provider.
+
+A person makes the connection in Airflow's own form and signs in from the page; runs go; the vendor ends the grant; the
+notice, the log line, the button and the page say so; the person signs in again, and a run that waited for that goes on.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,14 @@ import time
 from urllib.parse import quote_plus
 
 import pytest
+from playwright.sync_api import expect
 
+from tests.e2e.connection_form import Form
+from tests.e2e.in_browser import PATIENCE, log_in, open_grant, sign_in_from_the_page
 from tests.e2e.person import PREFIX, Person
 from tests.servers.airflow import AirflowInstance
 from tests.servers.authorization_server import AuthorizationServer
+from tests.servers.browser import open_browser
 from tests.servers.processes import wait_until
 
 CONN_ID = "acme"
@@ -76,21 +84,28 @@ def server(airflow):
         "response_types": ["code"],
     }
     with AuthorizationServer(access_token_lifetime=600, extra_clients=[client]) as server:
-        airflow.add_connection(
-            CONN_ID,
-            {
-                "conn_type": "oauth2",
-                "host": server.api_url,
-                "login": client["client_id"],
-                "password": client["client_secret"],
-                "extra": {
-                    "issuer": server.issuer,
-                    "scope": "read write",
-                    "authorize_params": {"prompt": "consent"},
-                },
-            },
-        )
         yield server
+
+
+@pytest.fixture(scope="module")
+def page(airflow):
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 1000}, base_url=airflow.url)
+        page.set_default_timeout(PATIENCE)
+        log_in(page, airflow, airflow.username, airflow.password)
+        yield page
+
+
+@pytest.fixture(scope="module", autouse=True)
+def connection(page, server):
+    """A person makes it, in Airflow's own form."""
+    form = Form.new(page, CONN_ID)
+    form.standard("host").fill(server.api_url)
+    form.standard("login").fill("web-app")
+    form.standard("password").fill("web-client-secret-0123456789")
+    form.enter("issuer", server.issuer)
+    form.enter("scope", "openid read write")
+    form.save()
 
 
 def notices(airflow):
@@ -127,19 +142,24 @@ def deferred(airflow, run_id):
     return noticed in log and airflow.task_states("waits", run_id).get("refresh") == "deferred"
 
 
-def test_a_run_waits_for_the_first_sign_in_and_for_the_next(airflow, server):
-    person = Person(airflow, CONN_ID)
+def test_a_run_waits_for_the_first_sign_in_and_for_the_next(airflow, server, page):
+    open_grant(page, airflow, CONN_ID)
+    expect(page.locator(".badge")).to_have_text("never signed in")
     run_id = airflow.trigger("waits")
     wait_until(lambda: deferred(airflow, run_id), 120, "the run waits", every=0.3)
     assert [(found["kind"], "A run waits" in found["text"]) for found in notices(airflow)] == [("sign_in_again", True)]
-    person.sign_in()
+    sign_in_from_the_page(page, airflow, CONN_ID)
+    expect(page.locator(".badge")).to_have_text("fresh")
     assert airflow.wait("waits", run_id) == "success", airflow.explain("waits", run_id)
 
     revoke_at_the_server(airflow, server)
     second = airflow.trigger("waits")
     wait_until(lambda: deferred(airflow, second), 120, "the second run waits", every=0.3)
     assert kept(airflow)["dead"]["error"] == "invalid_grant"
-    person.sign_in()
+    open_grant(page, airflow, CONN_ID)
+    expect(page.locator(".badge")).to_have_text("sign in again")
+    sign_in_from_the_page(page, airflow, CONN_ID)
+    expect(page.locator(".badge")).to_have_text("fresh")
     assert airflow.wait("waits", second) == "success", airflow.explain("waits", second)
 
     kinds = [found["kind"] for found in notices(airflow)]
