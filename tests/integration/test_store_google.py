@@ -1,7 +1,7 @@
 """Tokens in Google Secret Manager: Google's own client library against a server that speaks its protocol.
 
 What its server cannot show is how far Google keeps its word about numbers; the orders in which workers can meet are in
-``tests/unit/test_stores_google.py``.
+``tests/exploration/test_google_versions.py``.
 """
 
 from __future__ import annotations
