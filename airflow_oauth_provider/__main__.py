@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from airflow_oauth_provider.cli.arguments import parser
+from airflow_oauth_provider.cli.definition import parser
 from airflow_oauth_provider.cli.run import own_the_output, run_command
 
 

@@ -24,7 +24,7 @@ from airflow_oauth_provider.tokens.record import Record, fingerprint
 
 
 def authorize(arguments: Any) -> int:
-    """Sign in and keep the tokens; see :mod:`airflow_oauth_provider.cli.arguments` for what ``arguments`` has."""
+    """Sign in and keep the tokens; see :mod:`airflow_oauth_provider.cli.definition` for what ``arguments`` has."""
     conn_id: str = arguments.conn_id
     prepared = prepare(conn_id, arguments.scope or "")
     configuration = prepared.configuration

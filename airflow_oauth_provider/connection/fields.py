@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from airflow_oauth_provider.connection.presets.names import PRESET_LABELS
+from airflow_oauth_provider.connection.presets import PRESET_LABELS
 from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES
 
 Kind = Literal["string", "password", "boolean", "integer", "number", "object", "list", "pairs"]

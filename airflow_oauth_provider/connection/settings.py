@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 
 from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.connection import credentials, presets
+from airflow_oauth_provider.connection.address import Origin, is_template, origin_of, parse_allowed
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.connection.dialect import read_bearer_usage, read_dialect
 from airflow_oauth_provider.connection.extra import Extra
 from airflow_oauth_provider.connection.fields import CONN_TYPE, FIELDS, STORE
-from airflow_oauth_provider.connection.host_template import is_template
-from airflow_oauth_provider.connection.origin import Origin, origin_of, parse_allowed
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
@@ -94,7 +93,7 @@ class Settings:
 
     :param conn_id: its name.
     :param base_url: the API's base URL; empty where the connection has no host. It may have names of the token answer
-        in braces, see :mod:`airflow_oauth_provider.connection.host_template`.
+        in braces, see :mod:`airflow_oauth_provider.connection.address`.
     :param allowed_origins: the origins that may see the access token.
     :param headers: sent with every API call.
     :param transport: timeout, TLS and proxies, for the API and the authorization server alike.

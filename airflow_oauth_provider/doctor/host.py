@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import requests
 
-from airflow_oauth_provider.connection import host_template
+from airflow_oauth_provider.connection import address
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError
@@ -43,13 +43,13 @@ def check(report: Report, settings: Settings, snapshot: Snapshot | None = None, 
 def _url(report: Report, settings: Settings, snapshot: Snapshot | None) -> str:
     """Return the base URL; empty where there is none, or none yet."""
     url = settings.base_url
-    if not url or not host_template.is_template(url):
+    if not url or not address.is_template(url):
         return url
     answer = precedence.current(snapshot.configuration, snapshot.record).response_parameters if snapshot else {}
     if not answer:
         return ""  # there was no refresh yet
     try:
-        return host_template.fill(report.conn_id, url, answer)
+        return address.fill_template(report.conn_id, url, answer)
     except ConfigurationError as error:
         report.fail(CHECK, str(error), "Check the name in braces.")
         return ""

@@ -6,17 +6,18 @@ that name, and a refresh token that is spent there is lost.
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import time
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.compat.extra_json import get_member
-from airflow_oauth_provider.connection.host_template import is_template
-from airflow_oauth_provider.connection.origin import Origin, origin_of
+from airflow_oauth_provider.connection.address import Origin, is_template, origin_of
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import client, connection, host, server, store
-from airflow_oauth_provider.doctor.private_address import has_private_address
 from airflow_oauth_provider.doctor.report import Finding, Report
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, name_connection
 from airflow_oauth_provider.oauth2 import deadline
@@ -193,3 +194,17 @@ class _Nowhere:
         self._writes += 1
         self._held = StoredRecord(record, str(self._writes))
         return str(self._writes)
+
+
+def has_private_address(url: str) -> bool:
+    """Tell whether the host of ``url`` has an address that is not public: loopback, link-local, private (RFC 6890).
+
+    :param url: an http or https URL. A name that nobody knows has none.
+    """
+    try:
+        host = urlsplit(url).hostname or ""
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+    except (OSError, ValueError):
+        return False
+    addresses = (ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found)
+    return any(not (getattr(address, "ipv4_mapped", None) or address).is_global for address in addresses)

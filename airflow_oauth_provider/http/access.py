@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_oauth_provider.compat import connections, masking
-from airflow_oauth_provider.connection import credentials, host_template
+from airflow_oauth_provider.connection import address, credentials
+from airflow_oauth_provider.connection.address import origin_of
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.notices import handle_event, log_what_to_do
-from airflow_oauth_provider.connection.origin import origin_of
 from airflow_oauth_provider.connection.settings import Settings, read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
 from airflow_oauth_provider.http import srv
@@ -126,8 +126,8 @@ class ApiAccess:
                 self.auth.allow(url)
             if not url:
                 raise ConfigurationError("enter the API's base URL in the field 'host'.", conn_id=self.conn_id)
-            if host_template.is_template(url):
-                url = host_template.fill(self.conn_id, url, self.read_token_response())
+            if address.is_template(url):
+                url = address.fill_template(self.conn_id, url, self.read_token_response())
                 self.auth.allow(url)
             self._base_url = url
         return self._base_url

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import requests
 
-from airflow_oauth_provider.connection.origin import normalize_url
+from airflow_oauth_provider.connection.address import normalize_url
 from airflow_oauth_provider.exceptions import ApiError, name_connection
 from airflow_oauth_provider.http.access import ApiAccess, join_url
 from airflow_oauth_provider.http.aio_transport import Connections, Cookies

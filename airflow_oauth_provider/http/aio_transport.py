@@ -18,7 +18,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, select_proxy
 from yarl import URL
 
-from airflow_oauth_provider.connection.origin import Origin, origin_of
+from airflow_oauth_provider.connection.address import Origin, origin_of
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.body import BodyReader, settle_charset
 from airflow_oauth_provider.http.errors import mark_unsent

@@ -15,8 +15,8 @@ from requests.cookies import RequestsCookieJar
 from requests.exceptions import UnrewindableBodyError
 from requests.utils import rewind_body
 
+from airflow_oauth_provider.connection.address import Origin, normalize_url, origin_of, show_origin, upgrade_origin
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
-from airflow_oauth_provider.connection.origin import Origin, normalize_url, origin_of, show_origin, upgrade_origin
 from airflow_oauth_provider.exceptions import ConfigurationError, ForeignOrigin, UnrewindableBody
 from airflow_oauth_provider.http import dpop_headers
 from airflow_oauth_provider.http.body import skip_body

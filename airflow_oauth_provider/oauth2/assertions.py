@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from airflow_oauth_provider.oauth2.json_text import parse_json
+from airflow_oauth_provider.oauth2.lenient_json import parse_json
 
 #: Seconds that an assertion is good for: it is made for one request, and clocks differ.
 LIFETIME = 300

@@ -11,9 +11,8 @@ from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.redaction import make_printable
 from airflow_oauth_provider.oauth2.response_body import read_members, say
-from airflow_oauth_provider.oauth2.response_parser import parse_token_response
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.token_response import TokenResponse, parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_secure
-from airflow_oauth_provider.oauth2.json_text import parse_json
+from airflow_oauth_provider.oauth2.lenient_json import parse_json
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.oauth2.response_body import decode_text
 from airflow_oauth_provider.oauth2.transport import HttpResponse, exchange

@@ -11,7 +11,7 @@ from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.discovery import find_endpoint
 from airflow_oauth_provider.oauth2.lifetimes import parse_date
 from airflow_oauth_provider.oauth2.response_body import read_members, say
-from airflow_oauth_provider.oauth2.response_parser import parse_error_response
+from airflow_oauth_provider.oauth2.token_response import parse_error_response
 from airflow_oauth_provider.oauth2.transport import server_time
 
 

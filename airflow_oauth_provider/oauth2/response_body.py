@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from airflow_oauth_provider.oauth2 import errors
-from airflow_oauth_provider.oauth2.json_text import parse_broken_object, parse_json
+from airflow_oauth_provider.oauth2.lenient_json import parse_broken_object, parse_json
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 _FORM_TYPE = "application/x-www-form-urlencoded"

@@ -20,8 +20,7 @@ from airflow_oauth_provider.oauth2.client_auth import Parameters, post_form, req
 from airflow_oauth_provider.oauth2.discovery import token_endpoint
 from airflow_oauth_provider.oauth2.introspection import introspect
 from airflow_oauth_provider.oauth2.response_body import read_members
-from airflow_oauth_provider.oauth2.response_parser import parse_token_response
-from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.token_response import TokenResponse, parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse, encode_form, exchange
 
 log = logging.getLogger(__name__)

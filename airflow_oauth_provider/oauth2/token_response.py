@@ -1,17 +1,34 @@
-"""A token response as a value (RFC 6749 section 5.1), and how much of one is kept."""
+"""A token response as a value (RFC 6749 section 5.1): how it is read, how much is kept; and error responses (5.2)."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_oauth_provider.oauth2.redaction import redact
+from airflow_oauth_provider.oauth2 import errors, json_paths
+from airflow_oauth_provider.oauth2.dialect import Dialect
+from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
+from airflow_oauth_provider.oauth2.lifetimes import parse_date, parse_lifetime
+from airflow_oauth_provider.oauth2.patterns import compile_pattern
+from airflow_oauth_provider.oauth2.redaction import redact, show_url
+from airflow_oauth_provider.oauth2.response_body import Body, check_object, decode_text, read_body, read_members, say
+from airflow_oauth_provider.oauth2.retry_after import read_wait
+from airflow_oauth_provider.oauth2.transport import HttpResponse, server_time
 
 log = logging.getLogger(__name__)
 
+#: Members under which vendors say how long a refresh token lives.
+REFRESH_LIFETIME_MEMBERS = ("refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in")
+
+_OWN_MEMBERS = frozenset({"access_token", "token_type", "expires_in", "refresh_token", "scope"})
+_ERROR_MEMBERS = frozenset({"error", "error_description"})
+# What may stand in a header: RFC 6750 section 2.1 allows less, but access tokens are opaque.
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+_STANDARD = Dialect()
 #: Characters, as JSON, of all members together. The smallest place is a secret in Azure Key Vault, which takes 25,600
 #: bytes; the tokens, and what else a record has, need the rest.
 MAX_OTHERS = 16_384
@@ -39,7 +56,276 @@ class TokenResponse:
     others: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def trim_members(members: dict[str, Any], endpoint: str, tokens: Iterable[str | None]) -> dict[str, Any]:
+def parse_token_response(
+    response: HttpResponse, secrets: Iterable[str | None] = (), dialect: Dialect = _STANDARD
+) -> TokenResponse:
+    """Return the token in ``response``, or raise what it is instead.
+
+    :param response: what the token endpoint sent.
+    :param secrets: what was sent to it and must not come back in an error text.
+    :param dialect: how the server departs from the RFC.
+    :raises ServerFailure: for 429 and 5xx.
+    :raises ErrorResponse: for an OAuth error, whatever the status, 200 included.
+    :raises UnexpectedResponse: for anything else.
+    """
+    known = [secret for secret in secrets if secret]
+    _check_served(response, known, dialect)
+    _check_not_redirected(response)
+    marked = _find_mark_in_text(response, dialect)
+    if marked:
+        raise _oauth_error(response, {"error": marked}, known, dialect)
+    body = read_body(response)
+    values = {**body.members, **_map_members(body, dialect)}
+    token = values.get("access_token")
+    token = token.strip() if isinstance(token, str) else token
+    is_error = not 200 <= response.status < 300 or _is_marked(body, dialect)
+    if not is_error and isinstance(token, str) and token:
+        return _token(response, token, body.members, values, dialect)
+    if _code(values):
+        raise _oauth_error(response, values, known, dialect)
+    if not values:
+        check_object(response, body)
+    place, elsewhere = _token_elsewhere(body.document)
+    what = _what_is_missing(response, values) or _no_token(body.members, known, dialect, place)
+    raise errors.UnexpectedResponse(
+        say(response, what),
+        status=response.status,
+        refresh_token=_text(values.get("refresh_token")) or _text(elsewhere.get("refresh_token")),
+        is_whole=True,
+    )
+
+
+def parse_error_response(response: HttpResponse, secrets: Iterable[str | None] = ()) -> errors.OAuth2ProtocolError:
+    """Return what a response means that is no success; for endpoints beside the token endpoint."""
+    known = [secret for secret in secrets if secret]
+    try:
+        _check_served(response, known)
+        _check_not_redirected(response)
+        values = read_members(response)
+    except (errors.ServerFailure, errors.UnexpectedResponse) as failure:
+        return failure
+    if _code(values):
+        return _oauth_error(response, values, known, _STANDARD)
+    what = _what_is_missing(response, values) or "the response says neither what was done nor what is wrong"
+    return errors.UnexpectedResponse(say(response, what), status=response.status)
+
+
+def _check_served(response: HttpResponse, secrets: list[str], dialect: Dialect = _STANDARD) -> None:
+    """Raise what a 429 or 5xx means: later. What the server says of it may be what a person has to know."""
+    if response.status == 429 or response.status >= 500:
+        what = "the server cannot serve the request for now"
+        try:
+            body = read_body(response)
+            values = {**body.members, **_map_members(body, dialect)}
+        except errors.UnexpectedResponse:
+            values = {}
+        if _code(values):
+            what = f"{what}, and says {_describe_error(values, secrets)}"
+        raise errors.ServerFailure(
+            say(response, what), status=response.status, retry_after=read_wait(response.status, response.headers)
+        )
+
+
+def _check_not_redirected(response: HttpResponse) -> None:
+    if 300 <= response.status < 400:
+        target = response.headers.get("location", "")
+        where = f" to {show_url(target)}" if "://" in target else ""
+        raise errors.UnexpectedResponse(
+            say(response, f"the server redirects{where}, and credentials do not follow: enter the address itself"),
+            status=response.status,
+        )
+
+
+def _find_mark_in_text(response: HttpResponse, dialect: Dialect) -> str | None:
+    mark = dialect.error_mark
+    return compile_pattern(mark.pattern)(decode_text(response)) if mark is not None and mark.path == "$" else None
+
+
+def _is_marked(body: Body, dialect: Dialect) -> bool:
+    """Tell whether the response bears the mark of an error inside a success."""
+    mark = dialect.error_mark
+    if mark is None or mark.path == "$":
+        return False
+    value = _find(mark.path, body)
+    return compile_pattern(mark.pattern)(value if isinstance(value, str) else json.dumps(value)) is not None
+
+
+def _find(path: str, body: Body) -> Any:
+    """Return the value at ``path`` in what was sent, else in the object that stood in an array."""
+    value = json_paths.find(path, body.document)
+    return json_paths.find(path, body.members) if value is None and body.document is not body.members else value
+
+
+def _map_members(body: Body, dialect: Dialect) -> dict[str, Any]:
+    """Return what stands where the connection says. Servers with errors of their own also send standard ones."""
+    found = {name: _find(path, body) for name, path in dialect.paths.items()}
+    return {name: value for name, value in found.items() if value is not None or name not in _ERROR_MEMBERS}
+
+
+def _what_is_missing(response: HttpResponse, values: dict[str, Any]) -> str:
+    """Return what is wrong with a response; empty for a success that is only not the one that was expected."""
+    if "access_token" in values and not isinstance(values["access_token"], str | None):
+        return "the member access_token is not a string"
+    if 200 <= response.status < 300:
+        return ""
+    if isinstance(values.get("error"), dict | list):
+        return "its member error is no code: say under 'response_map' where the code stands"
+    return "the response is no OAuth error: it has no member error"
+
+
+def _token_elsewhere(value: Any, path: str = "$") -> tuple[str, dict[str, Any]]:
+    """Return where an access token stands below the top, and the object that holds it; empty where there is none.
+
+    What is found is not used as a token. Only a refresh token beside it must not be lost.
+    """
+    parts: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        if path != "$" and _text(value.get("access_token")):
+            return f"{path}.access_token", value
+        parts = (
+            (f"{path}.{name}" if name.isidentifier() else f"{path}[{name!r}]", part) for name, part in value.items()
+        )
+    elif isinstance(value, list):
+        parts = ((f"{path}[{number}]", part) for number, part in enumerate(value))
+    for below, part in parts:
+        if (found := _token_elsewhere(part, below))[0]:
+            return found
+    return "", {}
+
+
+def _no_token(members: dict[str, Any], secrets: list[str], dialect: Dialect, elsewhere: str) -> str:
+    """Name what came instead of a token, by its names only: any of the values may be a secret."""
+    place = dialect.paths.get("access_token")
+    names = redact(", ".join(list(members)[:10]), secrets, limit=150) or "nothing"
+    if elsewhere:
+        hint = f"A token stands at {redact(elsewhere, secrets, limit=150)}: say so under 'response_map'"
+    else:
+        hint = "If the token stands elsewhere, say where under 'response_map'"
+    return f"the response has no access_token{f' at {place}' if place else ''}. It has: {names}. {hint}"
+
+
+def _token(
+    response: HttpResponse, token: str, members: dict[str, Any], values: dict[str, Any], dialect: Dialect
+) -> TokenResponse:
+    refresh_token = _text(values.get("refresh_token"))
+    token_type = (_text(values.get("token_type")) or "").strip() or "Bearer"
+    problem = ""
+    kind = errors.UnexpectedResponse
+    if not _HEADER_SAFE.fullmatch(token):
+        problem = "the access token has characters that cannot stand in a header"
+    elif bound_wrongly := _bound_wrongly(token_type, dialect):
+        problem, kind = bound_wrongly, errors.WrongTokenType
+    elif not dialect.accepts(token_type):
+        problem = (
+            f"the access token is of the type {redact(token_type, limit=40)!r}, which is not to be used without "
+            "knowing how (RFC 6749 section 7.1): enter the type under 'accepted_types' if the API takes it as bearer "
+            "token, or say by 'header_prefix' how it is sent"
+        )
+    if problem:
+        raise kind(say(response, problem), status=response.status, refresh_token=refresh_token, is_whole=True)
+    scope = values.get("scope")
+    if isinstance(scope, list):
+        scope = " ".join(str(part) for part in scope)
+    return TokenResponse(
+        access_token=token,
+        token_type=token_type,
+        expires_in=_lifetime(response, values, dialect),
+        refresh_token=refresh_token,
+        scope=dialect.read_scope(scope) if isinstance(scope, str) and scope else None,
+        refresh_expires_in=_refresh_lifetime(values, dialect),
+        others=_trim_members(
+            _others(members, dialect, {token, refresh_token}), response.endpoint, (token, refresh_token)
+        ),
+    )
+
+
+def _bound_wrongly(token_type: str, dialect: Dialect) -> str:
+    """Return what is wrong where only one side means a token that is bound to a key (RFC 9449 section 5)."""
+    wanted, got = dialect.accepted_types == (TOKEN_TYPE,), token_type.lower() == TOKEN_TYPE.lower()
+    if wanted and not got:
+        return (
+            f"the access token is of the type {redact(token_type, limit=40)!r} and not bound to the key of the "
+            "connection, so it is not used: allow this client DPoP at the server, or take 'dpop_private_key' away"
+        )
+    if got and not wanted:
+        return (
+            "the access token is bound to a key (DPoP), which the connection does not have: enter it under "
+            "'dpop_private_key', or have the server issue bearer tokens to this client"
+        )
+    return ""
+
+
+def _lifetime(response: HttpResponse, values: dict[str, Any], dialect: Dialect) -> float | None:
+    now = server_time(response)
+    named = parse_lifetime(values.get("expires_in"), milliseconds=dialect.milliseconds)
+    if named is None and isinstance(values.get("expires_in"), str):
+        named = parse_date(values["expires_in"], server_now=now)
+    if named is None or "expires_at" in dialect.paths:
+        dated = parse_date(values.get("expires_at"), server_now=now)
+        named = named if dated is None else dated
+    return dialect.default_expires_in if named is None else named
+
+
+def _refresh_lifetime(values: dict[str, Any], dialect: Dialect) -> float | None:
+    names = ("refresh_expires_in",) if "refresh_expires_in" in dialect.paths else REFRESH_LIFETIME_MEMBERS
+    lifetimes = (parse_lifetime(values.get(name), milliseconds=dialect.milliseconds) for name in names)
+    return next((seconds for seconds in lifetimes if seconds is not None), None)
+
+
+def _others(members: dict[str, Any], dialect: Dialect, tokens: set[str | None]) -> dict[str, Any]:
+    """Return what else was answered. Tokens stand in members of any name where a connection says so: not again here."""
+    others = {name: value for name, value in members.items() if name not in _OWN_MEMBERS}
+    if dialect.paths:
+        others = {name: _without(value, tokens) for name, value in others.items() if not _is_one_of(value, tokens)}
+    return others
+
+
+def _without(value: Any, tokens: set[str | None]) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(member, tokens) for name, member in value.items() if not _is_one_of(member, tokens)}
+    if isinstance(value, list):
+        return [_without(member, tokens) for member in value if not _is_one_of(member, tokens)]
+    return value
+
+
+def _is_one_of(value: object, tokens: set[str | None]) -> bool:
+    return isinstance(value, str) and value in tokens
+
+
+def _code(values: dict[str, Any]) -> str | None:
+    code = values.get("error")
+    return str(code).strip() or None if isinstance(code, str | int) and not isinstance(code, bool) and code else None
+
+
+def _oauth_error(
+    response: HttpResponse, values: dict[str, Any], secrets: list[str], dialect: Dialect
+) -> errors.OAuth2ProtocolError:
+    said = _code(values) or ""
+    standard = dialect.error_codes.get(said, said)
+    message = say(response, _describe_error(values, secrets))
+    if standard in errors.PASSING_CODES:
+        retry_after = read_wait(response.status, response.headers)
+        return errors.ServerFailure(message, status=response.status, retry_after=retry_after)
+    kind = errors.ERROR_CLASSES.get(standard, errors.ErrorResponse)
+    description = _describe_details(values, secrets)
+    return kind(message, code=redact(said, secrets, limit=60), description=description, status=response.status)
+
+
+def _describe_error(values: dict[str, Any], secrets: list[str]) -> str:
+    code, details = redact(_code(values) or "", secrets, limit=60), _describe_details(values, secrets)
+    return f"{code} ({details})" if details else code
+
+
+def _describe_details(values: dict[str, Any], secrets: list[str]) -> str:
+    parts = [_text(values.get(name)) for name in ("error_subtype", "suberror", "error_description")]
+    return redact(": ".join(part for part in parts if part), secrets)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _trim_members(members: dict[str, Any], endpoint: str, tokens: Iterable[str | None]) -> dict[str, Any]:
     """Return ``members`` without the largest of them, where they are too much to be kept.
 
     What is named a token goes last. That something is gone is said in the log: by then the refresh token is spent, and

@@ -133,7 +133,7 @@ def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> Unseale
 
     A record in clear counts only where the connection has no secret of its own: else anybody who may edit variables
     could put one there. And without a secret nobody can tell who wrote it, so it does not say where the API is
-    (:mod:`airflow_oauth_provider.connection.host_template`): its further response parameters are left out.
+    (:mod:`airflow_oauth_provider.connection.address`): its further response parameters are left out.
 
     A record that the connection's secrets do not open is superseded where it says itself that another refresh token
     has been entered since, or where no refresh token is at stake: then what it has in clear goes on without its tokens.

@@ -15,8 +15,7 @@ from typing import Any
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.response_parser import parse_token_response
-from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.token_response import TokenResponse, parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 log = logging.getLogger(__name__)

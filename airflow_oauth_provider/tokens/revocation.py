@@ -18,7 +18,7 @@ from airflow_oauth_provider.exceptions import (
 from airflow_oauth_provider.oauth2 import client_auth, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.discovery import find_endpoint
-from airflow_oauth_provider.oauth2.response_parser import parse_error_response
+from airflow_oauth_provider.oauth2.token_response import parse_error_response
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.clock import Backoff, Clock, SystemClock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot

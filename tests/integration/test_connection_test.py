@@ -11,7 +11,7 @@ import pytest
 
 from airflow_oauth_provider.compat import variables
 from airflow_oauth_provider.doctor import trial
-from airflow_oauth_provider.doctor.private_address import has_private_address
+from airflow_oauth_provider.doctor.trial import has_private_address
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint

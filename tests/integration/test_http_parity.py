@@ -396,7 +396,7 @@ def test_a_proxy_that_wants_a_password_is_named(scripted_server, monkeypatch, de
 @pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize("proxy", ["http:/proxy", "socks5h://127.0.0.1:9"])
 def test_a_proxy_that_cannot_be_used_is_a_configuration_error(scripted_server, monkeypatch, deferrable, proxy):
-    monkeypatch.setattr("airflow_oauth_provider.http.request_checks.find_spec", lambda _: None)
+    monkeypatch.setattr("airflow_oauth_provider.http.session.find_spec", lambda _: None)
     connect(monkeypatch, scripted_server)
     with pytest.raises(ConfigurationError, match=r"'api'.*proxy"):
         fetch(deferrable, extra_options={"proxies": {"http": proxy}})

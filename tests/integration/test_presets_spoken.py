@@ -10,8 +10,7 @@ import pytest
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.connection.extra import Extra
 from airflow_oauth_provider.connection.fields import FIELDS_BY_KEY
-from airflow_oauth_provider.connection.presets import load_presets
-from airflow_oauth_provider.connection.presets.names import PRESET_LABELS
+from airflow_oauth_provider.connection.presets import PRESET_LABELS, load_presets
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from tests.http_support import CONN_ID, connect
 from tests.servers.scripted import Answer, Fault

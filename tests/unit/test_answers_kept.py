@@ -7,8 +7,7 @@ import logging
 
 import pytest
 
-from airflow_oauth_provider.oauth2.response_parser import parse_token_response
-from airflow_oauth_provider.oauth2.token_response import MAX_OTHERS, TokenResponse
+from airflow_oauth_provider.oauth2.token_response import MAX_OTHERS, TokenResponse, parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 from airflow_oauth_provider.tokens.record import Record
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_oauth_provider.oauth2 import errors, json_paths
 from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
 from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date
-from airflow_oauth_provider.oauth2.response_parser import parse_token_response
+from airflow_oauth_provider.oauth2.token_response import parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 NAMES = st.sampled_from([*PLACEABLE, "ok", "data", "errors", "code"])

@@ -23,7 +23,7 @@ from airflow_oauth_provider.auth import OAuth2Auth
 from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.connection import loader
-from airflow_oauth_provider.connection.origin import origin_of
+from airflow_oauth_provider.connection.address import origin_of
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.http.retry import RetryPolicy
 from airflow_oauth_provider.http.sender import Sender

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 from yarl import URL
 
-from airflow_oauth_provider.connection.origin import normalize_url, origin_of, parse_allowed, upgrade_origin
+from airflow_oauth_provider.connection.address import normalize_url, origin_of, parse_allowed, upgrade_origin
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError, ForeignOrigin
 from airflow_oauth_provider.http.access import join_url

@@ -8,7 +8,7 @@ import io
 import pytest
 import requests
 
-from airflow_oauth_provider.connection.origin import origin_of
+from airflow_oauth_provider.connection.address import origin_of
 from airflow_oauth_provider.exceptions import UnrewindableBody
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.flow import RefreshToken, Send, Sleep, drive, drive_async

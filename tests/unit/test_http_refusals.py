@@ -14,8 +14,7 @@ from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.errors import api_error, failure_text, never_connected, presentable, show_target
-from airflow_oauth_provider.http.request_checks import check_headers, check_proxy
-from airflow_oauth_provider.http.session import OAuth2Session
+from airflow_oauth_provider.http.session import OAuth2Session, check_headers, check_proxy
 from tests.unit.test_auth import API, make
 
 SECRET = "".join(["s3", "cr3t", "-of-mine"])
@@ -106,7 +105,7 @@ def test_a_proxys_password_is_not_shown():
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4", "socks4a"])
 def test_a_socks_proxy_without_its_library_says_what_to_install(scheme, monkeypatch):
-    monkeypatch.setattr("airflow_oauth_provider.http.request_checks.find_spec", lambda _: None)
+    monkeypatch.setattr("airflow_oauth_provider.http.session.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=rf"{scheme} proxy .*requests\[socks\]"):
         check_proxy("api", "https://api.example.com/", {"https": f"{scheme}://proxy:1080"}, allow_http=False)
 

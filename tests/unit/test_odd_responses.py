@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_oauth_provider.oauth2 import errors, json_paths, json_text
+from airflow_oauth_provider.oauth2 import errors, json_paths, lenient_json
 from airflow_oauth_provider.oauth2.dialect import Dialect, ErrorMark
-from airflow_oauth_provider.oauth2.json_text import MAX_DEPTH, parse_broken_object, parse_json
+from airflow_oauth_provider.oauth2.lenient_json import MAX_DEPTH, parse_broken_object, parse_json
 from airflow_oauth_provider.oauth2.patterns import BadPatternError, compile_pattern
-from airflow_oauth_provider.oauth2.response_parser import parse_error_response, parse_token_response
+from airflow_oauth_provider.oauth2.token_response import parse_error_response, parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 JSON = "application/json"
@@ -231,7 +231,7 @@ class TestJson:
 
     def test_nothing_deep_comes_out(self, monkeypatch):
         """The bound is not Python's own, which differs from version to version."""
-        monkeypatch.setattr(json_text, "MAX_DEPTH", 3)
+        monkeypatch.setattr(lenient_json, "MAX_DEPTH", 3)
         assert parse_json('{"a": {"b": {"c": {"d": 1}}}, "e": [[[[2]]]]}') == {"a": {"b": {"c": None}}, "e": [[None]]}
 
 

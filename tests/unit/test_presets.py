@@ -14,8 +14,14 @@ import pytest
 
 from airflow_oauth_provider.connection import presets
 from airflow_oauth_provider.connection.fields import FIELDS_BY_KEY
-from airflow_oauth_provider.connection.presets import PRESET_KEYS, URL_KEYS, load_presets, placeholders, preset
-from airflow_oauth_provider.connection.presets.names import PRESET_LABELS
+from airflow_oauth_provider.connection.presets import (
+    PRESET_KEYS,
+    PRESET_LABELS,
+    URL_KEYS,
+    load_presets,
+    placeholders,
+    preset,
+)
 from scripts import generate_vendor_docs
 
 FOLDER = Path(presets.__file__).parent

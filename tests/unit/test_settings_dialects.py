@@ -10,8 +10,7 @@ import pytest
 from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.connection.fields import FIELDS
-from airflow_oauth_provider.connection.presets import load_presets
-from airflow_oauth_provider.connection.presets.names import PRESET_LABELS
+from airflow_oauth_provider.connection.presets import PRESET_LABELS, load_presets
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.dialect import Dialect
