@@ -46,6 +46,7 @@ JUNK = ("core/ReplaceBinaryOperator_BitOr", "core/RemoveDecorator")
 TESTS = tuple(f"tests/unit/test_{name}.py" for name in (
     "refresh_decision",
     "refresh_times",
+    "refresh_limits",
     "stores_record",
     "refresh_once",
     "refresh_kept",

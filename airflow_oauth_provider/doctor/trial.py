@@ -185,7 +185,7 @@ class _Nowhere:
         self._writes = 0
 
     def load(self) -> Snapshot:
-        return Snapshot(self._account, self, self._held.record, self._held.version)
+        return Snapshot(self._account, self, self._held.record, self._held.version, settle_time=0.0)
 
     def read(self) -> StoredRecord:
         return self._held

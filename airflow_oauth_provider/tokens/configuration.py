@@ -131,7 +131,7 @@ class Snapshot:
     store: TokenStore
     record: Record | None
     version: str | None
-    settle_time: float = 0.0
+    settle_time: float
 
 
 class ConfigurationSource(Protocol):

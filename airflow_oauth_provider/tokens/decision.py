@@ -67,12 +67,12 @@ class Situation:
     record: Record
     now: float
     token_left: float
-    lease_left: float = 0.0
-    first_generation: int = 0
-    is_behind: bool = False
-    has_refreshed: bool = False
-    waited: float = 0.0
-    is_out_of_time: bool = False
+    lease_left: float
+    first_generation: int
+    is_behind: bool
+    has_refreshed: bool
+    waited: float
+    is_out_of_time: bool
 
 
 def decide(situation: Situation, requirements: TokenRequirements) -> Decision:

@@ -179,7 +179,7 @@ def _read_claims(token: object) -> Mapping[str, Any]:
     if len(parts) != 3:
         return {}
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=="))
     except (ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}

@@ -31,7 +31,7 @@ def is_gone(identity: str) -> bool:
     place, _, rest = identity.partition(":")
     number, _, started = rest.partition(":")
     try:
-        if not place or place != _place() or not number.isdecimal() or not number.isascii() or int(number) <= 0:
+        if not place or place != _place() or not number.isdecimal() or not number.isascii():
             return False
         os.kill(int(number), 0)  # the kernel's word: /proc may hide the processes of other users
     except ProcessLookupError:

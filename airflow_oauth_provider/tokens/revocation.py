@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 
 from airflow_oauth_provider.exceptions import (
@@ -43,7 +42,7 @@ def revoke(source: ConfigurationSource, kind: str, clock: Clock | None = None, a
 
     :param source: reads the connection.
     :param kind: ``refresh_token``, which ends the grant, or ``access_token``.
-    :param clock: waits, in seconds.
+    :param clock: waits, and tells when the grant ended.
     :param actor: who revokes, for the history.
     :return: False where there was no such token.
     :raises ConfigurationError: when the server refuses, or offers no revocation.
@@ -51,11 +50,12 @@ def revoke(source: ConfigurationSource, kind: str, clock: Clock | None = None, a
     """
     if kind not in KINDS:
         raise ConfigurationError(f"revoke() takes one of {', '.join(KINDS)}, not {kind!r}.")
+    clock = clock or SystemClock()
     for _ in range(MAX_ATTEMPTS):
-        snapshot, record = _at_rest(source, clock or SystemClock())
+        snapshot, record = _at_rest(source, clock)
         if not _revoke(snapshot.configuration, record, kind):
             return False
-        if kind == "access_token" or _record_end(snapshot, record, actor):
+        if kind == "access_token" or _record_end(snapshot, record, clock.now(), actor):
             return True
     raise TokenRequestError(
         "other workers kept refreshing, and the newest refresh token "
@@ -101,12 +101,11 @@ def _failed(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
     return TokenRequestError(f"{message}. The token still exists; a retry may succeed{asked}.")
 
 
-def _record_end(snapshot: Snapshot, record: Record, actor: str) -> bool:
+def _record_end(snapshot: Snapshot, record: Record, now: float, actor: str) -> bool:
     """Write down that the grant has ended, so that no worker asks for a token in vain.
 
     :return: False where another worker has written since: perhaps a token that still works.
     """
-    now = time.time()
     dead = DeadGrant(fingerprint(record.refresh_token) or "", "revoked", now, "It was revoked on purpose.")
     ended = replace(record, access_token=None, dead=dead, lease=None).with_event(now, "revoked", actor)
     try:

@@ -42,7 +42,15 @@ def situation(record: Record = RECORD, left: float = 500.0, policy: RefreshPolic
     configuration = GrantConfiguration(
         "xero", Client("id", "https://as.example/token"), entered=EnteredTokens("rt"), policy=policy or RefreshPolicy()
     )
-    return Situation(configuration, record, NOW, left, **{"first_generation": 3, **more})
+    usual = {
+        "lease_left": 0.0,
+        "first_generation": 3,
+        "is_behind": False,
+        "has_refreshed": False,
+        "waited": 0.0,
+        "is_out_of_time": False,
+    }
+    return Situation(configuration, record, NOW, left, **{**usual, **more})
 
 
 def action(requirements: TokenRequirements = ANY, **more) -> Action:
