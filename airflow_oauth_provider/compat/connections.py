@@ -60,7 +60,6 @@ def _look_up(conn_id: str) -> FoundConnection | None:
 
 
 def place_of(backend: str, variable: str) -> str:
-    """Return what to call a secrets backend; ``variable`` is what the environment would call the thing."""
     """Name a secrets backend for people.
 
     :param backend: the name of its class.
@@ -124,6 +123,6 @@ def _connection_of(backend: Any, conn_id: str) -> Connection | None:
             ) from None
         # Its text may quote what is secret; whatever it is, it does not say that there is no connection.
         raise StoreUnavailable(
-            f"The connection {conn_id!r} could not be looked up in {type(backend).__name__} ({type(error).__name__})."
+            f"it could not be looked up in {type(backend).__name__} ({type(error).__name__}).", conn_id=conn_id
         ) from None
     return found

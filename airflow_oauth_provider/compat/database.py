@@ -117,15 +117,6 @@ def read_extra(conn_id: str) -> str | None:
         return _connection_cell(transaction, conn_id).text(f"extra of the connection {conn_id!r}")
 
 
-def row_exists(conn_id: str) -> bool:
-    """Tell whether the database has a row of ``conn_id``."""
-    try:
-        read_extra(conn_id)
-    except MissingRow:
-        return False
-    return True
-
-
 @dataclass(slots=True)
 class ConnectionRow:
     """A connection as one row of the database has it, decrypted.
@@ -180,7 +171,7 @@ def record_in_extra(extra: str | None, conn_id: str) -> str | None:
         return get_member(extra)
     except NotAnObjectError as error:
         raise StoreNotWritable(
-            f"The connection {conn_id!r} cannot keep tokens: {error}. Enter {{}} or a JSON object."
+            f"it cannot keep tokens: {error}. Enter {{}} or a JSON object.", conn_id=conn_id
         ) from None
 
 
@@ -229,7 +220,7 @@ def swap_record(
             if _replace_extra(transaction, cell, set_member(extra, record)):
                 return Swapped(new_version, previous)
         # Another field of the row was changed in between, which only SQLite lets happen. Compare anew.
-    raise StoreUnavailable(f"The connection {conn_id!r} is being changed all the time; its record was not written.")
+    raise StoreUnavailable("it is being changed all the time; its record was not written.", conn_id=conn_id)
 
 
 def _check_key(cell: Cell, extra: str | None, conn_type: str | None, key: str | None) -> None:

@@ -217,13 +217,6 @@ def _read_list(name: str) -> tuple[str, ...]:
     return tuple(part for text in _read_text(name).split(",") if (part := text.strip()))
 
 
-def _read_flag(name: str) -> bool:
-    text = _read_text(name) or _BY_NAME[name].default
-    if (flag := _FLAGS.get(text.lower())) is None:
-        raise _wrong(name, text, "True or False")
-    return flag
-
-
 def _read_number(name: str, minimum: float = 0) -> float:
     text = _read_text(name) or _BY_NAME[name].default
     try:

@@ -126,8 +126,9 @@ def _held(cell: database.Cell, conn_id: str) -> dict[str, str]:
         return {}  # where there is no object there is no record, and the edit may repair it
     except StoreUnavailable as error:
         raise StoreUnavailable(
-            f"The connection {conn_id!r} was not changed, since it may hold tokens. {error} If nobody has that key, "
-            "the tokens are lost: delete the connection and enter it anew."
+            f"it was not changed, since it may hold tokens. {error} If nobody has that key, the tokens are lost: "
+            "delete the connection and enter it anew.",
+            conn_id=conn_id,
         ) from None
     return {name: value for name, value in found.items() if value is not None}
 
@@ -151,8 +152,8 @@ def _carry_over(cell: database.Cell, edited: Any) -> None:
         if RECORD_MEMBER not in held:
             return  # nothing is lost
         raise StoreNotWritable(
-            f"The connection {edited.conn_id!r} was not changed, since it would lose its tokens: {error}. "
-            "Enter {} or a JSON object."
+            f"it was not changed, since it would lose its tokens: {error}. Enter {{}} or a JSON object.",
+            conn_id=edited.conn_id,
         ) from None
     if kept != written:
         edited.set_extra(kept)

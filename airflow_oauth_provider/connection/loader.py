@@ -93,10 +93,11 @@ def _check_variable(conn_id: str, settings: Settings, found: FoundConnection, st
         return  # anyone can ask for such a token again
     if deployment.multi_team():
         raise StoreNotWritable(
-            f"The connection {conn_id!r} would keep its tokens in a variable, and teams share this deployment ([core] "
-            "multi_team): a variable that a task of one team writes is not seen by the others, who would spend the "
-            "same refresh token again. Define the connection in Airflow's metadata database, which keeps the tokens "
-            "in its own row, or set 'store' in its extra to 'vault'."
+            "it would keep its tokens in a variable, and teams share this deployment ([core] multi_team): a variable "
+            "that a task of one team writes is not seen by the others, who would spend the same refresh token again. "
+            "Define the connection in Airflow's metadata database, which keeps the tokens in its own row, or set "
+            "'store' in its extra to 'vault'.",
+            conn_id=conn_id,
         )
     text = record_in_extra(found.connection.extra, conn_id)
     if text is not None and stored.record is None:
@@ -114,9 +115,10 @@ def check_first_use(in_row: Record, entered: str | None, conn_id: str) -> None:
     """
     if entered is None or entered == in_row.entered_fingerprint or in_row.has_replaced(entered):
         raise StoreNotWritable(
-            f"The connection {conn_id!r} has its newest tokens in its own extra, and the variable in which it would "
-            "keep them now is empty, so nothing was refreshed: the refresh token that was entered is spent. To go on "
-            "with the tokens in the connection, define it in Airflow's metadata database, and nothing before it (no "
-            "environment variable, no secrets backend). To go on with the variable, sign in again: enter a new refresh "
-            "token, or run 'authorize'."
+            "it has its newest tokens in its own extra, and the variable in which it would keep them now is empty, so "
+            "nothing was refreshed: the refresh token that was entered is spent. To go on with the tokens in the "
+            "connection, define it in Airflow's metadata database, and nothing before it (no environment variable, no "
+            "secrets backend). To go on with the variable, sign in again: enter a new refresh token, or run "
+            "'authorize'.",
+            conn_id=conn_id,
         )

@@ -82,8 +82,8 @@ class OAuth2Hook(HttpHook):
         conn_id = conn_id or self.default_conn_name
         if auth_type is not None and not (isinstance(auth_type, type) and issubclass(auth_type, OAuth2Auth)):
             raise ConfigurationError(
-                f"Connection {conn_id!r} authorizes requests by itself: leave auth_type out, or give a subclass "
-                "of OAuth2Auth."
+                "it authorizes requests by itself: leave auth_type out, or give a subclass of OAuth2Auth.",
+                conn_id=conn_id,
             )
         self._auth_class: type[OAuth2Auth] = auth_type or OAuth2Auth
         self._actor = name_task() if actor is None else actor

@@ -120,8 +120,9 @@ class OAuth2Auth(AuthBase):
             origin = origin_of(url)
             where = show_origin(origin) if origin else show_url(url)
             raise ForeignOrigin(
-                f"Connection {self.conn_id!r} does not allow its token to be sent to {where}. If that host may have "
-                "it, add it to 'allowed_hosts' in the connection's extra; else use a session of your own."
+                f"it does not allow its token to be sent to {where}. If that host may have it, add it to "
+                "'allowed_hosts' in the connection's extra; else use a session of your own.",
+                conn_id=self.conn_id,
             )
 
     def authorize(self, request: requests.PreparedRequest, token: str | None) -> None:

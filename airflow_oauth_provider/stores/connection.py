@@ -89,7 +89,7 @@ class RouteBackend:
         if self._place is not None:
             raise not_a_row(self._conn_id, self._place)
         if key is None:
-            raise StoreUnavailable(f"The connection {self._conn_id!r} has no record key any more: somebody changes it.")
+            raise StoreUnavailable("it has no record key any more: somebody changes it.", conn_id=self._conn_id)
         done = RecordRoute().put_record(self._conn_id, key, text, version_of(fetched.text))
         return Fetched(text, token=key) if done else None
 
@@ -110,7 +110,7 @@ def not_a_row(conn_id: str, place: str) -> StoreNotWritable:
     :param place: where it is taken from.
     """
     return StoreNotWritable(
-        f"The connection {conn_id!r} comes from {place}, not from Airflow's metadata database, so rotated "
-        "tokens cannot be written into it. Set 'store' in its extra to 'variable' or 'vault', or define the "
-        "connection in the database."
+        f"it comes from {place}, not from Airflow's metadata database, so rotated tokens cannot be written into it. "
+        "Set 'store' in its extra to 'variable' or 'vault', or define the connection in the database.",
+        conn_id=conn_id,
     )

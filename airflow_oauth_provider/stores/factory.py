@@ -114,7 +114,7 @@ def _check_type(conn_id: str, found: FoundConnection) -> None:
     """Refuse rows of other types: tokens in their extra, other hooks may send away. So they have no record key."""
     if found.connection.conn_type != CONN_TYPE:
         raise StoreNotWritable(
-            f"The connection {conn_id!r} is of the type {found.connection.conn_type!r}, and tasks of Airflow 3 can "
-            f"keep tokens only in one of the type {CONN_TYPE!r}. Set its type to that, or set 'store' in its extra to "
-            "'variable' or 'vault'."
+            f"it is of the type {found.connection.conn_type!r}, and tasks of Airflow 3 can keep tokens only in one of "
+            f"the type {CONN_TYPE!r}. Set its type to that, or set 'store' in its extra to 'variable' or 'vault'.",
+            conn_id=conn_id,
         )

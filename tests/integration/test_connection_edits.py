@@ -113,7 +113,7 @@ def test_an_edit_that_leaves_no_place_for_the_record_fails(found, home):
 def test_a_row_that_may_hold_a_record_is_not_overwritten_unread(found):
     said, is_kept, said_of_the_host = found["the_row_cannot_be_decrypted"]
     assert is_kept
-    assert "StoreUnavailable: The connection 'the_row_cannot_be_decrypted' was not changed" in said
+    assert "StoreUnavailable: Connection 'the_row_cannot_be_decrypted': it was not changed" in said
     assert said_of_the_host == "nothing failed"
 
 

@@ -93,7 +93,7 @@ IN_ROW = Record(
 def test_an_empty_variable_is_not_begun_with_a_token_that_went_into_the_row(supervisor, monkeypatch, token):
     """As where a row was exported into an environment variable."""
     define(monkeypatch, entered(token, token_record=IN_ROW.to_json()))
-    with pytest.raises(StoreNotWritable, match=r"'xero' has its newest tokens in its own extra.*sign in again"):
+    with pytest.raises(StoreNotWritable, match=r"'xero': it has its newest tokens in its own extra.*sign in again"):
         ConnectionLoader("xero").load()
     assert supervisor.variables == {}
 
