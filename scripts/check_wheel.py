@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 from scripts import environments as env
-from scripts.setup_env import as_options, install, make_environment, run, set_up_pinned, uv
+from scripts.setup_env import build_options, install_package, make_environment, run, set_up_pinned, uv
 
 PACKAGE = "airflow_oauth_provider"
 #: Beside Python modules. Whatever else is in the wheel got there by mistake.
@@ -35,8 +35,9 @@ def main(arguments: list[str]) -> int:
 def build(target: Path) -> Path:
     """Build sdist and wheel, the wheel from the sdist as an index's users would, and have twine look at both."""
     shutil.rmtree(target, ignore_errors=True)
-    pins = ["--build-constraint", str(env.CONSTRAINTS / "build.txt")]
-    run([uv(), "build", "--quiet", *pins, "--out-dir", str(target), str(env.ROOT)], "build the package")
+    with tempfile.TemporaryDirectory() as lists:
+        command = [uv(), "build", "--quiet", *build_options(Path(lists)), "--out-dir", str(target), str(env.ROOT)]
+        run(command, "build the package")
     (wheel,) = target.glob("*.whl")
     set_up_pinned("build", "twine")
     twine = str(env.environment("build") / "bin" / "twine")
@@ -63,10 +64,8 @@ def check_content(wheel: Path) -> None:
 def set_up(folder: Path, wheel: Path) -> None:
     """The main cell's environment, with the wheel in place of the checkout."""
     make_environment(folder, sys.executable)
-    version = env.airflow_version_of(env.MAIN_AIRFLOW)
-    constraints = ["--constraints", str(env.CONSTRAINTS / f"airflow-{env.MAIN_AIRFLOW}.txt")]
     files = [env.REQUIREMENTS / name for name in env.requirements_of(env.MAIN_AIRFLOW)]
-    install(folder, constraints, [f"apache-airflow=={version}", *as_options(files), str(wheel)])
+    install_package(folder, [env.CONSTRAINTS / f"airflow-{env.MAIN_AIRFLOW}.txt"], files, str(wheel))
 
 
 def copy_without_package(target: Path) -> None:

@@ -21,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from scripts import environments as env
+from scripts.setup_env import set_up_pinned
 
 WORK = env.BUILD / "mutation"
 TREE = WORK / "tree"
@@ -121,12 +122,7 @@ def main(arguments: list[str]) -> int:
 
 def prepare(modules: list[str]) -> None:
     """Copy what git knows, and list all mutants of `modules`."""
-    python = env.environment("mutation") / "bin" / "python"
-    if not python.exists():
-        uv = str(env.environment("tools") / "bin" / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--no-project", str(env.environment("mutation"))], check=True)
-        pins = str(env.CONSTRAINTS / "mutation.txt")
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), "-r", pins], check=True)
+    set_up_pinned("mutation", "cosmic-ray")
     shutil.rmtree(WORK, ignore_errors=True)
     TREE.mkdir(parents=True)
     files = subprocess.run(["git", "ls-files", "-z"], cwd=env.ROOT, check=True, capture_output=True, text=True).stdout

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scripts import environments as env
+from scripts import hashes
 
 
 class SetupError(RuntimeError):
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open(env.BUILD / "setup.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             set_up_all(names)
-    except SetupError as error:
+    except (SetupError, hashes.UnknownReleaseError) as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
     return 0
@@ -88,7 +89,9 @@ def set_up_tools() -> None:
             f"{made.stdout}{made.stderr}"
         )
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    run([*pip, "-r", str(pins)], "install uv")
+    with tempfile.TemporaryDirectory() as lists:
+        hashed = hashes.write_hashed(Path(lists, "tools.txt"), pins.read_text().split())
+        run([*pip, "--require-hashes", "--no-deps", "-r", str(hashed)], "install uv")
     stamp.write()
 
 
@@ -106,11 +109,7 @@ def set_up_airflow(name: str) -> None:
     version = env.airflow_version_of(name)
     with Progress(f"Airflow {version} into {folder.relative_to(env.ROOT)}, Python {python}"):
         make_environment(folder, python)
-        install(
-            folder,
-            ["--constraints", str(constraints), "--build-constraints", str(build), f"apache-airflow=={version}"],
-            [*as_options(requirements), "--editable", str(env.ROOT)],
-        )
+        install_package(folder, [constraints], requirements)
     stamp.write()
 
 
@@ -125,11 +124,7 @@ def set_up_parity() -> None:
         return
     with Progress(f"the http provider's tests into {folder.relative_to(env.ROOT)}"):
         make_environment(folder, choose_python(env.CELLS[env.MAIN_AIRFLOW]))
-        install(
-            folder,
-            ["--constraints", str(constraints), "--build-constraints", str(build)],
-            [*as_options(requirements), "--editable", str(env.ROOT)],
-        )
+        install_package(folder, [constraints], requirements)
         unpack_sources(sources, folder / "sources")
     stamp.write()
 
@@ -140,7 +135,8 @@ def unpack_sources(requirements: Path, folder: Path) -> None:
         pip = [str(env.environment("tools") / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "download"]
         options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes", "--dest", downloads]
         # pip builds the metadata of what it downloads: by the build tools that are in the constraints, if any.
-        variables = dict(os.environ, PIP_CONSTRAINT=str(env.CONSTRAINTS / "build.txt"), PIP_NO_BINARY="")
+        tools = hashes.write_hashed(Path(downloads, "tools.txt"), (env.CONSTRAINTS / "build.txt").read_text().split())
+        variables = dict(os.environ, PIP_CONSTRAINT=str(tools), PIP_NO_BINARY="")
         run([*pip, *options, "--requirement", str(requirements)], f"download {requirements.name}", variables=variables)
         for archive in Path(downloads).glob("*.tar.gz"):
             with tarfile.open(archive) as file:
@@ -157,12 +153,7 @@ def set_up_fleet() -> None:
         return
     with Progress(f"Airflow {version} with Celery into {folder.relative_to(env.ROOT)}"):
         make_environment(folder, choose_python(env.CELLS[env.MAIN_AIRFLOW]))
-        pinned = [word for path in constraints for word in ("--constraints", str(path))]
-        install(
-            folder,
-            [*pinned, "--build-constraints", str(env.CONSTRAINTS / "build.txt"), f"apache-airflow=={version}"],
-            [*as_options(requirements), "--editable", str(env.ROOT)],
-        )
+        install_package(folder, constraints, requirements)
     stamp.write()
 
 
@@ -180,7 +171,7 @@ def set_up_pinned(name: str, what: str) -> None:
         return
     with Progress(f"{what} into {folder.relative_to(env.ROOT)}"):
         make_environment(folder, choose_python(env.Cell(env.NEWEST_PYTHON_OF_SERVERS)))
-        install(folder, ["--constraints", str(inputs[0])], as_options([inputs[1]]))
+        install(folder, [inputs[0]], [inputs[1]])
     stamp.write()
 
 
@@ -217,27 +208,51 @@ def make_environment(folder: Path, python: str) -> None:
     run([uv(), "venv", "--quiet", "--no-project", "--python", python, str(folder)], what)
 
 
-def install(folder: Path, *options: Sequence[str]) -> None:
-    command = [uv(), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
-    run([*command, *(option for group in options for option in group)], f"install into {folder}")
+def install_package(folder: Path, constraints: Sequence[Path], requirements: Sequence[Path], *what: str) -> None:
+    """Install what this package and `requirements` need, and the package itself.
+
+    :param what: the package, as options of `uv pip install`; by default this checkout, editable.
+    """
+    install(folder, constraints, [*requirements, env.ROOT / "pyproject.toml"])
+    with tempfile.TemporaryDirectory() as lists:
+        options = ["--no-deps", *build_options(Path(lists)), *(what or ("--editable", str(env.ROOT)))]
+        run([*uv_pip(folder, "install"), *options], f"install this package into {folder}")
 
 
-def as_options(requirements: Iterable[Path]) -> list[str]:
-    return [word for path in requirements for word in ("--requirements", str(path))]
+def install(folder: Path, constraints: Sequence[Path], requirements: Sequence[Path]) -> None:
+    """Install `requirements` as `constraints` pin them, each file held against its hash."""
+    with tempfile.TemporaryDirectory() as lists:
+        tools = build_options(Path(lists))
+        pinned = [word for path in constraints for word in ("--constraints", str(path))]
+        options = ["--no-header", "--no-annotate", *tools, *pinned, *map(str, requirements)]
+        resolved = run([*uv_pip(folder, "compile"), *options], f"resolve what {folder} needs")
+        hashed = hashes.write_hashed(Path(lists, "requirements.txt"), resolved.split())
+        options = ["--no-deps", "--require-hashes", *tools, "--requirements", str(hashed)]
+        run([*uv_pip(folder, "install"), *options], f"install into {folder}")
+
+
+def uv_pip(folder: Path, command: str) -> list[str]:
+    return [uv(), "pip", command, "--quiet", "--python", str(folder / "bin" / "python")]
+
+
+def build_options(folder: Path) -> list[str]:
+    """What holds the tools by which source distributions are built; the list goes into `folder`."""
+    pins = (env.CONSTRAINTS / "build.txt").read_text().split()
+    return ["--build-constraints", str(hashes.write_hashed(folder / "build.txt", pins))]
 
 
 def uv() -> str:
     return str(env.environment("tools") / "bin" / "uv")
 
 
-def run(command: Sequence[str], what: str, cwd: Path = env.ROOT, variables: dict[str, str] | None = None) -> None:
-    """Run `command` without input; its output is shown only when it fails."""
+def run(command: Sequence[str], what: str, cwd: Path = env.ROOT, variables: dict[str, str] | None = None) -> str:
+    """Run `command` without input, and return its output; it is shown only when it fails."""
     variables = dict(os.environ if variables is None else variables)
     variables.pop("VIRTUAL_ENV", None)
     for attempt in (1, 2, 3):
         done = subprocess.run(command, cwd=cwd, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode == 0:
-            return
+            return done.stdout
         if attempt < 3:  # a package index that hiccups is the usual cause
             time.sleep(2 * attempt)
     raise SetupError(f"could not {what}: {' '.join(command)}\n{done.stdout}{done.stderr}")

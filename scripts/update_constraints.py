@@ -1,4 +1,4 @@
-"""Make the files in `constraints/` anew.
+"""Make the files in `constraints/` anew, and `hashes.txt`.
 
 `make constraints`, or with Airflow versions to move to:
 
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts import environments as env
+from scripts import hashes
 from scripts.setup_env import uv
 
 # What an Airflow release allows but does not work with, seen by running it.
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     for name in ("servers", "build", "tools", "docs", "mutation", "dlt"):
         files = [env.REQUIREMENTS / f"{name}.txt"]
         compile_to(env.CONSTRAINTS / f"{name}.txt", files, _pythons(env.NEWEST_PYTHON_OF_SERVERS), [])
+    hashes.update(uv())
     return 0
 
 
