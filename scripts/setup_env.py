@@ -106,8 +106,7 @@ def set_up_airflow(name: str) -> None:
     stamp = Stamp(folder, inputs, python)
     if stamp.matches():
         return
-    version = env.airflow_version_of(name)
-    with Progress(f"Airflow {version} into {folder.relative_to(env.ROOT)}, Python {python}"):
+    with Progress(f"Airflow {env.airflow_version_of(name)} into {folder.relative_to(env.ROOT)}, Python {python}"):
         make_environment(folder, python)
         install_package(folder, [constraints], requirements)
     stamp.write()
@@ -132,12 +131,14 @@ def set_up_parity() -> None:
 def unpack_sources(requirements: Path, folder: Path) -> None:
     """Download source distributions, held against their hashes, and unpack them."""
     with tempfile.TemporaryDirectory() as downloads:
-        pip = [str(env.environment("tools") / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "download"]
+        pip = [str(env.environment("tools") / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+        # pip builds the metadata of what it downloads: by this tool, whose hash is known as well.
+        pins = [pin for pin in (env.CONSTRAINTS / "build.txt").read_text().split() if pin.startswith("flit-core==")]
+        tool = hashes.write_hashed(Path(downloads, "tool.txt"), pins)
+        run([*pip, "install", "--quiet", "--no-deps", "--require-hashes", "-r", str(tool)], "install flit-core")
         options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes", "--dest", downloads]
-        # pip builds the metadata of what it downloads: by the build tools that are in the constraints, if any.
-        tools = hashes.write_hashed(Path(downloads, "tools.txt"), (env.CONSTRAINTS / "build.txt").read_text().split())
-        variables = dict(os.environ, PIP_CONSTRAINT=str(tools), PIP_NO_BINARY="")
-        run([*pip, *options, "--requirement", str(requirements)], f"download {requirements.name}", variables=variables)
+        download = [*pip, "download", "--no-build-isolation", *options, "--requirement", str(requirements)]
+        run(download, f"download {requirements.name}")
         for archive in Path(downloads).glob("*.tar.gz"):
             with tarfile.open(archive) as file:
                 file.extractall(folder, filter="data")
