@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
             _pythons(cell.newest_python),
             [*fixed, *HELD_BACK.get(env.minor_of(name), [])],
         )
-    for name in ("servers", "build", "tools", "docs", "mutation", "dlt"):
+    for name in ("servers", "build", "tools", "docs", "mutation", "dlt", "audit"):
         files = [env.REQUIREMENTS / f"{name}.txt"]
         compile_to(env.CONSTRAINTS / f"{name}.txt", files, _pythons(env.NEWEST_PYTHON_OF_SERVERS), [])
     hashes.update(uv())
