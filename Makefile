@@ -115,19 +115,6 @@ lint-dependencies: setup
 audit: setup ## Known vulnerabilities of the pinned versions; needs the network
 	@$(VENV) -m scripts.audit
 
-format: setup
-	$(VENV) -m ruff format --check .
-
-lint-types: setup
-	$(VENV) -m mypy
-
-lint-dependencies: setup
-	$(VENV) -m deptry airflow_oauth_provider
-
-audit: setup ## Known vulnerabilities of the pinned versions; needs the network
-	@for file in requirements/constraints/*.txt; do echo "== $$file"; \
-	  .venvs/tools/bin/uv tool run pip-audit --disable-pip --no-deps --requirement $$file || failed=1; done; exit $${failed:-0}
-
 format: setup ## Let ruff fix what it can
 	$(VENV) -m ruff check --fix .
 	$(VENV) -m ruff format .
