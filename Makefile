@@ -23,7 +23,7 @@ export PYTHONUNBUFFERED := 1
 .DEFAULT_GOAL := help
 .PHONY: help print-test coverage python setup setup-all $(VERSIONS:%=setup-%) demo test test-unit test-integration test-e2e test-exploration \
         test-fleet test-parity setup-parity setup-dlt test-matrix $(VERSIONS:%=test-matrix-%) test-wheel docs lint lint-check lint-format lint-types \
-        lint-dependencies format audit bench soak mutate constraints clean
+        lint-dependencies format audit bench soak mutate constraints hashes clean
 
 help: ## Print what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -133,6 +133,9 @@ mutate: setup ## Change the life cycle at random and see whether the unit tests 
 
 constraints: setup ## Resolve the pinned versions anew
 	@$(VENV) -m scripts.update_constraints $(ARGS)
+
+hashes: python ## Look up the hashes of the pinned versions, after a change of requirements/constraints by hand
+	@$(PYTHON) -m scripts.hashes
 
 clean: ## Remove the environments and what the tools left behind
 	rm -rf .venv .venvs .build site .pytest_cache .mypy_cache .ruff_cache .hypothesis dist tests/servers/authorization_server/node_modules

@@ -1,7 +1,7 @@
 """The hashes of what is installed: `requirements/hashes.txt`, one line a release, with all of its files.
 
 The constraint files name versions; what an index delivers under such a name is held against this list, so that nobody
-can put another file in its place. All files of a release stand in it, for every machine and every Python.
+can put another file in its place. All files of a release stand in it, for every machine and every Python. `make hashes` makes it anew.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def write_hashed(target: Path, pins: Iterable[str]) -> Path:
     """
     known = {line.split(" ")[0]: line for line in FILE.read_text().splitlines()}
     if missing := [pin for pin in pins if pin not in known]:
-        raise UnknownReleaseError(f"requirements/hashes.txt lacks {', '.join(missing)}: run `make constraints`")
+        raise UnknownReleaseError(f"requirements/hashes.txt lacks {', '.join(missing)}: run `make hashes`")
     target.write_text("".join(f"{known[pin]}\n" for pin in pins))
     return target
 
@@ -65,3 +65,7 @@ def _ask(uv: str, pins: list[str]) -> Iterator[str]:
         raise SystemExit(done.stderr)
     for entry in done.stdout.replace(" \\\n", " ").splitlines():
         yield " ".join(entry.split())
+
+
+if __name__ == "__main__":
+    update(str(env.environment("tools") / "bin" / "uv"))
