@@ -1,7 +1,8 @@
 """The hashes of what is installed: `requirements/hashes.txt`, one line a release, with all of its files.
 
 The constraint files name versions; what an index delivers under such a name is held against this list, so that nobody
-can put another file in its place. All files of a release stand in it, for every machine and every Python. `make hashes` makes it anew.
+can put another file in its place. All files of a release stand in it, for every machine and every Python. `make hashes`
+makes it anew.
 """
 
 from __future__ import annotations
