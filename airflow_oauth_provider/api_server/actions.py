@@ -12,7 +12,7 @@ from fastapi import HTTPException
 
 from airflow_oauth_provider.compat import api_server
 from airflow_oauth_provider.doctor.examination import examine
-from airflow_oauth_provider.doctor.grants import Grant, list_grants
+from airflow_oauth_provider.doctor.grants import Grant, list_grants, report_dead_grants
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
@@ -41,7 +41,9 @@ def list_permitted_grants(user: Any) -> list[Grant]:
     if not api_server.is_permitted("GET", None, user):
         raise HTTPException(403, "You have no right to see connections.")
     permitted = api_server.permitted_connections(user)
-    return [grant for grant in list_grants() if grant.conn_id in permitted]
+    grants = list_grants()
+    report_dead_grants(grants)
+    return [grant for grant in grants if grant.conn_id in permitted]
 
 
 def audit(event: str, conn_id: str, user: Any, action: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
 from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.doctor.examination import examine
-from airflow_oauth_provider.doctor.grants import Grant, list_grants, read_grant, sort_by_urgency
+from airflow_oauth_provider.doctor.grants import Grant, list_grants, read_grant, report_dead_grants, sort_by_urgency
 from airflow_oauth_provider.doctor.report import Finding
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreError
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
@@ -47,10 +47,9 @@ def status(arguments: Any) -> int:
 
 def _read_all() -> list[Grant]:
     """Return all grants, those in other stores too: whoever asks here can wait for that."""
-    grants = list_grants()
-    return sort_by_urgency(
-        [read_grant(grant.conn_id) if grant.state.state is State.NOT_READ else grant for grant in grants]
-    )
+    grants = [read_grant(grant.conn_id) if grant.state.state is State.NOT_READ else grant for grant in list_grants()]
+    report_dead_grants(grants)
+    return sort_by_urgency(grants)
 
 
 def exit_code(grant: Grant) -> int:

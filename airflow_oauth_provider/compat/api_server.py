@@ -6,7 +6,7 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from airflow_oauth_provider.compat.sdk import AIRFLOW
 
@@ -23,6 +23,13 @@ def base_url() -> str:
     from airflow_oauth_provider.compat.sdk import conf
 
     return (conf.get("api", "base_url", fallback="") or "").rstrip("/")
+
+
+def grant_url(conn_id: str) -> str:
+    """Return the address of the grant's page; empty where this version of Airflow has no pages."""
+    if not HAS_PAGES:
+        return ""
+    return f"{base_url()}{PAGES_PREFIX}/grant?connection={quote(conn_id, safe='')}"
 
 
 def base_path() -> str:

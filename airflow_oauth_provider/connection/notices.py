@@ -10,14 +10,14 @@ import importlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import quote
 
-from airflow_oauth_provider.compat import api_server, deployment, sdk
+from airflow_oauth_provider.compat import deployment, sdk
+from airflow_oauth_provider.compat.api_server import grant_url
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, ReauthorizationRequired
 from airflow_oauth_provider.tokens.events import GrantEvent
 from airflow_oauth_provider.tokens.grant_state import format_duration
 
-__all__ = ["Notice", "grant_url", "handle_event", "log_what_to_do"]
+__all__ = ["Notice", "handle_event", "log_what_to_do"]
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,6 @@ class Notice:
 
 
 Listener = Callable[[Notice], object]
-
-
-def grant_url(conn_id: str) -> str:
-    """Return the address of the grant's page; empty where this version of Airflow has no pages."""
-    if not api_server.HAS_PAGES:
-        return ""
-    return f"{api_server.base_url()}{api_server.PAGES_PREFIX}/grant?connection={quote(conn_id, safe='')}"
 
 
 def log_what_to_do(failure: OAuth2Error, conn_id: str) -> None:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from airflow_oauth_provider.compat import deployment
+from airflow_oauth_provider.compat import api_server, deployment
 from airflow_oauth_provider.connection import credentials, presets
 from airflow_oauth_provider.connection.address import Origin, is_template, origin_of, parse_allowed
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
@@ -137,6 +137,7 @@ class Settings:
         return GrantConfiguration(
             conn_id=self.conn_id,
             hint=hint,
+            sign_in_page=api_server.grant_url(self.conn_id) if api_server.base_url() else "",
             client=self._client(client_id, secret, method, kept),
             grant_type=extra.get("grant_type"),
             inputs=credentials.read_grant_inputs(extra),

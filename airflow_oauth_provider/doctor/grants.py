@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_oauth_provider.compat import database
+from airflow_oauth_provider.compat import database, sdk
 from airflow_oauth_provider.compat.connections import find_connection
 from airflow_oauth_provider.compat.database import ConnectionRow, record_in_extra
 from airflow_oauth_provider.connection.fields import CONN_TYPE
@@ -17,6 +17,8 @@ from airflow_oauth_provider.tokens.events import HistoryEntry
 from airflow_oauth_provider.tokens.grant_state import GrantState, State, determine_state
 from airflow_oauth_provider.tokens.record import Record
 
+#: The gauge of :func:`report_dead_grants`; see docs/sign-in.md.
+DEAD_GRANTS = "oauth2.grants_to_sign_in"
 #: The stores whose records stand in the row of the connection, which the one query of a list reads anyway.
 _IN_THE_ROW = ("auto", "connection")
 
@@ -69,6 +71,17 @@ def sort_by_urgency(grants: list[Grant]) -> list[Grant]:
         return grant.state.state.urgency, grant.state.refresh_token_until or float("inf"), grant.conn_id
 
     return sorted(grants, key=key)
+
+
+def report_dead_grants(grants: list[Grant]) -> None:
+    """Tell Airflow's metrics how many grants a person has to sign in for again.
+
+    :param grants: all grants of the deployment. Where one of them is not read yet nothing is told: half of them would
+        look like a grant that works again.
+    """
+    states = [grant.state.state for grant in grants]
+    if State.NOT_READ not in states:
+        sdk.Stats.gauge(DEAD_GRANTS, states.count(State.SIGN_IN_AGAIN))
 
 
 def read_grant(conn_id: str) -> Grant:

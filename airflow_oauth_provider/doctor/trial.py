@@ -146,9 +146,9 @@ def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantCo
 
 def _look_for_grant(report: Report, configuration: GrantConfiguration, record: Record) -> None:
     if not record.refresh_token:
-        report.fail(TOKEN, messages.no_refresh_token(report.conn_id, configuration.hint))
+        report.fail(TOKEN, messages.no_refresh_token(report.conn_id, configuration.hint, configuration.sign_in_page))
     elif record.dead is not None and precedence.is_dead(configuration, record):
-        report.fail(TOKEN, messages.dead_grant(report.conn_id, record.dead))
+        report.fail(TOKEN, messages.dead_grant(report.conn_id, record.dead, page=configuration.sign_in_page))
     else:
         report.ok(TOKEN, "there is a refresh token (a test does not spend it, since that can be done only once)")
 

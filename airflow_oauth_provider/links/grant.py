@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_oauth_provider.compat.api_server import HAS_PAGES
+from airflow_oauth_provider.compat.api_server import HAS_PAGES, grant_url
 from airflow_oauth_provider.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ class GrantLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
         """Return the address of the page; empty where there is none."""
-        from airflow_oauth_provider.connection.notices import grant_url
-
         conn_id = getattr(operator, "oauth2_conn_id", "")
         return grant_url(conn_id) if conn_id else ""
 

@@ -63,6 +63,7 @@ class GrantConfiguration:
     :param inputs: what goes with ``grant_type`` only.
     :param callback: the function that fetches tokens, ``package.module:function``; empty: a token request does.
     :param hint: what to say beside what is missing: where it may be kept, and keys that mean nothing.
+    :param sign_in_page: the address at which a person signs in; empty where there is none, or it is not known.
     """
 
     conn_id: str
@@ -74,6 +75,7 @@ class GrantConfiguration:
     inputs: GrantInputs = field(default_factory=GrantInputs)
     callback: str = ""
     hint: str = ""
+    sign_in_page: str = ""
 
     def values(self, record: Record) -> dict[str, Any]:
         """Return the current values, for a callback. They hold secrets."""

@@ -126,9 +126,9 @@ def _check_refreshable(configuration: GrantConfiguration, record: Record) -> OAu
     if configuration.policy.when == "never":
         return ConfigurationError(messages.never_refreshed(conn_id, bool(record.access_token)))
     if configuration.rotates and not record.refresh_token:
-        return ConfigurationError(messages.no_refresh_token(conn_id, configuration.hint))
+        return ConfigurationError(messages.no_refresh_token(conn_id, configuration.hint, configuration.sign_in_page))
     if record.dead is not None and precedence.is_dead(configuration, record):
-        return ReauthorizationRequired(messages.dead_grant(conn_id, record.dead))
+        return ReauthorizationRequired(messages.dead_grant(conn_id, record.dead, page=configuration.sign_in_page))
     return None
 
 

@@ -25,29 +25,39 @@ def never_refreshed(conn_id: str, has_token: bool) -> str:
     )
 
 
-def no_refresh_token(conn_id: str, hint: str = "") -> str:
+def no_refresh_token(conn_id: str, hint: str = "", page: str = "") -> str:
     """For a connection that has nothing to refresh with.
 
     :param hint: of the :class:`~airflow_oauth_provider.tokens.configuration.GrantConfiguration`.
+    :param page: its ``sign_in_page``.
     """
+    what = f"Sign in at {page}, enter one" if page else "Enter one"
     return name_connection(
         conn_id,
         "grant_type is 'refresh_token', but there is no refresh token, neither in the "
-        "connection's 'refresh_token' nor in its store. Enter one, or set grant_type to 'client_credentials'."
-        f"{hint}",
+        f"connection's 'refresh_token' nor in its store. {what}, or set grant_type to 'client_credentials'.{hint}",
     )
 
 
-def dead_grant(conn_id: str, dead: DeadGrant, description: str = "") -> str:
-    """For a refresh token that the server has refused for good."""
+def dead_grant(conn_id: str, dead: DeadGrant, description: str = "", page: str = "") -> str:
+    """For a refresh token that the server has refused for good.
+
+    :param description: what the server said beside the code.
+    :param page: the ``sign_in_page`` of the
+        :class:`~airflow_oauth_provider.tokens.configuration.GrantConfiguration`.
+    """
     said = f"{dead.error}: {description}" if description else dead.error
     hint = f" {dead.hint}" if dead.hint else ""
     return name_connection(
         conn_id,
         f"the authorization server refused the refresh token ({said}) at {show_time(dead.at)}."
-        f"{hint} A person has to sign in again: enter the new refresh token in the connection's field 'refresh_token'. "
-        "Until then no task calls the server again.",
+        f"{hint} A person has to sign in again{_where(page)} enter the new refresh token in the connection's field "
+        "'refresh_token'. Until then no task calls the server again.",
     )
+
+
+def _where(page: str) -> str:
+    return f" at {page}, or" if page else ":"
 
 
 def holder_gone(lease: Lease) -> str:
@@ -111,13 +121,18 @@ def bound_refresh_token() -> str:
     )
 
 
-def refresh_token_ends(conn_id: str, at: float, left: float) -> str:
-    """For a refresh token that dies soon, and that no refresh puts off."""
+def refresh_token_ends(conn_id: str, at: float, left: float, page: str = "") -> str:
+    """For a refresh token that dies soon, and that no refresh puts off.
+
+    :param at: seconds since the epoch when it ends.
+    :param left: seconds until then.
+    :param page: as in :func:`dead_grant`.
+    """
     return name_connection(
         conn_id,
         f"the refresh token ends at {show_time(at)}, in {max(0.0, left) / 86400:.1f} days, and "
-        "this refresh has not put it off. A person has to sign in again by then and enter the new refresh token in the "
-        "connection's field 'refresh_token'.",
+        f"this refresh has not put it off. By then a person has to sign in again{_where(page)} enter the new refresh "
+        "token in the connection's field 'refresh_token'.",
     )
 
 

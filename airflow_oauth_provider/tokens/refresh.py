@@ -157,7 +157,8 @@ class Refresher:
             self._emit(held, "works_again")
         left = expiry.ends_soon(configuration.policy, old, new, self._clock.now())
         if left is not None:
-            log.warning("%s", messages.refresh_token_ends(held.conn_id, new.refresh_expires_at or 0.0, left))
+            page = configuration.sign_in_page
+            log.warning("%s", messages.refresh_token_ends(held.conn_id, new.refresh_expires_at or 0.0, left, page))
             self._emit(held, "ends_soon", left)
 
     def _tell_failure(self, held: HeldLease, failure: OAuth2Error) -> None:
@@ -333,7 +334,9 @@ class Refresher:
             log.warning(
                 "Connection %r: could not write down that its grant is dead: %s", configuration.conn_id, failure
             )
-        return ReauthorizationRequired(messages.dead_grant(configuration.conn_id, dead, refusal.description))
+        return ReauthorizationRequired(
+            messages.dead_grant(configuration.conn_id, dead, refusal.description, configuration.sign_in_page)
+        )
 
     def _others_went_on(self, held: HeldLease) -> bool:
         try:

@@ -124,7 +124,8 @@ class TestADeadGrant:
         assert "ReauthorizationRequired" in log
         assert REVOKED in log
         assert "invalid_grant" in log
-        assert "A person has to sign in again: enter the new refresh token in the connection" in log
+        page = f"{scene.airflow.url}/oauth2-grants/grant?connection={REVOKED}"
+        assert f"A person has to sign in again at {page}, or enter the new refresh token in the connection" in log
 
     def test_the_next_run_fails_without_asking_the_server(self, scene, revoked):
         asked = scene.server.upstream.stats()["token_requests"]

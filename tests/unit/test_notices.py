@@ -8,9 +8,11 @@ import types
 
 import pytest
 
-from airflow_oauth_provider.compat import sdk
-from airflow_oauth_provider.connection import notices
-from airflow_oauth_provider.connection.notices import grant_url, handle_event, log_what_to_do
+from airflow_oauth_provider.compat import api_server, sdk
+from airflow_oauth_provider.compat.api_server import grant_url
+from airflow_oauth_provider.connection.notices import handle_event, log_what_to_do
+from airflow_oauth_provider.connection.settings import read_settings
+from airflow_oauth_provider.doctor.grants import Grant, report_dead_grants
 from airflow_oauth_provider.exceptions import (
     ConfigurationError,
     InvalidClient,
@@ -18,12 +20,24 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
+from airflow_oauth_provider.tokens import decision, messages
 from airflow_oauth_provider.tokens.events import KINDS, GrantEvent
+from airflow_oauth_provider.tokens.grant_state import GrantState, State
 from airflow_oauth_provider.tokens.manager import TokenManager
+from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
 from airflow_oauth_provider.triggers.events import error_event, raise_error_of
 
 BASE = "https://airflow.example/team"
 PAGE = f"{BASE}/oauth2-grants/grant?connection=xero"
+CONNECTION = types.SimpleNamespace(
+    conn_type="oauth2",
+    host="https://api.example.com",
+    schema=None,
+    port=None,
+    login="client",
+    password="secret",
+    extra='{"oauth_url": "https://login.example.com/token"}',
+)
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +154,39 @@ def test_every_kind_of_event_has_a_metric(counted):
         assert counted, kind
 
 
+def test_the_grants_that_wait_for_a_person_are_a_gauge(monkeypatch):
+    told = []
+    gauge = types.SimpleNamespace(gauge=lambda name, value: told.append((name, value)))
+    monkeypatch.setattr(sdk, "Stats", gauge)
+    fresh, dead, unread = (
+        Grant("x", "", "", GrantState(state, "")) for state in (State.FRESH, State.SIGN_IN_AGAIN, State.NOT_READ)
+    )
+
+    report_dead_grants([fresh, dead, dead])
+    report_dead_grants([fresh])
+    report_dead_grants([dead, unread])
+
+    assert told == [("oauth2.grants_to_sign_in", 2), ("oauth2.grants_to_sign_in", 0)]
+
+
+@pytest.mark.parametrize("when", ["refused", "at the next task", "nothing yet", "it ends soon"])
+def test_what_a_person_reads_names_the_page(monkeypatch, when):
+    configuration = read_settings("xero", CONNECTION).grant_configuration()
+    page = configuration.sign_in_page
+    assert page == PAGE
+    record = Record(refresh_token="r", dead=DeadGrant(fingerprint("r"), "invalid_grant", 1.0))
+    said = {
+        "refused": messages.dead_grant("xero", record.dead, "gone", page),
+        "at the next task": str(decision._check_refreshable(configuration, record)),
+        "nothing yet": str(decision._check_refreshable(configuration, Record())),
+        "it ends soon": messages.refresh_token_ends("xero", 0.0, 60.0, page),
+    }[when]
+
+    assert f"ign in {'' if when == 'nothing yet' else 'again '}at {PAGE}, " in said
+    monkeypatch.delenv("AIRFLOW__API__BASE_URL")
+    assert read_settings("xero", CONNECTION).grant_configuration().sign_in_page == ""
+
+
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
@@ -164,7 +211,7 @@ def test_what_passes_by_itself_needs_nobody(caplog, failure):
 
 
 def test_without_pages_it_names_the_command(monkeypatch, caplog):
-    monkeypatch.setattr(notices.api_server, "HAS_PAGES", False)
+    monkeypatch.setattr(api_server, "HAS_PAGES", False)
 
     log_what_to_do(ReauthorizationRequired("x"), "xero")
 
