@@ -37,14 +37,30 @@ def find_connection(conn_id: str) -> FoundConnection:
     """Return the connection ``conn_id`` from wherever Airflow would take it.
 
     :raises AirflowNotFoundException: it is defined nowhere.
-    :raises ConfigurationError: the environment variable that holds it cannot be read.
+    :raises ConfigurationError: the environment variable that holds it cannot be read, or its extra is no JSON object.
     :raises StoreUnavailable: a place where it may be defined could not be asked.
     """
     found = _look_up(conn_id)
     if found is None:
         raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+    _check_readable(conn_id, found.connection)
     mask_secret(found.connection.password)
     return found
+
+
+def _check_readable(conn_id: str, connection: Connection) -> None:
+    """Read what Airflow's model decrypts, and on 3.x parses, only when it is asked for it."""
+    try:
+        connection.extra, connection.password  # noqa: B018 - properties
+    except ValueError:
+        raise ConfigurationError(
+            "its extra is no JSON object. Correct it in the form, under 'Extra Fields JSON'.", conn_id=conn_id
+        ) from None
+    except Exception as error:  # noqa: BLE001 - its text may quote what is secret
+        raise StoreUnavailable(
+            f"The connection {conn_id!r} could not be decrypted ({type(error).__name__}). Is [core] fernet_key the key "
+            "that it was written with?"
+        ) from None
 
 
 def _look_up(conn_id: str) -> FoundConnection | None:

@@ -18,7 +18,7 @@ from airflow_oauth_provider.tokens.grant_state import GrantState, State, determi
 from airflow_oauth_provider.tokens.record import Record
 
 #: The gauge of :func:`report_dead_grants`; see docs/sign-in.md.
-DEAD_GRANTS = "oauth2.grants_to_sign_in"
+GRANTS_TO_SIGN_IN = "oauth2.grants_to_sign_in"
 #: The stores whose records stand in the row of the connection, which the one query of a list reads anyway.
 _IN_THE_ROW = ("auto", "connection")
 
@@ -81,7 +81,7 @@ def report_dead_grants(grants: list[Grant]) -> None:
     """
     states = [grant.state.state for grant in grants]
     if State.NOT_READ not in states:
-        sdk.Stats.gauge(DEAD_GRANTS, states.count(State.SIGN_IN_AGAIN))
+        sdk.Stats.gauge(GRANTS_TO_SIGN_IN, states.count(State.SIGN_IN_AGAIN))
 
 
 def read_grant(conn_id: str) -> Grant:

@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import itertools
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -429,3 +430,26 @@ def test_an_environment_variable_that_is_no_connection_is_a_configuration_error(
     with pytest.raises(ConfigurationError, match="AIRFLOW_CONN_XERO holds neither a connection in JSON") as caught:
         connections.get_connection("xero")
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stored", "encrypted", "error", "words"),
+    [
+        ("{not json", False, ConfigurationError, "its extra is no JSON object"),
+        ("[1]", False, ConfigurationError, "its extra is no JSON object"),
+        ("gAAAAA-of-another-key", True, StoreUnavailable, "fernet_key"),
+    ],
+)
+def test_a_row_that_airflow_cannot_read_has_an_error_that_says_so(monkeypatch, stored, encrypted, error, words):
+    """The row's own class decrypts and parses when it is asked for its extra, long after it was found."""
+    from airflow.models.connection import Connection
+
+    row = Connection(conn_id="xero", conn_type="oauth2")
+    row._extra, row.is_extra_encrypted = stored, encrypted
+    backend = SimpleNamespace(get_connection=lambda conn_id: row)
+    monkeypatch.setattr(connections, "secrets_backends", lambda: [backend])
+
+    with pytest.raises(error, match=words) as failure:
+        connections.find_connection("xero")
+    assert "xero" in str(failure.value)
+    assert stored not in str(failure.value)

@@ -12,9 +12,15 @@ import pytest
 
 from airflow_oauth_provider.connection import notices
 from airflow_oauth_provider.connection.settings import read_settings
+from airflow_oauth_provider.doctor.grants import GRANTS_TO_SIGN_IN
 from scripts import generate_connection_docs
 
-METRICS = {*notices.COUNTERS.values(), *notices.TIMERS.values(), *notices.GAUGES.values()}
+METRICS = {
+    *notices.COUNTERS.values(),
+    *notices.TIMERS.values(),
+    *notices.GAUGES.values(),
+    GRANTS_TO_SIGN_IN,
+}
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
