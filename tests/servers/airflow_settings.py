@@ -96,10 +96,12 @@ def _airflow_3(version: tuple[int, int], home: Path, ports: Ports, secret: Secre
     passwords.touch(0o600)
     passwords.write_text(json.dumps({ADMIN: secret.password}))
     url = f"http://{LOOPBACK}:{ports.api}"
-    # Tasks of 3.0 give the API server five seconds. On a busy machine they then ask again whether they may start, and
-    # hear that the task runs elsewhere already: they themselves, since the first question was heard.
+    # Tasks give the API server five seconds. On a busy machine they then ask again whether they may start, and hear
+    # that the task runs elsewhere already: they themselves, since the first question was heard. From 3.1 on that time
+    # is a setting.
+    patience = {("workers", "execution_api_timeout"): "60"}
     retries = {("core", "default_task_retries"): "2", ("core", "default_task_retry_delay"): "1"}
-    return (retries if version < (3, 1) else {}) | {
+    return (retries if version < (3, 1) else patience) | {
         ("core", "simple_auth_manager_users"): f"{ADMIN}:admin",
         ("core", "simple_auth_manager_passwords_file"): str(passwords),
         ("core", "execution_api_server_url"): f"{url}/execution/",
