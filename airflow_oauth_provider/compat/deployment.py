@@ -176,12 +176,15 @@ def api_url() -> str:
     return _read_text("api_url")
 
 
-def server_urls() -> tuple[str, str, str]:
-    """Return what says where the API server is: ``api_url``, and two settings of Airflow's own.
+def server_urls() -> tuple[str, str, str, str]:
+    """Return what says where the API server is: ``api_url``, and three settings of Airflow's own.
 
-    :return: ``[oauth2] api_url``, ``[core] execution_api_server_url``, ``[api] base_url``; empty where not set.
+    :return: ``[oauth2] api_url``, ``[core] execution_api_server_url``, ``[edge] api_url`` (edge workers have that one
+        alone), ``[api] base_url``; empty where not set.
     """
-    return api_url(), _read_airflows("core", "execution_api_server_url"), _read_airflows("api", "base_url")
+    airflows = (("core", "execution_api_server_url"), ("edge", "api_url"), ("api", "base_url"))
+    execution_url, edge_url, base_url = (_read_airflows(section, name) for section, name in airflows)
+    return api_url(), execution_url, edge_url, base_url
 
 
 def api_certificate() -> str:

@@ -10,7 +10,9 @@ from airflow_oauth_provider.oauth2.client import is_secure
 
 #: The one setting to name in an error.
 SETTING = "[oauth2] api_url"
-_EXECUTION = "/execution"
+#: What the URLs of two of Airflow's own settings end with, where the first one wins: an edge worker derives the address
+#: of the Execution API from its own as this does (``apache-airflow-providers-edge3`` 5.1).
+_EXECUTION, _EDGE = ("[core] execution_api_server_url", "/execution"), ("[edge] api_url", "/edge_worker/v1/rpcapi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +27,41 @@ class ServerAddress:
     setting: str
 
 
-def find_address(api_url: str, execution_url: str, base_url: str) -> ServerAddress:
+def find_address(api_url: str, execution_url: str, edge_url: str, base_url: str) -> ServerAddress:
     """Return the address of the API server.
 
     What is sent there is what the Execution API shows to the same task. So its own origin is as good as it is to
     Airflow; any other has to be https, or this machine.
 
-    :param api_url: ``[oauth2] api_url``; empty where it is not set.
-    :param execution_url: ``[core] execution_api_server_url``; empty where it is not set.
-    :param base_url: ``[api] base_url``; empty where it is not set.
+    :param api_url: ``[oauth2] api_url``; empty where it is not set, as the others.
+    :param execution_url: ``[core] execution_api_server_url``.
+    :param edge_url: ``[edge] api_url``, which edge workers have.
+    :param base_url: ``[api] base_url``.
     :raises ConfigurationError: a setting is no such URL.
     """
     if base_url.startswith("/") or not base_url:
         base_url = f"http://localhost:8080{base_url}"  # as Airflow completes it
-    if not api_url:
-        if not execution_url:
-            return ServerAddress(_checked(base_url, "[api] base_url"), "[api] base_url")
-        setting = "[core] execution_api_server_url"
-        url = _checked(execution_url, setting)
-        if not url.endswith(_EXECUTION):
+    if api_url:
+        url = _checked(api_url, SETTING)
+        if not is_secure(url) and _origin(url) != _origin(execution_url or edge_url or base_url):
             raise ConfigurationError(
-                f"{setting} does not end with {_EXECUTION!r}, so it does not say where Airflow's API server is. Set "
-                f"{SETTING} to its address."
+                f"{SETTING} has to be https: tokens are sent there. Plain http is for this machine, and for the host "
+                "and port of the Execution API."
             )
-        return ServerAddress(url.removesuffix(_EXECUTION), setting)
-    url = _checked(api_url, SETTING)
-    if not is_secure(url) and _origin(url) != _origin(execution_url or base_url):
+        return ServerAddress(url, SETTING)
+    for (setting, ending), url in ((_EXECUTION, execution_url), (_EDGE, edge_url)):
+        if url:
+            return ServerAddress(_without_ending(_checked(url, setting), setting, ending), setting)
+    return ServerAddress(_checked(base_url, "[api] base_url"), "[api] base_url")
+
+
+def _without_ending(url: str, setting: str, ending: str) -> str:
+    if not url.endswith(ending):
         raise ConfigurationError(
-            f"{SETTING} has to be https: tokens are sent there. Plain http is for this machine, and for the host and "
-            "port of the Execution API."
+            f"{setting} does not end with {ending!r}, so it does not say where Airflow's API server is. Set {SETTING} "
+            "to its address."
         )
-    return ServerAddress(url, SETTING)
+    return url.removesuffix(ending)
 
 
 def _checked(url: str, setting: str) -> str:
