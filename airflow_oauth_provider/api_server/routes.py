@@ -20,6 +20,7 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import ClientDisconnect
 
 from airflow_oauth_provider.compat import connections, database
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
@@ -158,6 +159,8 @@ async def _read(request: Request) -> bytes:
                     raise _Refusal(413, "too_large", "Request too large")
     except TimeoutError:
         raise _Refusal(408, "timeout", "The request did not arrive in time") from None
+    except ClientDisconnect:
+        raise _Refusal(400, "incomplete", "The request ended before its body") from None
     return bytes(body)
 
 

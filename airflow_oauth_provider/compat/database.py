@@ -239,6 +239,8 @@ def prepare_rows(conn_type: str, conn_id: str | None = None, *, with_key: bool) 
     """
     from sqlalchemy import select
 
+    if conn_id is not None and not _is_name(conn_id):
+        return 0
     table = _connection_table()
     query = select(table.c.id, table.c.conn_id).where(table.c.conn_type == conn_type)
     with _transaction() as transaction:
@@ -281,6 +283,8 @@ def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None
 def _connection_cell(transaction: Transaction, conn_id: str, *, lock: bool = False) -> Cell:
     from sqlalchemy import select
 
+    if not _is_name(conn_id):
+        raise MissingRow(f"The metadata database has no connection {conn_id!r}.")
     table = _connection_table()
     columns = (table.c.id, table.c.extra, table.c.is_extra_encrypted, table.c.conn_type)
     query = select(*columns).where(table.c.conn_id == conn_id)
@@ -298,6 +302,11 @@ def _replace_extra(transaction: Transaction, cell: Cell, extra: str) -> bool:
     same = table.c.extra.is_(None) if cell.raw is None else table.c.extra == cell.raw
     statement = update(table).where(table.c.id == cell.row_id, same)
     return bool(transaction.execute(statement.values(extra=raw, is_extra_encrypted=encrypted)).rowcount)
+
+
+def _is_name(conn_id: str) -> bool:
+    """Tell whether a row can have this name: PostgreSQL's driver fails at a NUL before it asks."""
+    return "\0" not in conn_id
 
 
 def _connection_table() -> Any:

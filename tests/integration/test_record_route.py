@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 import time
 from typing import Any
@@ -228,13 +229,21 @@ def test_what_is_too_large_or_of_unknown_size_is_not_read(server):
 
 
 def test_a_body_that_does_not_arrive_is_given_up(server, monkeypatch):
-    import socket
-
     monkeypatch.setattr(routes, "_PATIENCE", 0.2)
     with socket.create_connection((LOOPBACK, int(server.url.rpartition(":")[2])), timeout=30) as slow:
         head = f"PUT {URL_PREFIX}/connections/xero/token-record HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
         slow.sendall(head.encode() + b"x")
         assert slow.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_a_client_that_goes_away_in_the_middle_is_no_error_of_the_server(server, caplog):
+    with socket.create_connection((LOOPBACK, int(server.url.rpartition(":")[2])), timeout=30) as rude:
+        head = f"PUT {URL_PREFIX}/connections/xero/token-record HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+        rude.sendall(head.encode() + b"x")
+        rude.shutdown(socket.SHUT_WR)
+        rude.recv(100)
+    assert server.swap("xero", record(1))
+    assert "Exception in ASGI application" not in caplog.text
 
 
 def test_a_row_that_is_hidden_on_the_server_takes_no_lease(server, monkeypatch):

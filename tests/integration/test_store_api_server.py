@@ -84,10 +84,12 @@ def test_no_user_of_airflow_may_write_without_the_key(server, conn_id):
 def test_unknown_and_wrong_have_one_answer(server, conn_id):
     other = f"other-{conn_id}"
     server.define(other, conn_type="http", host="https://api", extra='{"a": 1}')
-    answers = [
-        server.put(name, record().to_json(), key="w" * 43) for name in (conn_id, "nowhere", other)
-    ]  # fmt: skip
+    names = (conn_id, "nowhere", other, "no%00name")
+    answers = [server.put(name, record().to_json(), key="w" * 43) for name in names]
     assert {(answer.status_code, answer.text) for answer in answers} == {(403, answers[0].text)}
+    url = f"{server.base_url}/oauth2-token-store/connections"
+    asked = [requests.post(f"{url}/{name}/record-key", timeout=60) for name in names]
+    assert {(answer.status_code, answer.text) for answer in asked} == {(202, '{"accepted":true}')}
     assert server.extra(other) == '{"a": 1}'
 
 
