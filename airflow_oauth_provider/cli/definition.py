@@ -8,16 +8,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
 class Argument:
     """One argument, in the words of :meth:`argparse.ArgumentParser.add_argument`."""
 
-    flags: tuple[str, ...]
-    options: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, *flags: str, **options: Any) -> None:
+        self.flags = flags
+        self.options = options
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def _port(text: str) -> int:
 GROUP = "oauth2"
 GROUP_HELP = "OAuth 2.0 connections: sign in, find out what is wrong"
 
-_CONN_ID = Argument(("conn_id",), {"help": "The connection, of type oauth2"})
-_ANY_CONN_ID = Argument(("conn_id",), {"nargs": "?", "help": "The connection, of type oauth2; none with --all"})
-_ALL = Argument(("--all",), {"action": "store_true", "help": "All connections of type oauth2 in Airflow's database"})
-_JSON = Argument(("--json",), {"action": "store_true", "help": "Print JSON"})
+_CONN_ID = Argument("conn_id", help="The connection, of type oauth2")
+_ANY_CONN_ID = Argument("conn_id", nargs="?", help="The connection, of type oauth2; none with --all")
+_ALL = Argument("--all", action="store_true", help="All connections of type oauth2 in Airflow's database")
+_JSON = Argument("--json", action="store_true", help="Print JSON")
 
 COMMANDS = (
     Command(
@@ -61,43 +61,32 @@ COMMANDS = (
         "airflow_oauth_provider.cli.authorize:authorize",
         (
             _CONN_ID,
+            Argument("--device", action="store_true", help="Sign in on another device, with a short code (RFC 8628)"),
             Argument(
-                ("--device",),
-                {"action": "store_true", "help": "Sign in on another device, with a short code (RFC 8628)"},
+                "--port",
+                type=_port,
+                default=0,
+                metavar="PORT",
+                help="Port of the redirect address on this machine. Default: any free one",
             ),
             Argument(
-                ("--port",),
-                {
-                    "type": _port,
-                    "default": 0,
-                    "metavar": "PORT",
-                    "help": "Port of the redirect address on this machine. Default: any free one",
-                },
+                "--redirect-uri",
+                metavar="URL",
+                help="The redirect address as registered at the vendor. Default: http://127.0.0.1:PORT/callback",
             ),
             Argument(
-                ("--redirect-uri",),
-                {
-                    "metavar": "URL",
-                    "help": "The redirect address as registered at the vendor. Default: http://127.0.0.1:PORT/callback",
-                },
+                "--paste",
+                action="store_true",
+                help="The browser is on another machine: paste the address that it ends up at",
             ),
+            Argument("--no-browser", action="store_true", help="Print the address, do not open a browser"),
+            Argument("--scope", metavar="SCOPE", help="What to ask for. Default: the connection's scope"),
             Argument(
-                ("--paste",),
-                {
-                    "action": "store_true",
-                    "help": "The browser is on another machine: paste the address that it ends up at",
-                },
-            ),
-            Argument(("--no-browser",), {"action": "store_true", "help": "Print the address, do not open a browser"}),
-            Argument(("--scope",), {"metavar": "SCOPE", "help": "What to ask for. Default: the connection's scope"}),
-            Argument(
-                ("--timeout",),
-                {
-                    "type": float,
-                    "default": 300.0,
-                    "metavar": "SECONDS",
-                    "help": "How long to wait for the person. Default: 300",
-                },
+                "--timeout",
+                type=float,
+                default=300.0,
+                metavar="SECONDS",
+                help="How long to wait for the person. Default: 300",
             ),
         ),
         "Signs a person in at the authorization server and keeps the tokens where the connection's tasks look for "
@@ -128,7 +117,7 @@ COMMANDS = (
         "airflow_oauth_provider.cli.grants:refresh",
         (
             _CONN_ID,
-            Argument(("--if-due",), {"action": "store_true", "help": "Only if the access token is over, or soon is"}),
+            Argument("--if-due", action="store_true", help="Only if the access token is over, or soon is"),
         ),
         "Refreshes the access token and keeps the rotated tokens, as a task does. The exit code is 1 if that failed.",
     ),
@@ -138,7 +127,7 @@ COMMANDS = (
         "airflow_oauth_provider.cli.grants:revoke",
         (
             _CONN_ID,
-            Argument(("--access-token",), {"action": "store_true", "help": "Revoke the access token alone"}),
+            Argument("--access-token", action="store_true", help="Revoke the access token alone"),
         ),
         "Revokes the refresh token (RFC 7009): tasks fail until a person signs in again.",
     ),

@@ -1,12 +1,10 @@
 """Read and replace records in Airflow's metadata database.
 
-For processes that have the database: everything on Airflow 2.11, the API server and the command line on
-Airflow 3. The plugin's route and the stores share these functions, so there is one mechanism of
-compare-and-set.
+For processes that have the database: everything on Airflow 2.11, the API server and the command line on Airflow 3. The
+plugin's route and the stores share these functions, so there is one mechanism of compare-and-set.
 
-It has two locks, because neither is enough alone: ``SELECT … FOR UPDATE`` (nothing on SQLite), and an
-``UPDATE`` that names the value it replaces (nothing where a writer does not name one, as the connection
-form).
+It has two locks, because neither is enough alone: ``SELECT … FOR UPDATE``, which SQLite does not know, and an
+``UPDATE`` that names the value it replaces, which a writer such as the connection form does not do.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How often a write is tried anew when somebody changes another field of the same row between its read and
-#: its write.
+#: How often a write is tried anew when somebody changes another field of the same row between its read and its write.
 _ATTEMPTS = 20
 
 
@@ -273,7 +270,7 @@ def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None
 
     table = _connection_table()
     if transaction.dialect.name == "sqlite":
-        # It has no row locks and passes FOR UPDATE by: a write, even of nothing, takes its one lock.
+        # It has no row locks and ignores FOR UPDATE. A write takes its one lock, even one that changes nothing.
         transaction.execute(update(table).where(table.c.id == row_id).values(id=table.c.id))
     query = select(table.c.conn_type, table.c.extra, table.c.is_extra_encrypted).where(table.c.id == row_id)
     row = transaction.execute(query.with_for_update()).first()

@@ -1,8 +1,8 @@
 """Settings of the deployment: the section ``[oauth2]`` of ``airflow.cfg``, read here and nowhere else.
 
 To add one: a row of :data:`OPTIONS`, a function below it, a row of the table in ``docs/deployment.md``. The section
-``config`` of the provider info is made of the table, and ``airflow config list`` of that.
-Airflow's own Fernet key is read here, too.
+``config`` of the provider info is made of the table, and ``airflow config list`` of that. Airflow's own Fernet key is
+read here, too.
 
 Nothing of Airflow is imported until a setting is read: the provider info must not.
 """

@@ -24,11 +24,10 @@ _COMMS_LOCK = threading.Lock()
 def on_task_sdk() -> bool:
     """Tell whether this process reaches Airflow only through its supervisor.
 
-    True in a task, the triggerer and the DAG processor of Airflow 3; False on Airflow 2, and in the API
-    server, the scheduler and the command line, which have the metadata database.
+    True in a task, the triggerer and the DAG processor of Airflow 3; False on Airflow 2, and in the API server, the
+    scheduler and the command line, which have the metadata database.
     """
-    # As Airflow's own models tell it: the name exists in the module only once a supervisor has been
-    # connected.
+    # As Airflow's own models tell it: the name exists in the module only once a supervisor has been connected.
     return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None) is not None
 
 

@@ -12,8 +12,7 @@ from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: What proves, where Airflow cannot list variables, that variables can be read at all (see
-#: `_is_absent`).
+#: What proves, where Airflow cannot list variables, that variables can be read at all (see `_is_absent`).
 _PROBE_KEY = "oauth2_store_probe"
 _PROBE_VALUE = "ok"
 #: How many times a variable is asked for that is there, but not found.

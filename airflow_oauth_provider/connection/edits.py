@@ -114,7 +114,7 @@ def _is_about_records(edited: Any) -> bool:
     return bool(decisive.history.has_changes())
 
 
-def _held(cell: database.Cell, conn_id: str) -> dict[str, str]:
+def _read_provisions(cell: database.Cell, conn_id: str) -> dict[str, str]:
     """Return the record and the record key that the row holds, by the names of their members.
 
     :raises StoreUnavailable: the row cannot be decrypted, so that nobody knows.
@@ -141,7 +141,7 @@ def _carry_over(cell: database.Cell, edited: Any) -> None:
 
     :raises StoreNotWritable: the edit leaves no place for the record.
     """
-    held = _held(cell, edited.conn_id)
+    held = _read_provisions(cell, edited.conn_id)
     written = edited.get_extra()
     try:
         kept = without_member(written, KEY_MEMBER) if KEY_MEMBER not in held else written
@@ -163,7 +163,7 @@ def _leave_behind(cell: database.Cell, edited: Any) -> None:
     """Drop record, key and guard from a connection that becomes another type: its hook may send them as headers."""
     from sqlalchemy.orm.attributes import flag_modified
 
-    held = _held(cell, edited.conn_id)
+    held = _read_provisions(cell, edited.conn_id)
     try:
         written = edited.get_extra()
         rest = without_provisions(written)

@@ -105,11 +105,11 @@ class Extra:
             return field.default
         value = _READERS[field.kind](raw)
         if value is None:
-            raise self.error(key, _expected(field))
+            raise self.error(key, _say_what_is_right(field))
         if field.choices and value not in field.choices:
             raise self.error(key, "has to be one of " + ", ".join(field.choices) + _nearest(value, field.choices))
         if field.kind in ("integer", "number") and not _within(field, value):
-            raise self.error(key, _expected(field))
+            raise self.error(key, _say_what_is_right(field))
         return value
 
     def error(self, key: str, right: str) -> ConfigurationError:
@@ -244,7 +244,7 @@ def _within(field: Field, number: float) -> bool:
     return (field.minimum is None or number >= field.minimum) and (field.maximum is None or number <= field.maximum)
 
 
-def _expected(field: Field) -> str:
+def _say_what_is_right(field: Field) -> str:
     kinds = {
         "string": "has to be text",
         "password": "has to be text",

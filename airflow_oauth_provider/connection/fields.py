@@ -1,15 +1,15 @@
 """The fields of an ``oauth2`` connection: the one table that everything else is generated from.
 
-The provider info (Airflow 3.2 and later), the hook's form methods (Airflow up to 3.1), the documentation
-and the reading of a connection all start here. To add a key, add a row.
+The provider info (Airflow 3.2 and later), the hook's form methods (Airflow up to 3.1), the documentation and the
+reading of a connection all start here. To add a key, add a row.
 
 Two rules for a row:
 
-* A key holds the letters ``token``, ``secret`` or ``password`` only if its value is a secret. Airflow
-  decides by the key what to show as ``***``, and stars that value in every log from then on.
-* Every key has a default that works, or may be left empty. A form stores all of its fields, the empty ones
-  as ``null``, so whoever reads a connection takes ``null``, ``""`` and :data:`MASK` for "not set". Forms
-  show a default but do not fill it in: a default that was stored could not be told from a choice.
+* A key holds the letters ``token``, ``secret`` or ``password`` only if its value is a secret. Airflow decides by the
+  key what to show as ``***``, and stars that value in every log from then on.
+* Every key has a default that works, or may be left empty. A form stores all of its fields, the empty ones as ``null``.
+  So whoever reads a connection takes ``null``, ``""`` and :data:`MASK` for "not set". Forms show a default but do not
+  fill it in: a default that was stored could not be told from a choice.
 
 Airflow reads this module each time it lists its providers: it imports nothing but the standard library and lists
 of names.
@@ -421,9 +421,9 @@ FIELDS: tuple[Field, ...] = (
     Field("test_client", "Test the client", SERVER, "boolean", default=True, in_form=False,
           help="Whether Test connection and doctor ask the server for a refresh with a made-up refresh token, to see "
                "if it accepts client ID and secret. Choose false for a vendor that counts refused requests."),
-    # A form replaces extra as a whole: what it does not send back is gone, and with it the tokens that a
-    # worker wrote while the form was open. As a field of the form it is sent back as MASK, and for MASK
-    # Airflow keeps what stands in the database at that moment. (A new connection stores MASK itself.)
+    # A form replaces extra as a whole: what it does not send back is gone, and with it the tokens that a worker wrote
+    # while the form was open. As a field of the form it is sent back as MASK, and for MASK Airflow keeps what stands in
+    # the database at that moment. (A new connection stores MASK itself.)
     Field(RECORD_KEY, "Kept by Airflow", STORE, "password", default=MASK, secret=True, kept=True,
           help="The tokens of the last refresh. Written by the program; do not edit."),
     Field(KEY_KEY, "Kept by Airflow, too", STORE, "password", default=MASK, secret=True, kept=True,

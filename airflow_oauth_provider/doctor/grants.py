@@ -94,16 +94,16 @@ def read_grant(conn_id: str) -> Grant:
         found = find_connection(conn_id)
         settings = read_settings(conn_id, found.connection)
     except ConfigurationError as failure:
-        return _failed(conn_id, State.WRONG_CONFIGURATION, failure)
+        return _describe_failure(conn_id, State.WRONG_CONFIGURATION, failure)
     except StoreError as failure:
-        return _failed(conn_id, State.STORE_UNREADABLE, failure)
+        return _describe_failure(conn_id, State.STORE_UNREADABLE, failure)
     vendor = settings.vendor
     try:
         snapshot = ConnectionLoader(conn_id, first=found).load()
     except ConfigurationError as failure:
-        return _failed(conn_id, State.WRONG_CONFIGURATION, failure, vendor, settings.store.kind)
+        return _describe_failure(conn_id, State.WRONG_CONFIGURATION, failure, vendor, settings.store.kind)
     except StoreError as failure:
-        return _failed(conn_id, State.STORE_UNREADABLE, failure, vendor, settings.store.kind)
+        return _describe_failure(conn_id, State.STORE_UNREADABLE, failure, vendor, settings.store.kind)
     state = determine_state(snapshot.configuration, snapshot.record, time.time())
     return _grant(conn_id, vendor, snapshot.store.name, state, snapshot.record)
 
@@ -114,7 +114,7 @@ def _grant_of_row(row: ConnectionRow, now: float) -> Grant:
     try:
         settings = read_settings(row.conn_id, row)
     except ConfigurationError as failure:
-        return _failed(row.conn_id, State.WRONG_CONFIGURATION, failure)
+        return _describe_failure(row.conn_id, State.WRONG_CONFIGURATION, failure)
     vendor, store = settings.vendor, settings.store.kind
     if store not in _IN_THE_ROW:
         return Grant(row.conn_id, vendor, store, GrantState(State.NOT_READ, f"Its tokens are in the store {store!r}."))
@@ -124,7 +124,7 @@ def _grant_of_row(row: ConnectionRow, now: float) -> Grant:
         record = Record.from_json(text) if text else None
         state = determine_state(settings.grant_configuration(), record, now)
     except ConfigurationError as failure:
-        return _failed(row.conn_id, State.WRONG_CONFIGURATION, failure, vendor, store)
+        return _describe_failure(row.conn_id, State.WRONG_CONFIGURATION, failure, vendor, store)
     except ValueError as failure:
         return Grant(row.conn_id, vendor, store, GrantState(State.STORE_UNREADABLE, f"{failure}."))
     return _grant(row.conn_id, vendor, store, state, record)
@@ -136,6 +136,6 @@ def _grant(conn_id: str, vendor: str, store: str, state: GrantState, record: Rec
     return Grant(conn_id, vendor, store, state, record.scope or "", record.history)
 
 
-def _failed(conn_id: str, state: State, failure: Exception, vendor: str = "", store: str = "") -> Grant:
+def _describe_failure(conn_id: str, state: State, failure: Exception, vendor: str = "", store: str = "") -> Grant:
     reason = str(failure).removeprefix(name_connection(conn_id, ""))
     return Grant(conn_id, vendor, store, GrantState(state, reason))

@@ -36,7 +36,7 @@ class Report:
         self.findings.append(Finding("ok", check, text))
 
     def warn(self, check: str, text: str, change: str = "") -> None:
-        """Note what will not go well for ever."""
+        """Note what works now, but not for ever."""
         self.findings.append(Finding("warn", check, text, change))
 
     def fail(self, check: str, text: str, change: str = "") -> None:

@@ -78,7 +78,7 @@ def _try(report: Report) -> None:
     if known is None:
         _check_host(report, settings, None)
         return
-    configuration, record = _hurried(known[0]), precedence.current(known[0], known[1])
+    configuration, record = _shorten_timeout(known[0]), precedence.current(known[0], known[1])
     answering = _check_server(report, configuration)
     _check_host(report, settings, answering)
     if report.failed:
@@ -165,7 +165,7 @@ def _ask_for_token(report: Report, configuration: GrantConfiguration) -> None:
         report.ok(TOKEN, f"the authorization server granted one (expires: {status.expires_at or 'unknown'})")
 
 
-def _hurried(configuration: GrantConfiguration) -> GrantConfiguration:
+def _shorten_timeout(configuration: GrantConfiguration) -> GrantConfiguration:
     transport = configuration.client.transport
     transport = replace(transport, timeout=min(transport.timeout, PATIENCE))
     # What the connection says to search responses for is left to tasks.
@@ -174,18 +174,18 @@ def _hurried(configuration: GrantConfiguration) -> GrantConfiguration:
 
 
 class _Nowhere:
-    """An configuration whose record is forgotten with this object."""
+    """A source and a store in one, whose record is forgotten with this object."""
 
     name = "nowhere"
     sealed_with: tuple[str, ...] = ()
 
     def __init__(self, configuration: GrantConfiguration) -> None:
-        self._account = configuration
+        self._configuration = configuration
         self._held = StoredRecord(None, None)
         self._writes = 0
 
     def load(self) -> Snapshot:
-        return Snapshot(self._account, self, self._held.record, self._held.version, settle_time=0.0)
+        return Snapshot(self._configuration, self, self._held.record, self._held.version, settle_time=0.0)
 
     def read(self) -> StoredRecord:
         return self._held

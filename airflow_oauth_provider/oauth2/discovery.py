@@ -121,7 +121,7 @@ def _fetch(issuer: str, transport: Transport) -> Metadata:
             # Nothing was spent by asking, so it does not matter whether the server has seen the request.
             raise errors.NotConnected(str(failure)) from None
         if last.status == 200:
-            return _checked(issuer, last)
+            return _read_metadata(issuer, last)
         if last.status == 429 or last.status >= 500:
             raise errors.NotConnected(f"{last.endpoint} answered {last.status}: no metadata for now")
     status = last.status if last else 0
@@ -131,7 +131,7 @@ def _fetch(issuer: str, transport: Transport) -> Metadata:
     )
 
 
-def _checked(issuer: str, response: HttpResponse) -> Metadata:
+def _read_metadata(issuer: str, response: HttpResponse) -> Metadata:
     try:
         members = parse_json(decode_text(response))
     except ValueError:

@@ -39,7 +39,7 @@ class BadPathError(ValueError):
 def check(path: str) -> None:
     """Raise :class:`BadPathError` unless ``path`` is a JSONPath."""
     if parse_steps(path) is None:
-        _compiled(path)
+        _compile(path)
 
 
 def find(path: str, document: Any) -> Any:
@@ -58,7 +58,7 @@ def find_all(path: str, document: Any) -> list[Any]:
     """
     steps = parse_steps(path)
     if steps is None:
-        return [match.value for match in _compiled(path).find(document)]
+        return [match.value for match in _compile(path).find(document)]
     values = [document]
     for step in steps:
         values = [member for value in values for member in _members(value, step)]
@@ -111,7 +111,7 @@ def parse_steps(path: str) -> tuple[Step, ...] | None:
 
 
 @lru_cache(maxsize=256)
-def _compiled(path: str) -> Any:
+def _compile(path: str) -> Any:
     if not path.startswith("$"):
         raise BadPathError("is no JSONPath: it does not begin with $")
     try:

@@ -101,7 +101,7 @@ def _check_repeatable(response: HttpResponse, parameters: Parameters) -> None:
 
 
 def _with_lifetime(client: Client, token: TokenResponse) -> TokenResponse:
-    """Ask for the lifetime that the response left out. A token is in hand: no failure here may lose it."""
+    """Ask for the lifetime that the response left out. The token is there by then: no failure here may lose it."""
     # The time of a lease is meant for the request, so not much of it is spent on this.
     transport = replace(client.transport, timeout=min(client.transport.timeout, LONGEST_INTROSPECTION))
     try:

@@ -95,7 +95,7 @@ def test_dates(value, seconds):
     ],
 )
 def test_plain_paths_need_no_library(path, found, monkeypatch):
-    monkeypatch.setattr(json_paths, "_compiled", lambda _: pytest.fail("asked the library"))
+    monkeypatch.setattr(json_paths, "_compile", lambda _: pytest.fail("asked the library"))
     assert json_paths.find(path, {"a": [{"b": 1}], "c d": 2, "n": None}) == found
 
 
@@ -124,9 +124,9 @@ def test_other_paths_are_the_librarys(path, found):
 @pytest.fixture
 def no_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonpath_ng.ext.parser", None)
-    json_paths._compiled.cache_clear()
+    json_paths._compile.cache_clear()
     yield
-    json_paths._compiled.cache_clear()
+    json_paths._compile.cache_clear()
 
 
 def test_without_the_library_the_error_names_the_extra(no_library):

@@ -70,8 +70,8 @@ URL_KEYS = (
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
-# A part of a host name or of a path, or a host with its port. A slash, an @, a ? or a # would lead the
-# client's secret to another host or path than the template's.
+# A part of a host name or of a path, or a host with its port. A slash, an @, a ? or a # would lead the client's secret
+# to another host or path than the template's.
 _PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?")
 
 
@@ -107,7 +107,7 @@ class Preset:
     def resolve(
         self, parameters: Mapping[str, object] | None = None, given: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
-        """Give the defaults that the connection leaves open, with the placeholders of their URLs filled in.
+        """Return the defaults that the connection leaves open, with the placeholders of their URLs filled in.
 
         A placeholder is asked for only if a URL that is still open has it: a connection that sets each URL
         itself needs no parameters.
@@ -119,7 +119,7 @@ class Preset:
         taken = {key for key, value in (given or {}).items() if not _is_unset(value)}
         values = parameters or {}
         return {
-            key: self._fill(value, values) if key in URL_KEYS else _thawed(value)
+            key: self._fill(value, values) if key in URL_KEYS else _thaw(value)
             for key, value in self.defaults.items()
             if key not in taken
         }
@@ -132,10 +132,10 @@ class Preset:
                 raise PresetParameterError(
                     f"The preset {self.name!r} needs the parameter {name!r}: {self.parameters[name]}"
                 )
-            url = url.replace("{" + name + "}", self._checked(name, str(value).strip()))
+            url = url.replace("{" + name + "}", self._check(name, str(value).strip()))
         return url
 
-    def _checked(self, name: str, value: str) -> str:
+    def _check(self, name: str, value: str) -> str:
         if not _PARAMETER.fullmatch(value):
             raise PresetParameterError(
                 f"The parameter {name!r} of the preset {self.name!r} is put into a URL: letters, digits, "
@@ -145,13 +145,13 @@ class Preset:
 
 
 def placeholders(template: str) -> Iterator[str]:
-    """Find the names that stand in braces in a URL template, each once, in their order."""
+    """Return the names that stand in braces in a URL template, each once, in their order."""
     return iter(dict.fromkeys(_PLACEHOLDER.findall(template)))
 
 
 @cache
 def load_presets() -> Mapping[str, Preset]:
-    """Give all presets by name, sorted by name. The first call reads the file."""
+    """Return all presets by name, sorted by name. The first call reads the file."""
     import json
     from importlib.resources import files
 
@@ -160,7 +160,7 @@ def load_presets() -> Mapping[str, Preset]:
 
 
 def preset(name: str) -> Preset:
-    """Look up the preset of that name.
+    """Return the preset of that name.
 
     :raises UnknownPresetError: if there is none.
     """
@@ -172,7 +172,7 @@ def preset(name: str) -> Preset:
 
 
 def find_presets(url: str) -> list[str]:
-    """Find the presets whose token endpoint has the host of ``url``.
+    """Return the presets whose token endpoint has the host of ``url``.
 
     :param url: a token endpoint, as a connection gives it.
     :return: their names, in order; empty where no vendor is known by that host.
@@ -209,7 +209,7 @@ def _preset(name: str, vendor: Mapping[str, Any]) -> Preset:
         docs=vendor["docs"],
         confirmed=vendor["confirmed"],
         parameters=MappingProxyType(vendor["parameters"]),
-        defaults=_frozen(vendor["defaults"]),
+        defaults=_freeze(vendor["defaults"]),
         notes=tuple(vendor["notes"]),
     )
 
@@ -219,18 +219,18 @@ def _is_unset(value: object) -> bool:
     return value is None or (isinstance(value, str) and value.strip() in ("", "***"))
 
 
-def _frozen(value: Any) -> Any:
-    """Give the value without a way to change it: all connections of the process share the presets."""
+def _freeze(value: Any) -> Any:
+    """Return ``value`` so that it cannot be changed: all connections of the process share the presets."""
     if isinstance(value, dict):
-        return MappingProxyType({key: _frozen(item) for key, item in value.items()})
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+        return MappingProxyType({key: _freeze(item) for key, item in value.items()})
+    return tuple(_freeze(item) for item in value) if isinstance(value, list) else value
 
 
-def _thawed(value: Any) -> Any:
-    """Give the value as JSON would, in a copy that the caller owns."""
+def _thaw(value: Any) -> Any:
+    """Return ``value`` as JSON has it, in a copy that the caller owns."""
     if isinstance(value, Mapping):
-        return {key: _thawed(item) for key, item in value.items()}
-    return [_thawed(item) for item in value] if isinstance(value, tuple) else value
+        return {key: _thaw(item) for key, item in value.items()}
+    return [_thaw(item) for item in value] if isinstance(value, tuple) else value
 
 
 PRESET_LABELS: Mapping[str, str] = MappingProxyType(
