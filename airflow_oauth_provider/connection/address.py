@@ -22,6 +22,9 @@ from airflow_oauth_provider.oauth2.redaction import show_url
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
+# The beginning of an address in which no parser sees another host: pages of one API are then read once.
+_PLAIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?/(?=[!-\[\]-~]*\Z)")
+
 Origin = tuple[str, str, int]
 
 
@@ -42,9 +45,14 @@ def normalize_url(url: str) -> str:
     return parts._replace(auth=None).url if parts.auth else prepared
 
 
-@lru_cache(maxsize=64)
 def origin_of(url: str) -> Origin | None:
     """Return scheme, host and port of ``url`` (RFC 6454 section 4), or None where it has none."""
+    plain = _PLAIN.match(url)
+    return _read_origin(plain[0] if plain else url)
+
+
+@lru_cache(maxsize=64)
+def _read_origin(url: str) -> Origin | None:
     try:
         parts = parse_url(normalize_url(url))
     except (requests.RequestException, LocationParseError, ValueError):

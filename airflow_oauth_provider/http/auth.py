@@ -141,6 +141,8 @@ class OAuth2Auth(AuthBase):
 
         Those URLs get into XCom and into the text of ``raise_for_status()``. The request that was sent keeps its own.
         """
+        if not self._usage.in_query:
+            return
         for answer in (response, *response.history):
             shown = SimpleNamespace(url=answer.url, headers={})
             self._usage.take_off(shown)

@@ -15,7 +15,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import IO, Any, ClassVar, Literal
 from urllib.parse import urljoin
 
@@ -91,6 +91,7 @@ class Page:
         self.response = response
         #: 1 for the first page.
         self.number = number
+        self._records: dict[str | None, list[Any]] = {}
 
     @property
     def place(self) -> str:
@@ -179,8 +180,11 @@ class Page:
 
         :raises ApiError: when the path cannot be followed, or there is no list.
         """
-        if self.is_blank:
-            return []
+        if path not in self._records:
+            self._records[path] = [] if self.is_blank else self._collect(path)
+        return self._records[path]
+
+    def _collect(self, path: str | None) -> list[Any]:
         if path is not None:
             try:
                 return collect(path, self.document)
@@ -530,7 +534,7 @@ class Walk:
         self._last_records: list[Any] | None = None
         self.first = paginator.first(request)
         self._asked.add(_digest(self.first))
-        self._plan: Iterator[PageRequest] = iter(())
+        self._plan: Callable[[], Iterator[PageRequest]] = lambda: iter(())
 
     def following(self, page: Page) -> PageRequest | None:
         """Return the request of the page after ``page``; None when that was the last.
@@ -541,8 +545,8 @@ class Walk:
         request = self.paginator.following(self._base, page, self._seen)
         if request is None or not self.paginator.is_watched:
             return request
-        if self.paginator.knows_ahead:
-            self._plan = self.paginator.plan(self._base, page, self._seen)
+        # Only where somebody asks: to plan costs more than to count.
+        self._plan = partial(self.paginator.plan, self._base, page, self._seen)
         records = self.paginator.counted(page)
         if records is None:
             self._refuse_empty_pages(page)
@@ -554,7 +558,7 @@ class Walk:
 
     def plan(self) -> Iterator[PageRequest]:
         """Return what the requests after the last page will probably be."""
-        return self._plan
+        return self._plan()
 
     def ends_with(self, status: int | None, number: int) -> bool:
         """Tell whether the status of the answer for page ``number`` means that there is no such page."""

@@ -33,6 +33,7 @@ _REMAINING_NAMES = (
     "x-rate-limit-remaining",
     "x-ratelimit-requests-remaining",
 )
+_WINDOW_NAMES = frozenset({"ratelimit", *_REMAINING_NAMES})
 
 
 def read_wait(status: int, headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -61,6 +62,8 @@ def read_exhaustion(headers: Mapping[str, str], now: float | None = None) -> flo
     :param headers: see :func:`read_wait`.
     :param now: see :func:`read_wait`.
     """
+    if _WINDOW_NAMES.isdisjoint(map(str.lower, headers)):  # as most answers: nothing need be parsed
+        return 0.0
     remaining, wait = _read_window(headers, _server_time(headers) if now is None else now)
     return wait if remaining == 0 and wait is not None else 0.0
 

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 from yarl import URL
 
-from airflow_oauth_provider.connection.address import normalize_url, origin_of, parse_allowed, upgrade_origin
+from airflow_oauth_provider.connection.address import (
+    _read_origin,
+    normalize_url,
+    origin_of,
+    parse_allowed,
+    upgrade_origin,
+)
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError, ForeignOrigin
 from airflow_oauth_provider.http.access import join_url
@@ -94,6 +100,11 @@ def test_all_who_read_a_prepared_address_read_the_same_host(rest):
     assert (URL(url, encoded=True).raw_host or "").rstrip(".") == origin[1]
     assert "@" not in urlsplit(url).netloc
     assert origin_of(normalize_url(url)) == origin
+
+
+@given(st.sampled_from(["http://", "https://"]), st.text("ab.-:/?#@%[]\\19é \n\t", max_size=20))
+def test_only_the_beginning_of_a_plain_address_need_be_read(scheme, rest):
+    assert origin_of(scheme + rest) == _read_origin(scheme + rest)
 
 
 @pytest.mark.parametrize(
