@@ -61,16 +61,18 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "allowed_folders",
         "Folders, with commas between them, in which connections may name files: token files, client certificates, CA "
-        "certificates. Empty: the folder oauth2 below AIRFLOW_HOME. CA certificates may also be in the system's own "
-        "folders for them.",
+        "certificates. At the end of one, {conn_id} stands for the connection's id: for a folder, or a file with any "
+        "extension, that no other connection may name. Empty: oauth2/{conn_id} below AIRFLOW_HOME. CA certificates "
+        "may be anywhere in the folder around it, and in the system's own folders for them.",
         example="/opt/airflow/oauth2, /mnt/shared/oauth2",
     ),
     Option(
         "allowed_secrets",
-        "Names of secrets that connections may keep tokens in, with commas between them and * for any characters: "
-        "paths in Vault below the mount point, names in AWS, Azure and Google Cloud.",
-        default="airflow/oauth2/*, airflow-oauth2-*",
-        example="airflow/oauth2/*, airflow-oauth2-*, finance/tokens/*",
+        "Names of secrets that connections may keep tokens in, with commas between them, * for any characters and "
+        "{conn_id} for the connection's id: paths in Vault below the mount point, names in AWS, Azure and Google "
+        "Cloud. In Azure, names that are made of the connection's id are always allowed, and {conn_id} means nothing.",
+        default="airflow/oauth2/{conn_id}, airflow/oauth2/{conn_id}/*, airflow-oauth2-{conn_id}",
+        example="airflow/oauth2/{conn_id}, finance/tokens/*",
     ),
     Option(
         "allowed_endpoints",
@@ -122,12 +124,12 @@ _FLAGS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 
 
 def allowed_folders() -> tuple[str, ...]:
-    """Return the folders in which connections may name files."""
-    return _read_list("allowed_folders") or (os.path.join(airflow_home(), "oauth2"),)
+    """Return the folders in which connections may name files; ``{conn_id}`` stands for the connection's id."""
+    return _read_list("allowed_folders") or (os.path.join(airflow_home(), "oauth2", "{conn_id}"),)
 
 
 def allowed_secrets() -> tuple[str, ...]:
-    """Return patterns of the secrets that connections may keep tokens in."""
+    """Return patterns of the secrets that connections may keep tokens in; ``{conn_id}`` is the connection's id."""
     return _read_list("allowed_secrets")
 
 

@@ -238,7 +238,7 @@ FIELDS: tuple[Field, ...] = (
           in_form=False,
           help="For Token store = azure_keyvault, and needed there: the vault's address."),
     Field("keyvault_names", "Names in Azure Key Vault", STORE, "pairs",
-          placeholder="client_id=airflow-oauth2-xero-id, client_secret=airflow-oauth2-xero-key", in_form=False,
+          placeholder="private_key=airflow-oauth2-xero-private-key, access_token=", in_form=False,
           unset="airflow-oauth2-, the connection's id, and -client-id, -client-secret, -refresh-token, -access-token "
                 "or -token-record",
           help="For Token store = azure_keyvault: the name in the vault of each value, as value=name. Nothing behind "

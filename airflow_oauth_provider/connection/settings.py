@@ -23,7 +23,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.redaction import show_url
-from airflow_oauth_provider.stores.allowed_places import CA_FOLDERS, check_file
+from airflow_oauth_provider.stores.allowed_places import CA_FOLDERS, OWN, check_file
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.tokens import callbacks
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
@@ -374,7 +374,9 @@ def _verify(extra: Extra) -> bool | str:
     value: str = extra.get("verify")
     known = {"true": True, "false": False}.get(value.lower())
     if known is None and os.path.isabs(value):
-        check_file(extra.conn_id, "verify", value, (*deployment.allowed_folders(), *CA_FOLDERS))
+        # Certificates of authorities are no secrets: several connections may share them.
+        shared = (folder.partition(OWN)[0] for folder in deployment.allowed_folders())
+        check_file(extra.conn_id, "verify", value, (*shared, *CA_FOLDERS))
     if known is None and not (os.path.isabs(value) and os.access(value, os.R_OK)):
         raise extra.error("verify", "has to be true, false or the path of a file that exists here and can be read")
     return value if known is None else known

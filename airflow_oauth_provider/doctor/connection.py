@@ -86,7 +86,7 @@ def read_keys(report: Report, connection: Any) -> Settings | None:
     try:
         settings = read_settings(conn_id, connection)
     except ConfigurationError as error:
-        report.fail(KEYS, str(error))
+        report.refuse(KEYS, error)
         return None
     if settings.transport.verify is False:
         report.warn(

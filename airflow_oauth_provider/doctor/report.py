@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from airflow_oauth_provider.exceptions import OAuth2Error
+from airflow_oauth_provider.stores.allowed_places import AnothersPlace
+
 Level = Literal["ok", "warn", "fail"]
 
 
@@ -30,6 +33,8 @@ class Report:
 
     conn_id: str
     findings: list[Finding] = field(default_factory=list)
+    #: Whether ``conn_id`` is the connection's own; "Test connection" gets a random one.
+    knows_id: bool = True
 
     def ok(self, check: str, text: str) -> None:
         """Note that something is as it should be."""
@@ -43,6 +48,17 @@ class Report:
         """Note what does not work."""
         self.findings.append(Finding("fail", check, text, change))
 
+    def refuse(self, check: str, failure: OAuth2Error) -> None:
+        """Note that the connection is wrong, or that nobody can tell since its id is not known."""
+        if isinstance(failure, AnothersPlace) and not self.knows_id:
+            self.warn(
+                check,
+                "the connection names a place of its own, by its id, which a test does not know: it is not tried",
+                "Run 'airflow oauth2 doctor' where the tasks run.",
+            )
+        else:
+            self.fail(check, str(failure))
+
     @property
     def failed(self) -> bool:
         """Whether anything does not work."""
@@ -51,6 +67,10 @@ class Report:
     def has_failed(self, *checks: str) -> bool:
         """Tell whether one of ``checks`` found what does not work."""
         return any(finding.level == "fail" and finding.check in checks for finding in self.findings)
+
+    def has_doubts(self, *checks: str) -> bool:
+        """Tell whether one of ``checks`` found what is not certain."""
+        return any(finding.level == "warn" and finding.check in checks for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs."""

@@ -31,7 +31,7 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
         snapshot = ConnectionLoader(report.conn_id).load()
     except (ConfigurationError, StoreError) as failure:
         about = CHECK if isinstance(failure, StoreError | StoreNotWritable) else connection.KEYS
-        report.fail(about, str(failure))
+        report.refuse(about, failure)
         return None
     connection.say_keys_are_right(report)
     name = snapshot.store.name

@@ -23,6 +23,9 @@ from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, n
 from airflow_oauth_provider.oauth2 import deadline
 from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.redaction import show_url
+from airflow_oauth_provider.stores import azure_keyvault
+from airflow_oauth_provider.stores.allowed_places import AnothersPlace
+from airflow_oauth_provider.stores.factory import find_permit
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.manager import TokenManager
@@ -44,7 +47,7 @@ def try_connection(conn_id: str) -> tuple[bool, str]:
     :param conn_id: its name, or the random one under which Airflow has it tested.
     :return: whether it works as far as a test can tell, and the verdict with what to do.
     """
-    report = Report(conn_id)
+    report = Report(conn_id, knows_id=False)
     _try(report)
     return not report.failed, _without_name(_verdict(report), conn_id)
 
@@ -57,7 +60,8 @@ def _verdict(report: Report) -> str:
     # Where the connection comes from is no news to the person who tests it.
     checked = [found.text.rstrip(".") for found in by_level["ok"] if found.check != connection.CHECK]
     doubts = ["Not certain:", *_sentences(by_level["warn"])] if by_level["warn"] else []
-    return " ".join([f"Works, as far as a test can tell: {'; '.join(checked)}.", *doubts])
+    works = f"Works, as far as a test can tell: {'; '.join(checked)}." if checked else "A test cannot tell much."
+    return " ".join([works, *doubts])
 
 
 def _sentences(findings: list[Finding]) -> list[str]:
@@ -84,6 +88,8 @@ def _try(report: Report) -> None:
     if report.failed:
         return
     client.check(report, configuration, settings.test_client)
+    if report.has_doubts(store.CHECK):
+        return  # what is kept there is not known
     if configuration.rotates:
         _look_for_grant(report, configuration, record)
     else:
@@ -132,8 +138,10 @@ def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantCo
     the record of the row that is tested comes along in ``extra``.
     """
     if settings.store.kind not in _BY_NAME:
-        snapshot = store.read(report, settings)
-        return None if snapshot is None else (snapshot.configuration, snapshot.record)
+        snapshot = store.read(report, settings) if _may_open(report, settings) else None
+        if snapshot is not None:
+            return snapshot.configuration, snapshot.record
+        return None if report.failed else _read_without_store(settings)
     try:
         text = get_member(found.extra)
         return settings.grant_configuration(), Record.from_json(text) if text else None
@@ -142,6 +150,26 @@ def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantCo
     except ValueError as failure:
         report.fail(store.CHECK, f"the stored tokens cannot be read: {failure}", "Sign in again.")
     return None
+
+
+def _may_open(report: Report, settings: Settings) -> bool:
+    """Tell whether the store's place is one for all connections: which ones are this connection's own, nobody knows."""
+    kind, options = settings.store.kind, settings.store.options
+    named = options.get("keyvault_names") or {}
+    is_made_of_id = kind == azure_keyvault.KeyVaultBackend.name and any(
+        name not in named for name in azure_keyvault.NAMES
+    )
+    refusal = AnothersPlace() if is_made_of_id else find_permit(report.conn_id, kind, options).refusal
+    if refusal is not None:
+        report.refuse(store.CHECK, refusal)
+    return refusal is None
+
+
+def _read_without_store(settings: Settings) -> tuple[GrantConfiguration, None] | None:
+    try:
+        return settings.grant_configuration(), None
+    except ConfigurationError:
+        return None  # the rest may be in the store
 
 
 def _look_for_grant(report: Report, configuration: GrantConfiguration, record: Record) -> None:

@@ -6,6 +6,9 @@ here is pure, but for the resolving of symbolic links.
 
 There is one more way: a secret or a file that itself names the connections that may use it, in the member
 ``airflow_connection``, may stand anywhere. Who can write there has the right to decide.
+
+In the lists of files and secrets ``{conn_id}`` stands for the connection's id, so that a connection has places of its
+own that no other one may name.
 """
 
 from __future__ import annotations
@@ -21,12 +24,21 @@ from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, S
 
 #: The member of a secret or file that says which connections may use it: a conn_id, or a list of them.
 MEMBER = "airflow_connection"
+#: What stands for the connection's id in the lists.
+OWN = "{conn_id}"
 #: Folders with CA certificates that everybody may read anyway.
 CA_FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted", "/usr/local/share/ca-certificates")
 
 #: Names that no program reads in two ways: no escapes, no white space, nothing that ends a path in a URL.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_+=.@:/-]+")
+#: Characters of a connection's id that mean nothing in a path; ``=`` is none of them, so that no two ids meet.
+_NOT_IN_PLACES = re.compile(r"[^A-Za-z0-9_.-]|^\.+$")
+_EXTENSION = r"\.[A-Za-z0-9]{1,16}"
 _HOST = re.compile(r"(?P<host>[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:(?P<port>\d{1,5}))?")
+
+
+class AnothersPlace(ConfigurationError):
+    """The place belongs to a connection of another id. "Test connection" knows the id of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +92,47 @@ def read_named(value: Any) -> tuple[str, ...] | None:
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
-def is_file_allowed(path: str, folders: Iterable[str]) -> bool:
+def name_place(conn_id: str) -> str:
+    """Return what stands for a connection in the names of its places: its id, and ``=xx`` for what paths mean by.
+
+    :param conn_id: the connection. No two of them have the same name.
+    """
+    return _NOT_IN_PLACES.sub(lambda found: "".join(f"={byte:02x}" for byte in found[0].encode()), conn_id)
+
+
+def is_file_allowed(path: str, folders: Iterable[str], conn_id: str) -> bool:
     """Tell whether ``path`` is in one of ``folders``, once symbolic links and ``..`` are resolved in both.
 
     :param path: an absolute path; the file need not exist.
-    :param folders: absolute paths.
+    :param folders: absolute paths. One that ends with ``{conn_id}`` also stands for files of that name, with any
+        extension: ``xero.json``.
+    :param conn_id: the connection.
     """
     if not os.path.isabs(path) or "\0" in path:
         return False
     real = os.path.realpath(path)
-    roots = (os.path.realpath(folder) for folder in folders if os.path.isabs(folder))
-    return any(os.path.commonpath([real, root]) == root for root in roots)
+    return any(
+        _is_below(real, os.path.realpath(folder.replace(OWN, name_place(conn_id))), with_extension=folder.endswith(OWN))
+        for folder in folders
+        if os.path.isabs(folder)
+    )
 
 
-def is_secret_allowed(name: str, patterns: Iterable[str]) -> bool:
+def _is_below(real: str, root: str, *, with_extension: bool) -> bool:
+    is_named_so = re.fullmatch(re.escape(root) + _EXTENSION, real) is not None
+    return os.path.commonpath([real, root]) == root or (with_extension and is_named_so)
+
+
+def is_secret_allowed(name: str, patterns: Iterable[str], conn_id: str) -> bool:
     """Tell whether the name of a secret fits one of ``patterns``, in which ``*`` stands for any characters.
 
     :param name: as the secret store takes it: a path, a name, an ARN.
-    :param patterns: such as ``airflow/oauth2/*``.
+    :param patterns: such as ``airflow/oauth2/{conn_id}/*``.
+    :param conn_id: the connection.
     """
     if not _PLAIN_NAME.fullmatch(name) or any(part in ("", ".", "..") for part in name.split("/")):
         return False
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return any(fnmatchcase(name, pattern.replace(OWN, name_place(conn_id))) for pattern in patterns)
 
 
 def is_host_allowed(host: str, patterns: Iterable[str]) -> bool:
@@ -130,13 +161,24 @@ def check_file(conn_id: str, key: str, path: str, folders: Sequence[str]) -> Non
     :param folders: those of ``[oauth2] allowed_folders``, and what else is allowed for this key.
     :raises ConfigurationError: it may not.
     """
-    if not is_file_allowed(path, folders):
-        raise refuse_file(conn_id, key, path, folders)
+    refusal = file_permit(conn_id, key, path, folders).refusal
+    if refusal is not None:
+        raise refusal
 
 
-def refuse_file(conn_id: str, key: str, path: str, folders: Sequence[str]) -> ConfigurationError:
-    """Return the error for a file outside the folders allowed; it is the same whether the file exists or not."""
-    return _refuse(conn_id, key, f"the file {path!r}", "allowed_folders", folders)
+def file_permit(conn_id: str, key: str, path: str, folders: Sequence[str]) -> Permit:
+    """Return whether a connection may use a file; a refusal is the same whether the file exists or not.
+
+    :param conn_id: the connection.
+    :param key: the key of its extra that names it.
+    :param path: the file.
+    :param folders: those of ``[oauth2] allowed_folders``.
+    """
+    if is_file_allowed(path, folders, conn_id):
+        return Permit(conn_id, is_local=True)
+    of_any = [folder.partition(OWN)[0] for folder in folders if OWN in folder]
+    refusal = _refuse(conn_id, key, f"the file {path!r}", "allowed_folders", folders)
+    return Permit(conn_id, _as_anothers(refusal, is_file_allowed(path, of_any, conn_id)), is_local=True)
 
 
 def secret_permit(conn_id: str, key: str, name: str, patterns: Sequence[str]) -> Permit:
@@ -147,9 +189,15 @@ def secret_permit(conn_id: str, key: str, name: str, patterns: Sequence[str]) ->
     :param name: the secret's name.
     :param patterns: those of ``[oauth2] allowed_secrets``.
     """
-    if is_secret_allowed(name, patterns):
+    if is_secret_allowed(name, patterns, conn_id):
         return Permit(conn_id)
-    return Permit(conn_id, _refuse(conn_id, key, f"the secret {name!r}", "allowed_secrets", patterns))
+    of_any = [pattern.replace(OWN, "*") for pattern in patterns if OWN in pattern]
+    refusal = _refuse(conn_id, key, f"the secret {name!r}", "allowed_secrets", patterns)
+    return Permit(conn_id, _as_anothers(refusal, is_secret_allowed(name, of_any, conn_id)))
+
+
+def _as_anothers(refusal: ConfigurationError, is_anothers: bool) -> ConfigurationError:
+    return AnothersPlace(str(refusal.args[0])) if is_anothers else refusal
 
 
 def check_host(conn_id: str, key: str, host: str, patterns: Sequence[str]) -> None:
@@ -182,9 +230,10 @@ def _refuse(conn_id: str, key: str, what: str, option: str, allowed: Sequence[st
     itself = f" Or the secret itself names this connection in its member {MEMBER!r}." if "secret" in option else ""
     if key == "file_path":
         itself = f" Or the file itself names this connection in its member {MEMBER!r}."
+    shown = ", ".join(entry.replace(OWN, name_place(conn_id)) for entry in allowed)
     return ConfigurationError(
         f"the key {key!r} of its extra names {what}, which this deployment does not allow. "
-        f"Allowed are: {', '.join(allowed) or 'none'}. Whoever runs Airflow can add it to {option} in the section "
+        f"Allowed are: {shown or 'none'}. Whoever runs Airflow can add it to {option} in the section "
         f"[oauth2] of airflow.cfg, wherever tasks run and in the API server.{itself}",
         conn_id=conn_id,
     )

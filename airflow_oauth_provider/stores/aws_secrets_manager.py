@@ -12,7 +12,7 @@ from typing import Any
 from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.airflow_identity import call_hook, import_hook
-from airflow_oauth_provider.stores.allowed_places import check_connection, is_secret_allowed, secret_permit
+from airflow_oauth_provider.stores.allowed_places import Permit, check_connection, is_secret_allowed, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
 from airflow_oauth_provider.stores.record_store import RecordStore
@@ -25,6 +25,7 @@ PENDING = "AIRFLOW_OAUTH_PENDING"
 _TIMEOUT = 10
 
 _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:(?P<name>[A-Za-z0-9/_+=.@-]+)")
+_RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}$")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
 
 _MISSING = frozenset({"ResourceNotFoundException"})
@@ -58,13 +59,22 @@ class AwsBackend:
     :param layout: where things stand in it.
     :param region: the region; None for what the Airflow connection or the environment says.
     :param aws_conn_id: the Airflow connection with the credentials; None for the worker's own identity.
+    :param allowed_name: the name that counted when the connection was allowed to use it: that of an ARN is the secret's
+        only if AWS says so, for a name may itself end like an ARN.
     """
 
     name = "aws_secrets_manager"
 
     def __init__(
-        self, conn_id: str, name: str, layout: Layout, region: str | None = None, aws_conn_id: str | None = None
+        self,
+        conn_id: str,
+        name: str,
+        layout: Layout,
+        region: str | None = None,
+        aws_conn_id: str | None = None,
+        allowed_name: str = "",
     ) -> None:
+        self._allowed_name = allowed_name or name
         self._conn_id = conn_id
         self._id = name
         self._region = region
@@ -85,6 +95,12 @@ class AwsBackend:
     def fetch(self) -> Fetched:
         """Return what the secret holds; see :meth:`Backend.fetch`."""
         answer = self._call("read", lambda client: client.get_secret_value(SecretId=self._id, VersionStage=CURRENT))
+        if self._allowed_name != self._id and answer.get("Name") != self._allowed_name:
+            raise StoreNotWritable(
+                f"the key 'aws_name' of its extra has the ARN of a secret that is not called {self._allowed_name!r}. "
+                "Enter the whole ARN, or the secret's name.",
+                conn_id=self._conn_id,
+            )
         try:
             document = json.loads(answer["SecretString"])
         except (KeyError, ValueError, RecursionError):
@@ -161,6 +177,23 @@ def _new_client(conn_id: str, region: str | None, aws_conn_id: str | None) -> An
     return boto3.session.Session(region_name=region).client("secretsmanager", config=config)
 
 
+def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+    """Return whether the connection may use the secret that it names; nothing is sent."""
+    name = _counting_name(conn_id, options.get("aws_name") or "")
+    return secret_permit(conn_id, "aws_name", name, deployment.allowed_secrets())
+
+
+def _counting_name(conn_id: str, name: str) -> str:
+    """Return ``name`` if the deployment lists it so, else the secret's own name if it is an ARN.
+
+    The last six characters of an ARN are AWS's own.
+    """
+    arn = _ARN.fullmatch(name)
+    if arn is None or is_secret_allowed(name, deployment.allowed_secrets(), conn_id):
+        return name
+    return _RANDOM_END.sub("", arn["name"])
+
+
 def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     """Return the store of a connection with ``store: aws_secrets_manager``.
 
@@ -174,11 +207,7 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
             "with store 'aws_secrets_manager', the key 'aws_name' of its extra has to be the name or ARN of a secret.",
             conn_id=conn_id,
         )
-    patterns = deployment.allowed_secrets()
-    arn = _ARN.fullmatch(name)
-    # Of an ARN the name counts, unless the deployment lists the whole of it.
-    named = name if arn is None or is_secret_allowed(name, patterns) else arn["name"]
-    permit = secret_permit(conn_id, "aws_name", named, patterns)
+    permit = find_permit(conn_id, options)
     region = options.get("aws_region")
     if region and not _REGION.fullmatch(region):
         raise ConfigurationError(
@@ -197,4 +226,6 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
             "airflow-oauth-provider[aws] where the tasks run.",
             conn_id=conn_id,
         ) from None
-    return RecordStore(AwsBackend(conn_id, name, layout, region, aws_conn_id), permit=permit)
+    return RecordStore(
+        AwsBackend(conn_id, name, layout, region, aws_conn_id, _counting_name(conn_id, name)), permit=permit
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -13,7 +14,14 @@ from typing import Any
 from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.airflow_identity import call_hook, import_hook
-from airflow_oauth_provider.stores.allowed_places import MEMBER, Permit, check_connection, check_host, secret_permit
+from airflow_oauth_provider.stores.allowed_places import (
+    MEMBER,
+    OWN,
+    Permit,
+    check_connection,
+    check_host,
+    secret_permit,
+)
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.json_document import PlainTokens
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
@@ -27,6 +35,9 @@ NAMES = ("client_id", "client_secret", "refresh_token", "access_token", "record"
 KEYS = ("private_key", "dpop_private_key")
 #: What the name of each secret begins with, unless the connection names another.
 PREFIX = "airflow-oauth2-"
+_LONGEST_ID = 45
+_PLAIN_ID = re.compile(rf"(?=.{{1,{_LONGEST_ID}}}\Z)[a-z0-9]+([_-][a-z0-9]+)*")
+_NOT_IN_NAMES = re.compile(r"[^0-9a-z]+")
 _URL = re.compile(r"https://(?P<host>[A-Za-z0-9.-]+(:\d+)?)/?")
 #: The member of the record's JSON with the marks of refresh tokens that we have put into their own secret.
 _OURS = "written_beside"
@@ -234,6 +245,30 @@ def _split(secret: str | None) -> tuple[str | None, tuple[str, ...]]:
     return text, tuple(mark for mark in marks if isinstance(mark, str)) if isinstance(marks, list) else ()
 
 
+def _own_name(conn_id: str, name: str) -> str:
+    """Return the name of a secret that is made of the connection's id: no two connections have the same.
+
+    Azure knows letters, digits and ``-`` only, and does not tell upper from lower case. So ``_`` becomes ``--``, and
+    what could meet another id has a hash behind ``---``.
+    """
+    end = {"record": "token-record", "dpop_private_key": "dpop-key"}.get(name, name.replace("_", "-"))
+    if _PLAIN_ID.fullmatch(conn_id):
+        return f"{PREFIX}{conn_id.replace('_', '--')}-{end}"
+    digest = hashlib.sha256(conn_id.encode()).hexdigest()[:16]
+    return f"{PREFIX}{_NOT_IN_NAMES.sub('-', conn_id.lower())[:_LONGEST_ID]}---{digest}-{end}"
+
+
+def _permit(conn_id: str, name: str) -> Permit:
+    """Return whether a connection may use a secret: its own ones, those that the deployment lists for everybody.
+
+    A pattern with ``{conn_id}`` does not count: where a name has no parts, ``xero-*`` is also the place of ``xero-eu``.
+    """
+    own = [_own_name(conn_id, each) for each in (*NAMES, *KEYS)]
+    listed = [pattern.lower() for pattern in deployment.allowed_secrets() if OWN not in pattern]
+    # Azure does not tell upper from lower case in names.
+    return secret_permit(conn_id, "keyvault_names", name.lower(), [*own, *listed])
+
+
 def _read_names(conn_id: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Return the names of the secrets: those of ``keyvault_names``, and one made of the connection for each other."""
     names: dict[str, str] = dict(options.get("keyvault_names") or {})
@@ -243,12 +278,21 @@ def _read_names(conn_id: str, options: Mapping[str, Any]) -> dict[str, str]:
             f"{', '.join((*NAMES, *KEYS))}.",
             conn_id=conn_id,
         )
-    prefix = PREFIX + re.sub(r"[^0-9A-Za-z-]", "-", conn_id)
     for name in NAMES:
-        names.setdefault(name, f"{prefix}-{'token-record' if name == 'record' else name.replace('_', '-')}")
+        names.setdefault(name, _own_name(conn_id, name))
     if not names["record"]:
         raise ConfigurationError("in the key 'keyvault_names', 'record' needs a name.", conn_id=conn_id)
     return names
+
+
+def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+    """Return whether the connection may use the secrets that it names; nothing is sent.
+
+    :return: the first refusal, if any.
+    """
+    named = dict(options.get("keyvault_names") or {})
+    permits = [_permit(conn_id, name) for name in named.values() if name]
+    return next((permit for permit in permits if permit.refusal is not None), Permit(conn_id))
 
 
 def open_store(
@@ -288,8 +332,6 @@ def open_store(
             "airflow-oauth-provider[azure] where the tasks run.",
             conn_id=conn_id,
         ) from None
-    patterns = [pattern.lower() for pattern in deployment.allowed_secrets()]
-    # Azure does not tell upper from lower case in names.
-    permits = {name: secret_permit(conn_id, "keyvault_names", names[name].lower(), patterns) for name in names}
+    permits = {name: _permit(conn_id, names[name]) for name in names}
     backend = KeyVaultBackend(conn_id, url.rstrip("/"), names, permits, azure_conn_id)
     return TimedLeaseStore(backend, settle_time=settle_time, sleep=sleep)

@@ -11,6 +11,7 @@ from airflow_oauth_provider.compat import connections, deployment, sdk, supervis
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
 from airflow_oauth_provider.stores import variable
+from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.connection import RouteBackend, RowBackend, key_in_extra, not_a_row
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.stores.record_store import RecordStore
@@ -63,6 +64,19 @@ def open_store(
         further: TokenStore = importlib.import_module(_FURTHER[kind]).open_store(conn_id, options or {})
         return further
     raise ConfigurationError(f"it has store={kind!r} in its extra. Known are: {', '.join(KINDS)}.", conn_id=conn_id)
+
+
+def find_permit(conn_id: str, kind: str, options: Mapping[str, Any]) -> Permit:
+    """Return whether a connection may use the place outside Airflow that it names; nothing is opened for that.
+
+    :param conn_id: the connection.
+    :param kind: its ``store``.
+    :param options: what the connection says about stores, key by key.
+    """
+    if kind not in _FURTHER:
+        return Permit(conn_id)
+    permit: Permit = importlib.import_module(_FURTHER[kind]).find_permit(conn_id, options)
+    return permit
 
 
 def open_fallback(conn_id: str) -> FallbackStore:

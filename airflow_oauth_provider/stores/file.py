@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.allowed_places import Permit, is_file_allowed, refuse_file
+from airflow_oauth_provider.stores.allowed_places import Permit, file_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
 from airflow_oauth_provider.stores.record_store import RecordStore
@@ -176,6 +176,11 @@ class FileBackend:
             raise kind(f"{self.where} could not be {what}: {error.strerror or type(error).__name__}.") from None
 
 
+def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+    """Return whether the connection may use the file that it names."""
+    return file_permit(conn_id, "file_path", options.get("file_path") or "", deployment.allowed_folders())
+
+
 def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     """Return the store of a connection with ``store: file``.
 
@@ -191,7 +196,4 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
             conn_id=conn_id,
         )
     layout = read_layout(conn_id, options.get("file_map"))
-    folders = deployment.allowed_folders()
-    allowed = is_file_allowed(path, folders)
-    permit = Permit(conn_id, None if allowed else refuse_file(conn_id, "file_path", path, folders), is_local=True)
-    return RecordStore(FileBackend(conn_id, path, layout), permit=permit)
+    return RecordStore(FileBackend(conn_id, path, layout), permit=find_permit(conn_id, options))

@@ -12,7 +12,13 @@ from typing import Any
 
 from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.allowed_places import check_connection, check_host, is_secret_allowed, secret_permit
+from airflow_oauth_provider.stores.allowed_places import (
+    Permit,
+    check_connection,
+    check_host,
+    is_secret_allowed,
+    secret_permit,
+)
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.gcp_client import GcpSecret, Version
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
@@ -207,6 +213,16 @@ def _stamp_of(document: dict[str, Any]) -> _Stamp | None:
     return stamp if text.get("digest") == _digest(document, stamp) else None
 
 
+def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+    """Return whether the connection may use the secret that it names; nothing is sent.
+
+    The secret's own name counts, unless the deployment lists the whole of it.
+    """
+    name, patterns = options.get("gcp_name") or "", deployment.allowed_secrets()
+    named = name if is_secret_allowed(name, patterns, conn_id) else name.rpartition("/")[2]
+    return secret_permit(conn_id, "gcp_name", named, patterns)
+
+
 def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     """Return the store of a connection with ``store: gcp_secret_manager``.
 
@@ -231,10 +247,7 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
         )
     if endpoint:
         check_host(conn_id, "gcp_endpoint", endpoint, deployment.allowed_endpoints())
-    patterns = deployment.allowed_secrets()
-    # The secret's own name counts, unless the deployment lists the whole of it.
-    named = name if is_secret_allowed(name, patterns) else name.rpartition("/")[2]
-    permit = secret_permit(conn_id, "gcp_name", named, patterns)
+    permit = find_permit(conn_id, options)
     gcp_conn_id = options.get("gcp_conn_id")
     if gcp_conn_id:
         check_connection(conn_id, "gcp_conn_id", gcp_conn_id, deployment.allowed_connections())

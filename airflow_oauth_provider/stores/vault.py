@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.stores.allowed_places import MEMBER, check_connection, read_named, secret_permit
+from airflow_oauth_provider.stores.allowed_places import MEMBER, Permit, check_connection, read_named, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
@@ -147,6 +147,15 @@ class KvV1Backend(_VaultPlace):
         )
 
 
+def _path(options: Mapping[str, Any]) -> str:
+    return str(options.get("vault_path") or "").strip("/")
+
+
+def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+    """Return whether the connection may use the secret that it names; nothing is sent."""
+    return secret_permit(conn_id, "vault_path", _path(options), deployment.allowed_secrets())
+
+
 def open_store(
     conn_id: str,
     options: Mapping[str, Any],
@@ -163,12 +172,12 @@ def open_store(
     :raises ConfigurationError: a key is missing or wrong.
     :raises StoreUnavailable: Vault does not let us in.
     """
-    path = (options.get("vault_path") or "").strip("/")
+    path = _path(options)
     if not path:
         raise ConfigurationError("with store 'vault', its extra has to have the key 'vault_path'.", conn_id=conn_id)
     vault_conn_id = options.get("vault_conn_id") or DEFAULT_CONN_ID
     check_connection(conn_id, "vault_conn_id", vault_conn_id, deployment.allowed_connections())
-    permit = secret_permit(conn_id, "vault_path", path, deployment.allowed_secrets())
+    permit = find_permit(conn_id, options)
     mount_point = options.get("vault_mount_point")
     if mount_point and not _MOUNT_POINT.fullmatch(mount_point):
         raise ConfigurationError(

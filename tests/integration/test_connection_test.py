@@ -13,6 +13,7 @@ from airflow_oauth_provider.compat import variables
 from airflow_oauth_provider.doctor import trial
 from airflow_oauth_provider.doctor.trial import has_private_address
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+from airflow_oauth_provider.stores import aws_secrets_manager, azure_keyvault, gcp_secret_manager, vault
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
 from tests.servers.openbao import OpenBao
@@ -258,3 +259,47 @@ def test_nothing_tells_the_ports_of_a_private_network_apart(tried, monkeypatch, 
 )  # fmt: skip
 def test_private_addresses(host, is_private):
     assert has_private_address(f"https://{host}:8443/x") is is_private
+
+
+@pytest.mark.parametrize("store", ["file", "vault", "aws_secrets_manager", "gcp_secret_manager", "azure_keyvault"])
+@pytest.mark.parametrize("whose", ["xero", "other"])
+def test_a_place_of_a_connection_by_its_id_is_not_opened(tried, server, monkeypatch, tmp_path, store, whose):
+    """A test does not know the connection's id: with what it finds there, it would ask whatever server it is told."""
+    for name in ("FOLDERS", "SECRETS", "CONNECTIONS", "ENDPOINTS"):
+        monkeypatch.delenv(f"AIRFLOW__OAUTH2__ALLOWED_{name}")
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    (tmp_path / "oauth2").mkdir()
+    (tmp_path / "oauth2" / f"{whose}.json").write_text('{"client_secret": "of-another-team", "refresh_token": "r"}')
+    monkeypatch.setattr(vault, "VaultClient", _never_opened)
+    monkeypatch.setattr(aws_secrets_manager, "_new_client", _never_opened)
+    monkeypatch.setattr(gcp_secret_manager, "GcpSecret", _never_opened)
+    monkeypatch.setattr(azure_keyvault, "_new_client", _never_opened)
+    place = {
+        "file": {"file_path": str(tmp_path / "oauth2" / f"{whose}.json")},
+        "vault": {"vault_path": f"airflow/oauth2/{whose}"},
+        "aws_secrets_manager": {"aws_name": f"airflow/oauth2/{whose}", "aws_region": "eu-central-1"},
+        "gcp_secret_manager": {"gcp_name": f"projects/p/secrets/airflow-oauth2-{whose}"},
+        "azure_keyvault": {"keyvault_url": "https://v.vault.azure.net"},
+    }[store]
+    for own in ({}, {"login": None, "password": None}):
+        worked, says = tried(store=store, **place, **own, refresh_token=None)
+        assert worked, says
+        assert "Not certain: " in says
+        assert "by its id" in says
+        assert "of-another-team" not in says
+    assert not any(b"of-another-team" in request.body for request in server.requests)
+
+
+def _never_opened(*_):
+    raise AssertionError("it was opened")
+
+
+def test_a_certificate_of_a_connection_by_its_id_is_not_used(tried, server, monkeypatch, tmp_path):
+    monkeypatch.delenv("AIRFLOW__OAUTH2__ALLOWED_FOLDERS")
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    (tmp_path / "oauth2").mkdir()
+    (tmp_path / "oauth2" / "xero.pem").write_text("a certificate and its key")
+    worked, says = tried(cert=str(tmp_path / "oauth2" / "xero.pem"))
+    assert worked
+    assert says.startswith("A test cannot tell much. Not certain: ")
+    assert server.requests == []

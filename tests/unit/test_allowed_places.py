@@ -131,9 +131,10 @@ def test_ways_out_of_the_folder_are_no_ways(folder, outside, way):
 
 
 def test_a_link_within_the_folder_is_followed(folder):
-    (folder / "real.json").write_text('{"refresh_token": "entered"}')
-    (folder / "link.json").symlink_to(folder / "real.json")
-    assert open_file(folder / "link.json").read().record.refresh_token == "entered"
+    (folder / "xero").mkdir()
+    (folder / "xero" / "real.json").write_text('{"refresh_token": "entered"}')
+    (folder / "xero.json").symlink_to(folder / "xero" / "real.json")
+    assert open_file(folder / "xero.json").read().record.refresh_token == "entered"
 
 
 @pytest.mark.parametrize("named", ["xero", ["other", "xero"]])
@@ -152,29 +153,31 @@ def test_a_file_that_names_others_may_not(outside, folder, named):
     document = json.dumps({"refresh_token": "entered", "airflow_connection": named})
     outside.write_text(document)
     refused(open_file(outside).read, "allowed_folders")
-    inside = folder / "a.json"
+    inside = folder / "xero.json"
     inside.write_text(document)
     if named is not None:
         refused(open_file(inside).read, "airflow_connection")
 
 
 def test_a_lock_that_is_a_link_is_not_followed(folder, tmp_path):
-    (folder / "a.json").write_text("{}")
+    (folder / "xero.json").write_text("{}")
     target = tmp_path / "created by the lock"
-    (folder / "a.json.lock").symlink_to(target)
+    (folder / "xero.json.lock").symlink_to(target)
     with pytest.raises(StoreNotWritable):
-        open_file(folder / "a.json").write(Record(refresh_token="x"), if_version=None)
+        open_file(folder / "xero.json").write(Record(refresh_token="x"), if_version=None)
     assert not target.exists()
 
 
 @pytest.mark.parametrize("path", ["pipe", "folder", "huge"])
 def test_what_is_no_file_in_the_folder_does_not_hang_or_fill_the_memory(folder, path):
-    os.mkfifo(folder / "pipe")
-    (folder / "folder").mkdir()
-    with open(folder / "huge", "wb") as file:
+    own = folder / "xero"
+    own.mkdir()
+    os.mkfifo(own / "pipe")
+    (own / "folder").mkdir()
+    with open(own / "huge", "wb") as file:
         file.truncate(5 * 1024 * 1024)
     with pytest.raises(StoreNotWritable):
-        open_file(folder / path).read()
+        open_file(own / path).read()
 
 
 def test_the_deployment_may_list_folders(outside, monkeypatch):
@@ -192,7 +195,7 @@ def test_certificates_are_files_too(folder, outside, key, way):
     (folder / "link").symlink_to(outside)
     path = way.format(folder=folder, outside=outside)
     refused(lambda: read_settings("xero", connection(**{key: path})), f"'{key}'", "allowed_folders")
-    good = folder / "ca.pem"
+    good = folder / "xero.pem"
     good.write_text("a certificate")
     assert read_settings("xero", connection(**{key: str(good)})).transport is not None
 
@@ -204,8 +207,8 @@ def test_relative_paths_are_no_way_around(outside, key, monkeypatch):
 
 
 def test_of_a_certificate_and_its_key_both_are_looked_at(folder, outside):
-    (folder / "a.pem").write_text("x")
-    refused(lambda: read_settings("xero", connection(cert=[str(folder / "a.pem"), str(outside)])), "'cert'")
+    (folder / "xero.pem").write_text("x")
+    refused(lambda: read_settings("xero", connection(cert=[str(folder / "xero.pem"), str(outside)])), "'cert'")
 
 
 def test_whether_a_certificate_exists_is_not_told(tmp_path, outside):
@@ -221,7 +224,17 @@ def test_whether_a_certificate_exists_is_not_told(tmp_path, outside):
 
 NAMES = [
     ("airflow/oauth2/xero", True),
-    ("airflow/oauth2/team/xero", True),
+    ("airflow/oauth2/xero/tokens", True),
+    ("airflow/oauth2/xero/a/b", True),
+    # The places of connections with other ids, which begin, end or look alike.
+    ("airflow/oauth2/other", False),
+    ("airflow/oauth2/team/xero", False),
+    ("airflow/oauth2/xero-eu", False),
+    ("airflow/oauth2/xero.eu", False),
+    ("airflow/oauth2/Xero", False),
+    ("airflow/oauth2/*", False),
+    ("airflow-oauth2-xero-eu", False),
+    ("airflow-oauth2-other", False),
     ("airflow-oauth2-xero", True),
     ("airflow/oauth2", False),
     ("airflow/oauth2/", False),
@@ -245,7 +258,77 @@ NAMES = [
 
 @pytest.mark.parametrize(("name", "allowed"), NAMES)
 def test_names_of_secrets(name, allowed):
-    assert allowed_places.is_secret_allowed(name, deployment.allowed_secrets()) is allowed
+    assert allowed_places.is_secret_allowed(name, deployment.allowed_secrets(), "xero") is allowed
+
+
+#: Ids that say something to a path, a pattern or a shell; Airflow takes most of them.
+ODD_IDS = ["team/xero", "team", "xero", "xero/", "x", "*", "?", "[a-z]ero", "..", ".", "../xero", "xero#a", "xero%2f",
+           "xero.eu", "xero-eu", "xero_eu", "xero--eu", "xero=2feu", "Xero", "xero ", "\u00fcber", "a\\b"]  # fmt: skip
+
+
+def test_no_two_connections_have_a_place_in_common():
+    named = {conn_id: allowed_places.name_place(conn_id) for conn_id in ODD_IDS}
+    assert len(set(named.values())) == len(ODD_IDS)
+    for mine in ODD_IDS:
+        for whose, name in named.items():
+            for place in (f"airflow/oauth2/{name}", f"airflow/oauth2/{name}/below", f"airflow-oauth2-{name}"):
+                allowed = allowed_places.is_secret_allowed(place, deployment.allowed_secrets(), mine)
+                assert allowed is (mine == whose), (mine, place)
+
+
+def test_no_two_connections_have_a_name_in_azure_in_common():
+    """There are no paths there, no other characters than letters, digits and -, and no upper and lower case."""
+    ids = {*ODD_IDS, *(f"{a}{sep}{b}" for a in ("xero", "a") for b in ("eu", "client", "dpop", "key", "client-id")
+                       for sep in ("-", "_", "--", "__", "_-", "-_", ".", "---"))}  # fmt: skip
+    names = [(name, conn_id) for conn_id in ids for name in own_names_in_azure(conn_id)]
+    assert len({name for name, _ in names}) == len(names)
+    for name, _ in names:
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+        assert len(name) <= 127
+    for mine in ids:
+        allowed = {name for name, _ in names if azure_keyvault._permit(mine, name).refusal is None}
+        assert allowed == set(own_names_in_azure(mine))
+
+
+def own_names_in_azure(conn_id: str) -> list[str]:
+    return [azure_keyvault._own_name(conn_id, name) for name in (*azure_keyvault.NAMES, *azure_keyvault.KEYS)]
+
+
+FILES = [
+    ("xero.json", True), ("xero.pem", True), ("xero/tokens.json", True), ("xero/a/b.json", True),
+    ("other.json", False), ("other/tokens.json", False), ("xero-eu.json", False), ("xero.eu.json", False),
+    ("xerox.json", False), ("Xero.json", False), ("xero.", False), ("xero.json.", False), ("xero.json/a", False),
+    ("xero/../other.json", False), ("xero/../../key.json", False), ("xero.json\n", False), (".json", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "allowed"), FILES)
+def test_names_of_files(folder, name, allowed):
+    assert allowed_places.is_file_allowed(f"{folder}/{name}", deployment.allowed_folders(), "xero") is allowed
+
+
+def test_no_two_connections_have_a_file_in_common(folder):
+    for mine in ODD_IDS:
+        for whose in ODD_IDS:
+            name = allowed_places.name_place(whose)
+            for path in (f"{folder}/{name}.json", f"{folder}/{name}/tokens.json"):
+                allowed = allowed_places.is_file_allowed(path, deployment.allowed_folders(), mine)
+                assert allowed is (mine == whose), (mine, path)
+
+
+def test_a_certificate_of_authorities_may_be_shared_and_a_clients_own_may_not(folder):
+    (folder / "company.pem").write_text("a certificate")
+    path = str(folder / "company.pem")
+    assert read_settings("xero", connection(verify=path)).transport.verify == path
+    refused(lambda: read_settings("xero", connection(cert=path)), "'cert'", "allowed_folders")
+
+
+def test_the_deployment_may_give_all_connections_one_place(outside, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OAUTH2__ALLOWED_SECRETS", "finance/*, teams/*/{conn_id}")
+    for name, allowed in {"finance/a": True, "teams/b/xero": True, "teams/b/other": False, "airflow/x": False}.items():
+        assert allowed_places.is_secret_allowed(name, deployment.allowed_secrets(), "xero") is allowed
+    monkeypatch.setenv("AIRFLOW__OAUTH2__ALLOWED_FOLDERS", f"{outside.parent}")
+    assert open_file(outside).read().kept["client_id"] == "1"
 
 
 def test_a_vault_path_elsewhere_is_not_given_away(monkeypatch):
@@ -307,13 +390,22 @@ def test_names_in_aws(name, allowed, monkeypatch):
     store = aws_secrets_manager.open_store("xero", {"aws_name": name})
 
     def call(*_, **__):
-        return {"SecretString": json.dumps(SERVICE_ACCOUNT), "VersionId": "1"}
+        return {"SecretString": json.dumps(SERVICE_ACCOUNT), "VersionId": "1", "Name": "airflow/oauth2/xero"}
 
     monkeypatch.setattr(store._backend, "_call", call)
     if allowed:
         assert store.read().kept["client_id"] == "1"
     else:
         refused(store.read, "'aws_name'", "allowed_secrets")
+
+
+def test_a_name_that_ends_like_an_arn_is_no_way_to_another_secret(monkeypatch):
+    """AWS takes an ARN without its last six characters, too: then the name itself may end so."""
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:airflow/oauth2/xero-client"
+    store = aws_secrets_manager.open_store("xero", {"aws_name": arn})
+    answer = {"SecretString": json.dumps(SERVICE_ACCOUNT), "VersionId": "1", "Name": "airflow/oauth2/xero-client"}
+    monkeypatch.setattr(store._backend, "_call", lambda *_, **__: answer)
+    refused(store.read, "'aws_name'", "airflow/oauth2/xero")
 
 
 @pytest.mark.parametrize("region", ["evil.com/", "eu-central-1.evil.com", "eu-central-1/..", "EU", "@evil", "x-1 "])
