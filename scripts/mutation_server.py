@@ -10,6 +10,7 @@ with one byte: 1 when a test has failed, or did not end, else 0. `scripts.mutate
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import json
 import os
@@ -29,7 +30,18 @@ import pytest
 
 from scripts.mutate import FIRST, MODULES, TESTS
 
-PYTEST = ("-x", "-q", "--timeout=60", "-p", "no:cacheprovider")
+#: Without the plugins that collect garbage after each run, which takes longer than most tests.
+PYTEST = (
+    "-x",
+    "-q",
+    "--timeout=60",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:unraisableexception",
+    "-p",
+    "no:threadexception",
+)
 #: For each test: the lines that it executes, by the module's path, and its seconds of processor time.
 Watched = dict[str, tuple[dict[str, list[int]], float]]
 
@@ -45,6 +57,7 @@ def main(address: str) -> int:
     under_change = {path.removesuffix(".py").replace("/", ".") for path in MODULES}
     if loaded := under_change & set(sys.modules):
         raise SystemExit(f"imported before the forks: {', '.join(sorted(loaded))}")
+    gc.freeze()
     watched: Watched | None = in_child(watch_tests)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{address}.new")
@@ -100,7 +113,6 @@ class Watcher:
     def __init__(self) -> None:
         self.coverage = coverage.Coverage(data_file=None, include=list(MODULES), config_file=False)
         self.seconds: dict[str, float] = defaultdict(float)
-        self.start_new_thread = _start_watched_thread
 
     def pytest_sessionstart(self) -> None:
         import _thread
@@ -152,7 +164,7 @@ def notice_change(original: dict[str, str], watched: Watched) -> bool:
         for test, (executed, seconds) in watched.items()
         if not lines.isdisjoint(executed.get(changed[0], ()))
     }
-    limit = int(10 + 4 * sum(chosen.values()))
+    limit = int(5 + 3 * sum(chosen.values()))
     return in_child(lambda: run_until_failure(in_order(chosen, changed[0])), limit) is not False
 
 
@@ -174,12 +186,18 @@ def in_order(chosen: dict[str, float], changed: str) -> dict[str, list[str]]:
     files: dict[str, list[str]] = defaultdict(list)
     for test in sorted(chosen, key=chosen.__getitem__):
         files[test.partition("::")[0]].append(test)
-    first = f"test_{FIRST.get(Path(changed).name, '')}.py"
+    first = f"test_{FIRST.get(Path(changed).name, 'refresh_once')}.py"
     return dict(sorted(files.items(), key=lambda item: (not item[0].endswith(first), sum(map(chosen.get, item[1])))))  # type: ignore[arg-type]
 
 
 def run_until_failure(files: dict[str, list[str]]) -> bool:
-    return any(pytest.main([*PYTEST, file], plugins=[Selection(tests)]) not in (0, 5) for file, tests in files.items())
+    """Run the tests of the first file, and then all others: most mutants live no longer than the first."""
+    names = list(files)
+    for part in filter(None, (names[:1], names[1:])):
+        selection = Selection([test for name in part for test in files[name]])
+        if pytest.main([*PYTEST, *part], plugins=[selection]) not in (0, 5):
+            return True
+    return False
 
 
 class Selection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     TokenRequestError,
 )
-from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2 import deadline, errors
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import expiry, revocation
 from airflow_oauth_provider.tokens.cache import TokenCache
@@ -318,6 +319,207 @@ class TestRequests:
             world.worker(seam)[0].access_token()
         one_refresh = 2 * timeout + 5 + timeout + world.lease
         assert 0.0 < world.time.now - began - (2 * one_refresh + 60.0) < 1.1
+
+
+class Keeper:
+    """Renews the lease once, ``delay`` seconds after the request has been sent, without a thread."""
+
+    def __init__(self, world, delay):
+        self.world, self.delay, self.first, self.next = world, delay, None, None
+
+    def __call__(self, first, renew):
+        self.first, self.renew = first, renew
+        return self
+
+    def __enter__(self):
+        self.world.pass_time(self.delay)
+        self.next = self.renew()
+
+    def __exit__(self, *_):
+        return None
+
+
+class TestInFlight:
+    def taking(self, world, seconds):
+        def step(call):
+            answer = call()
+            world.pass_time(seconds)
+            return answer
+
+        return step
+
+    def test_a_request_has_what_its_lease_leaves_and_more_with_each_renewal(self, monkeypatch):
+        world = World(timeout=30.0)
+        given = []
+
+        class Bound:
+            def extend(self, seconds):
+                given.append(seconds)
+
+        @contextmanager
+        def within(seconds):
+            given.append(seconds)
+            yield Bound()
+
+        monkeypatch.setattr(deadline, "within", within)
+        manager, _ = world.worker(Faults(store_write=[self.taking(world, 2.0), self.taking(world, 1.0)]))
+        keeper = manager._refresher._keeper = Keeper(world, 4.0)
+        manager.access_token()
+        # 12 s from before the write that took or renewed the lease, and half of that until the next renewal.
+        assert given == [10.0, 11.0]
+        assert (keeper.first, keeper.next) == (4.0, 5.0)
+        assert [record.lease.renewals for _, record in world.cell.history if record.lease] == [0, 1]
+
+    @pytest.mark.parametrize(("delay", "writes"), [(19.5, 3), (20.0, 2)])
+    def test_it_is_kept_up_for_two_timeouts(self, delay, writes):
+        world = World(timeout=10.0)
+        manager, seam = world.worker()
+        keeper = manager._refresher._keeper = Keeper(world, delay)
+        manager.access_token()
+        assert (seam.counts["store.write"], keeper.next) == (writes, 6.0 if writes == 3 else None)
+
+    def test_who_has_waited_for_a_busy_server_long_enough_does_not_wait_more(self):
+        world = World(timeout=30.0)
+        clock = FakeClock(world.time)
+        busy = errors.ServerFailure("busy", status=429, retry_after=3.0)
+
+        def slow_to_refuse(call):
+            world.pass_time(7.0)  # beyond the time of the renewal
+            raise busy
+
+        manager, seam = world.worker(Faults(token=[slow_to_refuse]), clock=clock)
+        manager.access_token()
+        assert clock.slept == [0.0, 3.0]
+        slow_renewal = [None, self.taking(world, 5.0)]
+        manager, seam = world.worker(Faults(token=[slow_to_refuse], store_write=slow_renewal), clock=clock)
+        clock.slept.clear()
+        manager.obtain(TokenRequirements(force=True))
+        assert clock.slept == [0.0, 0.0]
+        assert seam.counts["store.write"] == 3
+
+    def test_a_renewal_that_finds_another_worker_ends_the_renewing(self, caplog):
+        world = World(timeout=10.0)
+        taken = StaleVersion("another worker has written")
+        manager, _ = world.worker(Faults(store_write=[None, taken]))
+        keeper = manager._refresher._keeper = Keeper(world, 4.0)
+        manager.access_token()
+        assert keeper.next is None
+        assert "is broken off in 8 s" in caplog.text
+
+
+class TestKeeping:
+    @pytest.mark.parametrize(("hangs", "writes"), [(15.5, 3), (16.0, 3), (16.5, 2)])
+    def test_the_store_is_tried_until_the_time_for_writing_is_over(self, hangs, writes):
+        world = World(timeout=10.0)
+
+        def hang(_):
+            world.pass_time(hangs)
+            raise StoreUnavailable("no answer")
+
+        manager, seam = world.worker(Faults(store_write=[None, hang]))
+        seam.always["store.write"] = "fail"
+        assert manager.obtain(ANY).store == "fallback"
+        assert min(seam.counts["store.write"], 3) == writes
+
+    def test_a_copy_is_tried_once_at_each_failure(self):
+        world = World()
+        manager, seam = world.worker(Faults(store_write=[None, "fail", "fail"]))
+        seam.always["fallback.save"] = "fail"
+        manager.access_token()
+        assert seam.counts["fallback.save"] == 2
+
+    def test_one_copy_is_enough(self):
+        world = World()
+        manager, seam = world.worker(Faults(store_write=[None, "fail", "fail", "fail"]))
+        manager.access_token()
+        assert (seam.counts["fallback.save"], seam.counts["fallback.remove"]) == (1, 1)
+
+    def test_nobody_lets_itself_go_first(self):
+        """A renewal whose answer came too late: the lease in the store is its own."""
+        world = World()
+        clock = FakeClock(world.time)
+
+        def renewed(call):
+            answer = call()
+            world.cell.record = replace(world.record, lease=replace(world.record.lease, renewals=1))
+            world.cell.number += 1
+            return answer
+
+        world.worker(Faults(token=[renewed]), clock=clock)[0].access_token()
+        assert clock.slept == []
+
+    def rescued(self):
+        world = World()
+        away = Faults(store_write=[None])
+        away.always["store.write"] = "fail"
+        world.worker(away)[0].access_token()
+        return world
+
+    def test_who_is_second_to_bring_tokens_back_takes_what_the_first_one_did(self):
+        world = self.rescued()
+
+        def first_one_did(call):
+            world.worker()[0].access_token()
+            return call()
+
+        manager, seam = world.worker(Faults(store_write=[first_one_did]))
+        assert manager.access_token() == world.record.access_token
+        assert (seam.counts["token"], world.server.refreshes, world.kept) == (0, 1, {})
+
+    def test_an_entry_that_cannot_be_removed_is_in_nobodys_way(self, caplog):
+        world = self.rescued()
+        manager, seam = world.worker()
+        seam.always["fallback.remove"] = "fail"
+        assert world.server.is_good(manager.access_token())
+        assert "an outdated entry stays" in caplog.text
+        assert world.worker()[0].access_token() == world.record.access_token
+        assert world.server.refreshes == 1
+
+    def test_a_grant_without_refresh_token_looks_nowhere_else(self):
+        world = World(grant_type="client_credentials")
+        hold_first = Faults(store_write=[None], token=[KeyboardInterrupt()])
+        with pytest.raises(KeyboardInterrupt):
+            world.worker(hold_first)[0].access_token()
+        manager, seam = world.worker()
+        manager.access_token()
+        assert seam.counts["fallback.load"] == 0
+
+
+class TestNextRecord:
+    @pytest.mark.parametrize(
+        ("answered", "stored", "asked", "expected"),
+        [
+            ("a", "b", "c", "a"),
+            (None, "b", "c", "b"),
+            (None, None, "c", "c"),
+            (None, None, "", None),
+        ],
+    )
+    def test_a_scope_that_is_not_answered_stays(self, answered, stored, asked, expected):
+        world = World()
+        configuration = world.connection.configuration
+        options = replace(configuration.options, scope=asked)
+        world.connection.configuration = replace(configuration, options=options)
+        world.worker()[0].access_token()
+        world.cell.record = replace(world.record, scope=stored)
+        world.worker(Faults(token=[lambda call: replace(call(), scope=answered)]))[0].obtain(
+            TokenRequirements(force=True)
+        )
+        assert world.record.scope == expected
+
+    def test_what_a_refresh_takes_along(self):
+        world = World()
+        world.worker()[0].access_token()
+        before = replace(world.record, superseded=("a",), spent=("b",), unknown_members={"later": 1}, interrupted="x")
+        world.cell.record = before
+        answer = {"token_type": "DPoP", "others": {"instance_url": "https://a.example"}, "refresh_expires_in": 50.0}
+        world.worker(Faults(token=[lambda call: replace(call(), **answer)]))[0].obtain(TokenRequirements(force=True))
+        new = world.record
+        assert (new.superseded, new.spent, new.unknown_members) == (("a",), ("b",), {"later": 1})
+        assert (new.entered_fingerprint, new.issued_for) == (before.entered_fingerprint, before.issued_for)
+        assert (new.token_type, new.response_parameters) == ("DPoP", {"instance_url": "https://a.example"})
+        assert (new.issued_at, new.refresh_expires_at) == (world.time.now, world.time.now + 50.0)
+        assert (new.interrupted, new.lease, new.dead, new.not_before) == (None, None, None, None)
 
 
 class TestDecisions:
