@@ -15,7 +15,6 @@ from email.utils import parsedate_to_datetime
 #: The longest pause that is believed, in seconds (ten years): beyond it lies a mistake.
 LONGEST = 10 * 365 * 86400.0
 
-_REFUSES_FOR_NOW = (429, 403)
 #: Numbers from here on are moments, in seconds since 1970; below it they are seconds from now.
 _EARLIEST_MOMENT = 1e9
 _EARLIEST_MOMENT_IN_MS = 1e12
@@ -76,7 +75,7 @@ def is_rate_limit(status: int, headers: Mapping[str, str]) -> bool:
     if status == 403:
         now = _server_time(headers)
         return _read_time(headers.get("retry-after"), now) is not None or _read_window(headers, now)[0] == 0
-    return status in _REFUSES_FOR_NOW
+    return status == 429
 
 
 def _server_time(headers: Mapping[str, str]) -> float:

@@ -345,9 +345,7 @@ class Refresher:
             # The dead mark is for this refresh token only, and is written under the version of the lease.
             log.warning("Connection %r: not read again after the refusal: %s", held.conn_id, failure)
             return False
-        record = precedence.current(fresh.configuration, fresh.record)
-        entered_anew = record.entered_fingerprint != held.record.entered_fingerprint
-        return entered_anew or precedence.has_moved_on(held.record, record)
+        return precedence.has_moved_on(held.record, precedence.current(fresh.configuration, fresh.record))
 
     def _failed(self, held: HeldLease, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
         """Give the lease back and return what the caller is to see."""

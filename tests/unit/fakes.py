@@ -29,6 +29,11 @@ Seam = Callable[[str, Callable[[], object]], object]
 START = 1_900_000_000.0
 
 
+def anew(text: str) -> str:
+    """Return an equal string that is another object, as what is read from JSON is."""
+    return "".join(list(text))
+
+
 class Time:
     """The true time, which no worker's clock need agree with."""
 
@@ -325,8 +330,10 @@ class World:
             "client", "http://127.0.0.1:9/token", client_secret="hush", transport=Transport(timeout=timeout)
         )
         entered = EnteredTokens(self.server.sign_in() if grant_type == "refresh_token" else None)
+        policy = policy or RefreshPolicy(leeway=60.0)
+        policy = replace(policy, when=anew(policy.when))
         self.connection = Connection(
-            GrantConfiguration("xero", client, grant_type, entered=entered, policy=policy or RefreshPolicy(leeway=60.0))
+            GrantConfiguration("xero", client, anew(grant_type), entered=entered, policy=policy)
         )
         self.masked: set[str] = set()
 

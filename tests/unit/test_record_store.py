@@ -107,6 +107,7 @@ def test_a_place_that_never_stands_still_is_given_up(place):
     place.trouble = change_beside
     with pytest.raises(StoreUnavailable, match="this process is being changed all the time"):
         RecordStore(place).write(record(1), if_version=None)
+    assert place.number == 20
 
 
 def test_writing_the_same_again_does_write(place):

@@ -24,6 +24,7 @@ from airflow_oauth_provider.tokens.decision import (
 )
 from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
 from airflow_oauth_provider.tokens.result import TokenRequirements
+from tests.unit.fakes import anew
 
 NOW = 1_900_000_000.0
 RECORD = Record(
@@ -39,8 +40,11 @@ FORCED = TokenRequirements(force=True)
 
 
 def situation(record: Record = RECORD, left: float = 500.0, policy: RefreshPolicy | None = None, **more) -> Situation:
+    policy = policy or RefreshPolicy()
+    policy = replace(policy, when=anew(policy.when))
+    client = Client("id", "https://as.example/token")
     configuration = GrantConfiguration(
-        "xero", Client("id", "https://as.example/token"), entered=EnteredTokens("rt"), policy=policy or RefreshPolicy()
+        "xero", client, anew("refresh_token"), entered=EnteredTokens("rt"), policy=policy
     )
     usual = {
         "lease_left": 0.0,
@@ -108,6 +112,7 @@ class TestServe:
         assert action(first_generation=2, left=5.0) is Action.SERVE
         assert action(first_generation=2, left=0.0) is Action.REFRESH
         assert action(FORCED, first_generation=3) is Action.REFRESH
+        assert action(FORCED, first_generation=4) is Action.REFRESH  # a record that was begun anew meanwhile
 
     @pytest.mark.parametrize(
         ("within", "expected"), [(100.0, Action.REFRESH), (100.1, Action.SERVE), (0.0, Action.REFRESH)]
@@ -119,6 +124,7 @@ class TestServe:
         wants = TokenRequirements(force=True, coalesce_within=1000.0)
         entered = replace(RECORD, generation=0)
         assert action(wants, record=entered, first_generation=0) is Action.REFRESH
+        assert action(wants, left=0.0) is Action.REFRESH
         assert action(replace(wants, min_ttl=500.0)) is Action.REFRESH
         assert action(replace(wants, min_ttl=499.0)) is Action.SERVE
 

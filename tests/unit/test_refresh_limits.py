@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -18,14 +19,16 @@ import pytest
 
 from airflow_oauth_provider import tokens
 from airflow_oauth_provider.exceptions import MalformedResponse, OAuth2Error, ReauthorizationRequired, TokenRequestError
-from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2 import client_auth, errors
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.tokens import callbacks, events, json_members, precedence, process, revocation
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.oauth2.transport import HttpResponse
+from airflow_oauth_provider.tokens import callbacks, events, json_members, precedence, process, refresh, revocation
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
 from airflow_oauth_provider.tokens.grant_state import State, determine_state, format_duration, read_name
 from airflow_oauth_provider.tokens.record import DeadGrant, Lease, Record, fingerprint
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
-from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, World
+from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, World, anew
 
 FORCED = TokenRequirements(force=True)
 DAY = 86400.0
@@ -44,6 +47,15 @@ class TestValues:
                 if dataclasses.is_dataclass(found) and found.__module__.startswith(tokens.__name__):
                     assert found.__dataclass_params__.frozen is (name not in working), name
                     assert "__slots__" in vars(found), name
+
+    def test_every_parameter_may_be_named(self):
+        for module in pkgutil.iter_modules(tokens.__path__):
+            for _, found in inspect.getmembers(importlib.import_module(f"{tokens.__name__}.{module.name}")):
+                if getattr(found, "__module__", "").startswith(tokens.__name__) and callable(found):
+                    members = [found, *(vars(found).values() if inspect.isclass(found) else ())]
+                    for function in filter(inspect.isfunction, members):
+                        kinds = {each.kind for each in inspect.signature(function).parameters.values()}
+                        assert inspect.Parameter.POSITIONAL_ONLY not in kinds, function
 
     def test_no_secret_is_shown(self):
         record = Record(
@@ -281,6 +293,7 @@ class TestAnswers:
             (503, None, True),
             (500, 1.0, True),
             (502, None, True),
+            (408, None, True),
         ],
     )
     def test_who_may_have_served_a_request_that_failed(self, status, retry_after, served):
@@ -463,6 +476,167 @@ class TestRevocation:
         seam.always["store.write"] = "fail"
         assert self.revoke(world, seam)
         assert len(revoked) == 1
+
+
+class TestRevocationRequest:
+    @pytest.fixture
+    def answered(self, monkeypatch):
+        asked = []
+
+        def answer(status, **members):
+            def ask(client, url, fields):
+                asked.append((url, *fields))
+                headers = {"content-type": "application/json"}
+                return HttpResponse("https://as.example/revoke", status, headers, json.dumps(members).encode())
+
+            monkeypatch.setattr(client_auth, "ask", ask)
+            return asked
+
+        return answer
+
+    CLIENT = Client("id", "https://as.example/token", revocation_url="https://as.example/revoke")
+
+    @pytest.mark.parametrize("status", [200, 204, 299])
+    def test_a_success(self, answered, status):
+        asked = answered(status)
+        revocation.request_revocation(self.CLIENT, "rt", "refresh_token")
+        assert asked == [("https://as.example/revoke", ("token", "rt"), ("token_type_hint", "refresh_token"))]
+
+    @pytest.mark.parametrize("status", [199, 300, 400, 503])
+    def test_anything_else_is_none(self, answered, status):
+        answered(status, error="x")
+        with pytest.raises(errors.OAuth2ProtocolError):
+            revocation.request_revocation(self.CLIENT, "rt", "refresh_token")
+
+    @pytest.mark.parametrize("code", ["unsupported_token_type", "invalid_client", "zzz"])
+    def test_only_one_code_is_about_the_kind_of_token(self, answered, code):
+        answered(400, error=code)
+        with pytest.raises(errors.ErrorResponse) as caught:
+            revocation.request_revocation(self.CLIENT, "at", "access_token")
+        assert (caught.value.code, caught.value.status) == (code, 400)
+        assert ("does not revoke a token of this kind" in str(caught.value)) is (code == "unsupported_token_type")
+
+
+class TestSignIn:
+    """Fingerprints have no order: each comparison is tried both ways round."""
+
+    def test_the_record_that_begins_with_it(self):
+        base = Record(generation=4, entered_fingerprint="a", superseded=("b",), spent=("c",), history=())
+        answer = TokenResponse(
+            "at", token_type="DPoP", refresh_token="rt", expires_in=60.0, scope="s", refresh_expires_in=90.5
+        )
+        new = precedence.signed_in(base, answer, 1000.0, "ada")
+        assert (new.generation, new.refresh_expires_at, new.expires_at, new.issued_at) == (5, 1090.5, 1060.0, 1000.0)
+        assert (new.entered_fingerprint, new.superseded, new.spent) == ("a", ("b",), ("c", "a"))
+        assert (new.access_token, new.refresh_token, new.token_type, new.scope) == ("at", "rt", "DPoP", "s")
+        assert [(entry.kind, entry.actor, entry.at) for entry in new.history] == [("signed_in", "ada", 1000.0)]
+        assert precedence.signed_in(base, TokenResponse("at"), 1000.0).refresh_expires_at is None
+
+    @pytest.mark.parametrize(("mine", "other"), [("a", "b"), ("b", "a")])
+    def test_what_has_moved_on(self, mine, other):
+        base = Record(generation=4, entered_fingerprint=mine, superseded=("older",))
+        assert not precedence.has_moved_on(base, base)
+        assert not precedence.has_moved_on(base, replace(base, generation=3))
+        assert precedence.has_moved_on(base, replace(base, generation=5))
+        assert precedence.has_moved_on(base, replace(base, entered_fingerprint=other))
+        assert precedence.has_moved_on(base, replace(base, entered_fingerprint=other, generation=0))
+        assert not precedence.has_moved_on(base, replace(base, entered_fingerprint="older", generation=3))
+
+    @pytest.mark.parametrize("number", range(6))
+    def test_another_token_wins_whatever_its_fingerprint(self, number):
+        first = fingerprint("first")
+        entered = replace(CONFIGURATION, entered=EnteredTokens(f"token {number}"))
+        found = precedence.current(entered, Record(generation=3, entered_fingerprint=first, refresh_token="rotated"))
+        assert (found.refresh_token, found.generation) == (f"token {number}", 3)
+        assert (found.superseded, found.spent) == ((first,), (first,))
+        unused = precedence.current(entered, Record(entered_fingerprint=first, refresh_token="first"))
+        assert (unused.superseded, unused.spent) == ((first,), ())
+
+    @pytest.mark.parametrize("client_id", ["a", "id", "z", "0", "other"])
+    def test_an_access_token_of_another_client_is_left_out(self, client_id):
+        stored = Record(
+            generation=1, access_token="at", expires_in=60.0, refresh_token="rt", issued_for=CONFIGURATION.identity
+        )
+        other = replace(CONFIGURATION, client=replace(CONFIGURATION.client, client_id=client_id))
+        found = precedence.current(other, stored)
+        kept = client_id == "id"
+        assert (found.access_token, found.expires_in) == (("at", 60.0) if kept else (None, None))
+        assert precedence.current(other, replace(stored, issued_for=None)).access_token == "at"
+
+    def test_the_first_record(self):
+        for ends, expires_at in ((None, None), (-5.0, 0.0), (0.5, 0.5), (1e15, 253402214400.0)):
+            entered = replace(CONFIGURATION, entered=EnteredTokens("rt", "at", ends))
+            found = precedence.current(entered, None)
+            assert (found.access_token, found.refresh_token, found.expires_at) == ("at", "rt", expires_at)
+        machine = replace(entered, grant_type="client_credentials")
+        assert (precedence.current(machine, None).refresh_token, precedence.current(machine, None).generation) == (
+            None,
+            0,
+        )
+
+    @pytest.mark.parametrize("number", range(6))
+    def test_a_person_who_signs_in_while_the_old_token_is_refused_needs_do_nothing_more(self, number):
+        world = World()
+        for _ in range(number):
+            world.server._new("rt")  # so that the fingerprints differ
+
+        def refused_meanwhile(call):
+            world.server.revoke()
+            world.sign_in_again()
+            return call()
+
+        manager, _ = world.worker(Faults(token=[refused_meanwhile]))
+        assert world.server.is_good(manager.access_token())
+        assert (world.record.dead, world.server.refusals) == (None, 1)
+
+
+class TestKinds:
+    """Names have no order either."""
+
+    def test_only_one_grant_spends_refresh_tokens(self):
+        grants = ("client_credentials", "jwt_bearer", "password", "refresh_token", "token_exchange")
+        assert [kind for kind in grants if replace(CONFIGURATION, grant_type=anew(kind)).rotates] == ["refresh_token"]
+
+    @pytest.mark.parametrize("store", ["aws_secrets_manager", "connection", "vault"])
+    def test_tokens_in_their_store_are_saved(self, monkeypatch, store):
+        monkeypatch.setattr(MemoryStore, "name", store)
+        told = []
+        world = World()
+        assert world.worker(on_event=told.append)[0].obtain(FORCED).store == store
+        assert [event.kind for event in told] == ["refreshed"]
+
+    @pytest.mark.parametrize("grant", ["client_credentials", "password", "refresh_token"])
+    def test_who_hands_over_a_persons_password_is_told_so(self, grant, caplog):
+        world = World(grant_type=grant if grant != "password" else "client_credentials")
+        configuration = world.connection.configuration
+        inputs = replace(configuration.inputs, username="ada", password="s3cr3t")
+        if grant == "password":
+            world.connection.configuration = replace(configuration, grant_type=anew(grant), inputs=inputs)
+            world.server.answer = lambda _: TokenResponse("at")
+        world.worker()[0].access_token()
+        assert ("RFC 9700" in caplog.text) is (grant == "password")
+
+    @pytest.mark.parametrize("method", ["client_secret_basic", "none", "private_key_jwt", "tls_client_auth"])
+    def test_a_refresh_token_is_bound_to_the_key_of_a_client_that_has_nothing_else(self, method):
+        client = replace(CONFIGURATION.client, auth_method=anew(method))
+        assert not refresh._is_bound(replace(CONFIGURATION, client=client))
+        with_key = replace(CONFIGURATION, client=replace(client, dpop_key=object()))
+        assert refresh._is_bound(with_key) is (method == "none")
+
+    @pytest.mark.parametrize(
+        ("error", "words"), [("invalid_grant", "refused"), ("revoked", "revoked"), ("zzz", "refused")]
+    )
+    def test_a_grant_that_was_revoked_was_not_refused(self, error, words):
+        dead = DeadGrant(fingerprint("rt") or "", anew(error), 5.0)
+        found = determine_state(CONFIGURATION, Record(refresh_token="rt", dead=dead), 10.0)
+        assert f"was {words}" in found.reason
+        assert found.state is State.SIGN_IN_AGAIN
+
+    def test_one_that_names_another_token_is_not_dead(self):
+        record = Record(refresh_token="rt")
+        for mark in (fingerprint("other"), "", "zzz"):
+            assert not precedence.is_dead(CONFIGURATION, replace(record, dead=DeadGrant(mark, "invalid_grant", 5.0)))
+        assert not precedence.is_dead(CONFIGURATION, record)
 
 
 class TestPolicies:

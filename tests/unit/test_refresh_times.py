@@ -28,7 +28,7 @@ from airflow_oauth_provider.tokens.decision import Action, decide
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseWatch, WaitForHolder
 from airflow_oauth_provider.tokens.record import Lease, Record
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
-from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, Time, World
+from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, Time, World, anew
 from tests.unit.test_refresh_decision import RECORD, situation
 
 ANY = TokenRequirements()
@@ -558,7 +558,8 @@ class TestCache:
         time = Time()
         cache = TokenCache(FakeClock(time))
         record = Record(generation=2, access_token="at", issued_at=START, expires_in=lifetime)
-        cache.take(TokenResult(record, "memory"), RefreshPolicy(**policy))
+        policy = RefreshPolicy(**policy)
+        cache.take(TokenResult(record, "memory"), replace(policy, when=anew(policy.when)))
         return cache, time, record
 
     def test_nothing_is_served_before_anything_was_taken(self):
@@ -606,9 +607,14 @@ class TestCache:
         assert cache.serve(ANY) is None
 
     def test_after_a_failure_for_half_a_minute_or_half_of_what_is_left(self):
-        for left, quiet in ((59.0, 29.5), (100.0, 30.0), (60.0, 30.0)):
-            cache, time, _ = self.cache(leeway=200.0)
-            time.now = START + 600.0 - left
+        for lifetime, left, quiet in (
+            (600.0, 59.0, 29.5),
+            (600.0, 100.0, 30.0),
+            (600.0, 60.0, 30.0),
+            (50.0, 25.0, 12.5),
+        ):
+            cache, time, _ = self.cache(lifetime, leeway=200.0)
+            time.now = START + lifetime - left
             assert cache.serve(ANY) is None
             cache.serve_for_want_of_better(ANY, "why")
             time.now += quiet - 0.25
@@ -620,8 +626,17 @@ class TestCache:
         cache, time, record = self.cache()
         time.now = START + 550.0
         cache.serve_for_want_of_better(ANY, "why")
-        cache.take(TokenResult(record, "memory"), RefreshPolicy())
+        again = replace(record, access_token=anew("at"))
+        cache.take(TokenResult(again, "memory"), RefreshPolicy())
         assert cache.serve(ANY)
+
+    def test_the_same_token_read_again_ends_no_later(self):
+        """The machine's clock has been put back meanwhile."""
+        cache, time, record = self.cache()
+        time.now = START + 500.0
+        cache._clock.skew = -400.0
+        cache.take(TokenResult(replace(record, access_token=anew("at")), "memory"), RefreshPolicy())
+        assert cache.left == 100.0
 
     def test_what_is_served_for_want_of_better_was_not_refreshed_by_this_call(self):
         time = Time()
@@ -683,6 +698,13 @@ class TestExpiry:
         for before, expected in ((600.0, 500.0), (600.5, None)):
             old = new = Record(issued_at=10.0, refresh_expires_at=before)
             assert expiry.ends_soon(policy, old, new, 100.0) == expected
+
+    def test_the_same_refresh_token_answered_again_is_not_new(self):
+        policy = RefreshPolicy(refresh_lifetime=50.0)
+        old = Record(refresh_token="kept", refresh_expires_at=500.0)
+        for answered, expected in (("kept", 500.0), ("a new one", 1050.0), ("zzz", 1050.0), (None, 500.0)):
+            answer = TokenResponse("at", refresh_token=answered and anew(answered))
+            assert expiry.refresh_token_end(policy, old, answer, 1000.0) == expected
 
     def test_a_refresh_token_ends_with_the_calendar(self):
         response = TokenResponse("at", refresh_expires_in=1e15)

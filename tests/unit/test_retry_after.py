@@ -127,6 +127,49 @@ def test_what_is_a_rate_limit(status, headers, limited):
     assert is_rate_limit(status, CaseInsensitiveDict(headers)) is limited
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("999999999", 315360000),  # seconds from now on, of which ten years are believed
+        ("1000000000", 10),  # a moment, from 2001 on
+        ("999999999999", 315360000),
+        ("1000000000000", 10),  # in milliseconds
+        ("999999999999999", 999999999999.999 - 999999990.0),
+        ("1000000000000000", 10),
+        ("1000000005.5", 15.5),
+        ("2030-01-01T12:00:40Z", 315360000),
+        ("Sun, 09 Sep 2001 01:46:41 GMT", 11),
+        ("5" + " " * 600, 5),
+        ("05" + ",5" * 255, 5),  # 512 characters
+        ("5" + ",5" * 256, None),  # one more
+        ("00000000000000000005", 5),
+        ("000000000000000000005", None),  # 21 digits
+    ],
+)
+def test_numbers_are_seconds_moments_or_mistakes(value, seconds):
+    wanted = None if seconds is None else pytest.approx(min(seconds, 315360000))
+    assert read_wait(429, {"retry-after": value}, 999999990.0) == wanted
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(399, None), (400, 5), (500, 5)])
+def test_only_errors_ask_to_wait(status, seconds):
+    assert read_wait(status, {"retry-after": "5"}) == seconds
+
+
+@pytest.mark.parametrize("status", [402, 404, 428, 430, 503])
+def test_what_else_is_no_rate_limit(status):
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "9"}
+    assert not is_rate_limit(status, headers)
+    assert read_wait(status, headers) is None
+    assert is_rate_limit(429, headers)
+
+
+@pytest.mark.parametrize("name", ["ratelimit", "x-ratelimit", "x-rate-limit", "x-ratelimit-requests"])
+def test_all_names_of_a_window(name):
+    for left, reset, seconds in (("0", "0.5", 0.5), ("1", "0.5", 0.0), ("0", "-0.5", 0.0)):
+        assert read_exhaustion({f"{name}-remaining": left, f"{name}-reset": reset}, 5.0) == seconds
+
+
 SECONDS = st.integers(0, 10**6)
 
 

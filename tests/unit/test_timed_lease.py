@@ -139,6 +139,33 @@ def test_a_slow_read_costs_another_read_and_nothing_else(reads):
     assert scene.write() == version(MINE)
 
 
+@pytest.mark.parametrize(("took", "reads"), [(1.0, 2), (1.1, 3)])
+def test_a_read_is_slow_from_a_quarter_of_the_settle_time_on(took, reads):
+    scene = Scene()
+    scene.read_takes = [took, 0.1, 0.1, 0.1]
+    assert scene.write() == version(MINE)
+    assert 4 - len(scene.read_takes) == reads  # the last one is the look after the lease has settled
+
+
+@pytest.mark.parametrize("took", [3.2, 3.3])
+def test_a_write_is_slow_from_four_fifths_of_it_on(took):
+    scene = Scene()
+    scene.write_takes = took
+    if took == 3.2:
+        assert scene.write() == version(MINE)
+    else:
+        with pytest.raises(StaleVersion, match="too slow"):
+            scene.write()
+
+
+def test_workers_that_start_together_are_spread_over_a_quarter_of_it(monkeypatch):
+    for choose, slept in ((min, 4.0), (max, 5.0)):
+        monkeypatch.setattr(timed_lease.random, "uniform", lambda low, high, choose=choose: choose(low, high))
+        scene = Scene()
+        scene.write()
+        assert scene.slept == [slept]
+
+
 def test_reads_that_stay_slow_are_no_endless_loop(caplog):
     scene = Scene()
     scene.read_takes = [5.0] * 3
@@ -152,6 +179,7 @@ def test_what_is_written_but_never_seen_is_not_a_store():
     scene.during_sleep = [lambda: scene.hold(OLD), lambda: None]
     with pytest.raises(StoreNotWritable, match="environment variable or a secrets backend"):
         scene.write()
+    assert len(scene.slept) == 2
 
 
 def test_a_place_that_is_slow_to_show_a_write_gets_a_second_look():
