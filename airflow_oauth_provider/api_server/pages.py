@@ -13,8 +13,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
@@ -76,7 +78,8 @@ def create_app() -> FastAPI:
     if api_server.HAS_PAGES:
         app.include_router(router)
         app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
-        app.add_exception_handler(HTTPException, _show_refusal)
+        app.add_exception_handler(StarletteHTTPException, _show_refusal)
+        app.add_exception_handler(RequestValidationError, _show_refusal)
     return app
 
 
@@ -245,7 +248,8 @@ def _poll_device(request: Request, connection: str, form: dict[str, str], user: 
         interval = float(form.get("interval", "5"))
     except ValueError:
         interval = 5.0
-    outcome = browser_sign_in.poll_device(request, connection, min(max(interval, 1.0), 300.0), user)
+    interval = min(300.0, max(1.0, interval))  # in this order "nan" is 1
+    outcome = browser_sign_in.poll_device(request, connection, interval, user)
     if isinstance(outcome, float):
         return JSONResponse({"interval": outcome})
     noted = _note_outcome(request, connection, outcome)
@@ -317,7 +321,9 @@ async def _add_headers(request: Request, call_next: Any) -> Response:
 
 async def _show_refusal(request: Request, error: Exception) -> Response:
     """Answer in the form that was asked for: JSON to scripts, a page to people, the login page to strangers."""
-    if not isinstance(error, HTTPException):
+    if isinstance(error, RequestValidationError):
+        error = HTTPException(422, "The address has to name a connection: connection=NAME.")
+    if not isinstance(error, StarletteHTTPException):
         raise error
     path = request.scope["path"].rpartition(api_server.PAGES_PREFIX)[2]
     if path.startswith("/json") or path == "/device-poll":

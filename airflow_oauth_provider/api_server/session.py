@@ -49,7 +49,7 @@ def form_token(request: Request, user: Any) -> str:
 
 def keep_session(request: Request, response: Response) -> None:
     """Let the browser keep its session."""
-    if SESSION_COOKIE not in request.cookies:
+    if request.cookies.get(SESSION_COOKIE) != session_id(request):
         set_cookie(request, response, SESSION_COOKIE, session_id(request), _SESSION_LIFETIME)
 
 

@@ -29,6 +29,9 @@ def look_up(report: Report) -> Any | None:
             "where they run.",
         )
         return None
+    except ConfigurationError as failure:
+        report.fail(CHECK, str(failure))
+        return None
     except StoreUnavailable as failure:
         report.fail(CHECK, str(failure), "Mend that place, or take it out of Airflow's configuration.")
         return None

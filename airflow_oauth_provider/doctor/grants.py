@@ -138,4 +138,6 @@ def _grant(conn_id: str, vendor: str, store: str, state: GrantState, record: Rec
 
 def _describe_failure(conn_id: str, state: State, failure: Exception, vendor: str = "", store: str = "") -> Grant:
     reason = str(failure).removeprefix(name_connection(conn_id, ""))
+    if reason.partition(" ")[0].isalpha():  # a word, and not the name of a key
+        reason = reason[:1].upper() + reason[1:]
     return Grant(conn_id, vendor, store, GrantState(state, reason))

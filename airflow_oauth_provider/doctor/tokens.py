@@ -47,7 +47,7 @@ def _check_grant(report: Report, configuration: GrantConfiguration, record: Reco
         report.fail(
             GRANT,
             "there is no refresh token, neither in the connection nor in its store",
-            f"Sign in: python -m airflow_oauth_provider authorize {configuration.conn_id}",
+            f"Sign in: {_where(configuration)}",
         )
         return False
     dead = record.dead
@@ -55,8 +55,8 @@ def _check_grant(report: Report, configuration: GrantConfiguration, record: Reco
         report.fail(
             GRANT,
             f"dead since {show_time(dead.at)}: the server answered {dead.error}. {dead.hint}".strip(),
-            f"Sign in again: python -m airflow_oauth_provider authorize {configuration.conn_id}. If the vendor has "
-            f"mended a mistake of its own since: python -m airflow_oauth_provider revive {configuration.conn_id}",
+            f"Sign in again: {_where(configuration)}. If the vendor has mended a mistake of its own since: "
+            f"python -m airflow_oauth_provider revive {configuration.conn_id}",
         )
         return False
     mark = fingerprint(record.refresh_token)
@@ -70,12 +70,18 @@ def _check_grant(report: Report, configuration: GrantConfiguration, record: Reco
     return True
 
 
+def _where(configuration: GrantConfiguration) -> str:
+    """Say where a person signs in."""
+    page = f"{configuration.sign_in_page}, or " if configuration.sign_in_page else ""
+    return f"{page}python -m airflow_oauth_provider authorize {configuration.conn_id}"
+
+
 def _check_end(report: Report, configuration: GrantConfiguration, record: Record) -> None:
     ends = record.refresh_expires_at
     if ends is None:
         return
     days = (ends - time.time()) / 86400
-    change = f"Sign in again: python -m airflow_oauth_provider authorize {configuration.conn_id}"
+    change = f"Sign in again: {_where(configuration)}"
     if days < 0:
         report.fail(GRANT, f"the refresh token ran out at {show_time(ends)}", change)
     elif days < SOON:

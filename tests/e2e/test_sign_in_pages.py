@@ -292,6 +292,12 @@ class TestWhoMayDoWhat:
         for path in ("json/grants", f"json/grant?connection={CONN_ID}"):
             assert requests.get(f"{airflow.url}{PREFIX}/{path}", timeout=30).status_code == 401
 
+    def test_what_is_not_there_is_said_on_a_page(self, page, airflow):
+        for path, status in (("grant", 422), ("grant?connection=none", 404), ("refresh", 405), ("nothing", 404)):
+            answer = page.goto(f"{airflow.url}{PREFIX}/{path}")
+            assert (path, answer.status) == (path, status)
+            expect(page.get_by_role("heading", name="Not possible")).to_be_visible()
+
     def test_a_form_of_another_site_does_nothing(self, page, airflow, server):
         before = kept(airflow)
         cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
@@ -409,10 +415,19 @@ def test_the_navigation_leads_there(page, airflow):
 
 
 def test_it_fits_a_phone_and_follows_the_theme(page, airflow):
-    page.set_viewport_size({"width": 390, "height": 800})
-    for path in ("", f"grant?connection={CONN_ID}", f"sign-in?connection={CONN_ID}"):
-        page.goto(f"{airflow.url}{PREFIX}/{path}")
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    longest = "L" * 200
+    airflow.add_connection(longest, {"conn_type": "oauth2", "login": "client", "extra": {"provider": "xero"}})
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        for path in (
+            "",
+            *(f"{name}?connection={conn_id}" for name in ("grant", "sign-in") for conn_id in (CONN_ID, longest)),
+        ):
+            page.goto(f"{airflow.url}{PREFIX}/{path}")
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.goto(f"{airflow.url}{PREFIX}/")
+        expect(row_of(page, longest).locator(".badge")).to_be_in_viewport()
+    airflow.api("DELETE", f"/connections/{longest}")
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.evaluate("localStorage.setItem('theme', 'dark')")
     page.reload()

@@ -1,6 +1,7 @@
 """Two Celery workers without a database, many mapped tasks, one connection whose token lives six seconds.
 
-`FLEET_TASKS` says how many tasks there are (24 by default).
+`FLEET_TASKS` says how many tasks there are (24 by default). Its users are those of the FAB auth manager, so what each
+of them sees and does on the pages of the grants is tried here, too.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import os
 
 import pytest
+import requests
 
 from tests.servers.fleet import Fleet
 from tests.servers.processes import wait_until
 from tests.servers.scripted import ScriptedServer
 
+OF_FAB = "of_fab"
 TASKS = int(os.environ.get("FLEET_TASKS", "24"))
 
 DAG = f"""
@@ -102,3 +105,78 @@ def test_a_worker_is_killed_in_the_middle(fleet, forgiving_server):
     fleet.kill_worker(0)
     fleet.start_worker()
     check(fleet, server, "refreshed", run_id)
+
+
+@pytest.fixture(scope="module")
+def lasting_server():
+    with ScriptedServer(lifetime=600) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def sessions(fleet, lasting_server):
+    """A user's name to a session: an administrator, one with the right to read connections, one without."""
+    airflow = fleet.airflow
+    define(fleet, lasting_server, OF_FAB)
+    right = {"action": {"name": "can_read"}, "resource": {"name": "Connections"}}
+    body = {"name": "ReadsConnections", "actions": [right]}
+    airflow.request("POST", f"{airflow.url}/auth/fab/v1/roles", json=body).raise_for_status()
+    found = {"admin": airflow.token()}
+    for name, role in (("reader", "ReadsConnections"), ("viewer", "Viewer")):
+        user = {"username": name, "email": f"{name}@example.org", "first_name": name, "last_name": name}
+        user |= {"roles": [{"name": role}], "password": "of-this-test"}
+        airflow.request("POST", f"{airflow.url}/auth/fab/v1/users", json=user).raise_for_status()
+        login = {"username": name, "password": "of-this-test"}
+        found[name] = requests.post(f"{airflow.url}/auth/token", json=login, timeout=60).json()["access_token"]
+    return found
+
+
+class TestUsersOfFab:
+    """Who may edit connections acts, who may read them sees, and nobody else does either."""
+
+    def get(self, fleet, token, page):
+        url = f"{fleet.airflow.url}/oauth2-grants/{page}"
+        return requests.get(url, cookies={"_token": token}, allow_redirects=False, timeout=60)
+
+    def post(self, fleet, path, token="", **options):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"{fleet.airflow.url}/oauth2-grants/{path}"
+        return requests.post(url, headers={**headers, **options.pop("headers", {})}, timeout=60, **options).status_code
+
+    def test_who_sees_what(self, fleet, sessions):
+        pages = ("", f"grant?connection={OF_FAB}", f"sign-in?connection={OF_FAB}", "json/grants")
+        seen = {
+            user: [(found.status_code, OF_FAB in found.text) for found in
+                   (self.get(fleet, token, page) for page in pages)]
+            for user, token in sessions.items()
+        }  # fmt: skip
+        assert seen == {
+            "admin": [(200, True)] * 4,
+            "reader": [(200, True), (200, True), (403, False), (200, True)],
+            "viewer": [(403, False)] * 4,
+        }
+        assert "<button" not in self.get(fleet, sessions["reader"], pages[1]).text
+
+    def test_who_acts(self, fleet, sessions, lasting_server):
+        before = lasting_server.spends
+        for user in ("reader", "viewer"):
+            for action in ("refresh", "revoke", "check"):
+                path = f"json/{action}?connection={OF_FAB}"
+                assert (user, self.post(fleet, path, sessions[user])) == (user, 403)
+        assert lasting_server.spends == before
+        assert self.post(fleet, f"json/refresh?connection={OF_FAB}", sessions["admin"]) == 200
+        assert lasting_server.spends == before + 1
+
+    def test_a_form_of_another_site_does_nothing(self, fleet, sessions, lasting_server):
+        before = lasting_server.spends
+        page = self.get(fleet, sessions["admin"], f"grant?connection={OF_FAB}")
+        token = page.text.partition('name="form_token" value="')[2].partition('"')[0]
+        cookies = {"_token": sessions["admin"], **page.cookies.get_dict()}
+        form = {"connection": OF_FAB, "form_token": token}
+        for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+            for path in ("refresh", "revoke", f"json/refresh?connection={OF_FAB}"):
+                assert self.post(fleet, path, data=form, cookies=cookies, headers=headers) == 403
+        assert lasting_server.spends == before
+        own = {"Origin": fleet.airflow.url}
+        assert self.post(fleet, "refresh", data=form, cookies=cookies, headers=own, allow_redirects=False) == 303
+        assert lasting_server.spends == before + 1

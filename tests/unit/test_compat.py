@@ -15,6 +15,8 @@ from airflow.sdk.execution_time import comms as messages
 
 from airflow_oauth_provider.compat import connections, masking, sdk, variables
 from airflow_oauth_provider.compat.supervisor import on_task_sdk
+from airflow_oauth_provider.doctor.examination import look_at
+from airflow_oauth_provider.doctor.grants import read_grant
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from tests.unit.store_fakes import Supervisor, put_in_task, server_error
 
@@ -435,8 +437,8 @@ def test_an_environment_variable_that_is_no_connection_is_a_configuration_error(
 @pytest.mark.parametrize(
     ("stored", "encrypted", "error", "words"),
     [
-        ("{not json", False, ConfigurationError, "its extra is no JSON object"),
-        ("[1]", False, ConfigurationError, "its extra is no JSON object"),
+        ("{not json", False, ConfigurationError, "extra is no JSON object"),
+        ("[1]", False, ConfigurationError, "extra is no JSON object"),
         ("gAAAAA-of-another-key", True, StoreUnavailable, "fernet_key"),
     ],
 )
@@ -453,3 +455,6 @@ def test_a_row_that_airflow_cannot_read_has_an_error_that_says_so(monkeypatch, s
         connections.find_connection("xero")
     assert "xero" in str(failure.value)
     assert stored not in str(failure.value)
+    assert words in read_grant("xero").state.reason
+    (finding,) = look_at("xero")
+    assert (finding.level, words in finding.text) == ("fail", True)

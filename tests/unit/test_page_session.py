@@ -88,6 +88,17 @@ def test_a_token_is_bound_to_the_session_and_the_person():
             session.check_form(foreign, sent, user)
 
 
+def test_a_session_of_a_wrong_length_is_replaced():
+    asked, answer = request(cookies={session.SESSION_COOKIE: "short"}), Response()
+
+    session.keep_session(asked, answer)
+
+    assert f"{session.SESSION_COOKIE}={session.session_id(asked)}; " in answer.headers["set-cookie"]
+    kept = Response()
+    session.keep_session(request(), kept)
+    assert "set-cookie" not in kept.headers
+
+
 def test_a_bearer_token_needs_no_form_token():
     session.check_form(request(authorization="Bearer x"), "", User())
 
