@@ -55,6 +55,11 @@ class ConnectionKeys:
         return any(name != FERNET_KEY for name, _ in self.secrets)
 
     @property
+    def are_its_own_beside_tokens(self) -> bool:
+        """Whether the connection has a secret that stays when a person signs in again."""
+        return any(name not in (FERNET_KEY, "refresh_token") for name, _ in self.secrets)
+
+    @property
     def entered(self) -> str | None:
         """The fingerprint of the refresh token that a person entered; None where there is none."""
         return fingerprint(dict(self.secrets).get("refresh_token"))
@@ -135,14 +140,16 @@ def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> Unseale
     could put one there. And without a secret nobody can tell who wrote it, so it does not say where the API is
     (:mod:`airflow_oauth_provider.connection.address`): its further response parameters are left out.
 
-    A record that the connection's secrets do not open is superseded where it says itself that another refresh token
-    has been entered since, or where no refresh token is at stake: then what it has in clear goes on without its tokens.
+    A record that the connection's secrets do not open is superseded where no refresh token is at stake, or where the
+    connection has no other secret than a refresh token, and another one has been entered since, as the record says
+    itself: then what it has in clear goes on without its tokens. Beside a client secret or a private key that does not
+    count: anybody who may edit variables can put a record there that is sealed with whatever they like.
 
     :param text: what the store holds.
     :param keys: the connection's secrets.
     :param conn_id: the connection.
     :param where: the place, for errors.
-    :raises StoreNotWritable: it is no record, or nobody has the secrets any more that open it. It is left as it is.
+    :raises StoreNotWritable: it is no record, or the connection has no secret that opens it. It is left as it is.
     :raises StoreUnavailable: it was sealed by workers that know newer secrets than this one.
     """
     members = _envelope(text)
@@ -207,6 +214,12 @@ def _check_superseded(outline: Record, wrapped: dict[str, str], keys: Connection
         raise StoreUnavailable(
             f"{where} is sealed with newer secrets than this worker's copy of the connection {conn_id!r} has, whose "
             "refresh token has been replaced since. If you went back to that token on purpose, remove the variable."
+        )
+    if keys.are_its_own_beside_tokens:
+        raise StoreNotWritable(
+            f"{where} is sealed with secrets that the connection {conn_id!r} does not have ({', '.join(wrapped)}): all "
+            "of them were changed at once, or somebody else has written it. It is left as it is. Give the connection "
+            "back one of them; or remove the variable, to begin with the refresh token that is entered now."
         )
 
 

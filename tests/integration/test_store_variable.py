@@ -105,18 +105,19 @@ def test_nothing_in_the_variable_is_of_use_and_every_change_of_the_connection_is
     assert case.server.reuses == 0
 
 
-def test_where_all_secrets_are_new_the_token_that_was_entered_is_used(case, monkeypatch):
+def test_where_all_secrets_are_new_nothing_is_spent(case, monkeypatch):
+    """Somebody who may edit variables could have put the record there, sealed with a secret of their own."""
     monkeypatch.setitem(case.home.environ, "AIRFLOW__CORE__FERNET_KEY", "")  # nothing but the connection's own
     case.define()
     case.refresh()
     case.server.client_secret, case.refresh_token = "second-client-secret", case.server.issue()
     case.define()
 
-    after = case.refresh()
-    assert (after["status"], after["generation"]) == (200, 2)
-    assert after["entered_fingerprint"] == fingerprint(case.refresh_token)
-    assert case.server.reuses == 0
-    assert "were sealed with secrets that it does not have any more" in case.output
+    before, spends = case.text(), case.server.spends
+    done = case.home.run("-c", _REFRESH)
+    assert done.returncode != 0
+    assert "sealed with secrets that the connection 'xero' does not have" in done.stdout + done.stderr
+    assert (case.text(), case.server.spends) == (before, spends)
 
 
 def test_a_record_in_clear_is_refused_and_nothing_is_spent(case):

@@ -14,7 +14,7 @@ from airflow_oauth_provider.compat import connections, deployment, variables
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.doctor import store as doctor
 from airflow_oauth_provider.doctor.report import Report
-from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.stores import sealed_record, variable
 from airflow_oauth_provider.stores.factory import open_store
@@ -153,9 +153,9 @@ def test_what_is_sealed_for_one_connection_opens_for_no_other(supervisor):
 # --------------------------------------------------------------------------------------- where nobody can open it
 
 
-def test_where_all_secrets_are_new_it_begins_anew_with_the_token_that_was_entered(supervisor, caplog):
+def test_a_public_client_begins_anew_with_the_token_that_was_entered(supervisor, caplog):
     write(grown(3, superseded=("older",), spent=("older",)), store(**ALL))
-    again = store(client_secret="new-secret", refresh_token="new-token")
+    again = store(refresh_token="new-token")
 
     with caplog.at_level(logging.WARNING):
         found = again.read()
@@ -170,13 +170,42 @@ def test_where_all_secrets_are_new_it_begins_anew_with_the_token_that_was_entere
     assert begun.superseded == ("older", fingerprint(ENTERED))
 
     again.write(begun, if_version=found.version)
-    assert store(client_secret="new-secret").read().record == begun
+    assert store(refresh_token="new-token").read().record == begun
 
 
 def test_a_lease_is_kept_even_where_the_record_cannot_be_opened(supervisor):
     """Its holder still has the old secrets, and is in the middle of a refresh."""
     write(grown(3, owner="holder"), store(**ALL))
-    assert store(client_secret="new", refresh_token="new-token").read().record.lease.owner == "holder"
+    assert store(refresh_token="new-token").read().record.lease.owner == "holder"
+
+
+FOREIGN = {
+    "keys of somebody else": {"client_secret": "theirs"},
+    "all names, other secrets": dict.fromkeys(ALL, "theirs"),
+    "a name that nobody knows": {"": "theirs"},
+    "Airflow's key, another one": {"fernet_key": "theirs"},
+}
+
+
+@pytest.mark.parametrize("theirs", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize(
+    "own", [{"client_secret": SECRET}, {"private_key": PRIVATE}, ALL], ids=lambda own: "+".join(own)
+)
+@pytest.mark.parametrize("entered", ["theirs", None], ids=["says another token", "says none"])
+def test_what_somebody_else_has_sealed_is_not_taken_for_no_record(supervisor, theirs, own, entered):
+    """Whoever may edit variables would have the token spent again that was entered, and with it end the grant."""
+    planted = record(99, entered_fingerprint=fingerprint(entered), response_parameters={"instance_url": "https://evil"})
+    write(planted, store(**theirs))
+    before = supervisor.variables[NAME]
+    worker = store(**{**own, "refresh_token": ENTERED})
+
+    with pytest.raises(StoreNotWritable) as failure:
+        worker.read()
+    assert "'xero'" in str(failure.value)
+    assert "remove the variable" in str(failure.value)
+    with pytest.raises(StaleVersion):
+        worker.write(grown(1), if_version=None)
+    assert supervisor.variables[NAME] == before
 
 
 def test_a_worker_with_an_old_copy_never_brings_its_token_back(supervisor):
@@ -237,7 +266,7 @@ def test_a_grant_without_refresh_token_just_begins_anew(supervisor):
 def test_what_could_not_be_opened_is_not_replaced_by_the_little_that_is_known_of_it(supervisor):
     """The doctor writes back what it has read."""
     write(grown(3), store(**ALL))
-    examined = store(client_secret="new", refresh_token="new-token")
+    examined = store(refresh_token="new-token")
     found = examined.read()
 
     assert examined.write(found.record, if_version=found.version) == found.version
