@@ -60,7 +60,8 @@ class Fleet:
         self._stack.close()
 
     def _options(self, redis_url: str) -> dict[str, str]:
-        tasks = str(2 * self._workers * self._concurrency)
+        # As many as the workers run at once: who waits at the broker counts as queued, and fails if that takes long.
+        tasks = str(self._workers * self._concurrency)
         return {
             "AIRFLOW__CORE__AUTH_MANAGER": FAB,
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
