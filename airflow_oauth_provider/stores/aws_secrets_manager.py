@@ -80,17 +80,8 @@ class AwsBackend:
         self._region = region
         self._aws_conn_id = aws_conn_id
         self._document = JsonDocument(layout, f"the AWS secret {name!r}")
+        self.where, self.record_where = self._document.where, self._document.record_where
         self._client: Any = None
-
-    @property
-    def where(self) -> str:
-        """What to call the secret in a sentence."""
-        return self._document.where
-
-    @property
-    def record_where(self) -> str:
-        """What to call the record's member of the secret."""
-        return self._document.record_where
 
     def fetch(self) -> Fetched:
         """Return what the secret holds; see :meth:`Backend.fetch`."""

@@ -98,17 +98,8 @@ class FileBackend:
         # A symbolic link stays one: what it points to is replaced.
         self._path = Path(os.path.realpath(path))
         self._document = JsonDocument(layout, f"the file {str(self._path)!r}")
+        self.where, self.record_where = self._document.where, self._document.record_where
         self._sleep = sleep
-
-    @property
-    def where(self) -> str:
-        """What to call the file in a sentence."""
-        return self._document.where
-
-    @property
-    def record_where(self) -> str:
-        """What to call the record's member of the file."""
-        return self._document.record_where
 
     def fetch(self) -> Fetched:
         """Return what the file holds; see :meth:`Backend.fetch`."""

@@ -89,17 +89,8 @@ class GcpBackend:
     ) -> None:
         self._conn_id = conn_id
         self._document = JsonDocument(layout, f"the Google secret {name!r} of connection {conn_id!r}")
-        self._secret = GcpSecret(name, endpoint, self._document.where, conn_id, gcp_conn_id)
-
-    @property
-    def where(self) -> str:
-        """What the secret is called."""
-        return self._document.where
-
-    @property
-    def record_where(self) -> str:
-        """What to call the record's member of the secret."""
-        return self._document.record_where
+        self.where, self.record_where = self._document.where, self._document.record_where
+        self._secret = GcpSecret(name, endpoint, self.where, conn_id, gcp_conn_id)
 
     def fetch(self) -> Fetched:
         """Return what the secret holds; see :meth:`Backend.fetch`."""
