@@ -10,6 +10,7 @@ from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.errors import failure_text
 from airflow_oauth_provider.http.session import OAuth2Session
+from airflow_oauth_provider.oauth2 import deadline
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import Snapshot
 
@@ -31,8 +32,11 @@ def check(report: Report, settings: Settings, snapshot: Snapshot | None = None, 
         session.auth = _leave_alone  # or requests would look into .netrc
         session.verify, session.cert, session.trust_env = transport.verify, transport.cert, transport.trust_env
         session.proxies = dict(transport.proxies)
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, deadline.Adapter(carries_secrets=False))
         try:
-            status = session.head(url, allow_redirects=False).status_code
+            with deadline.exchange(timeout):
+                status = session.head(url, allow_redirects=False).status_code
         except (requests.RequestException, OSError) as error:
             text = failure_text("HEAD", url, error, report.conn_id)
             report.fail(CHECK, text, "Check the field 'host', the network, the proxy and the certificates.")

@@ -7,7 +7,6 @@ that name, and a refresh token that is spent there is lost.
 from __future__ import annotations
 
 import ipaddress
-import socket
 import time
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,7 @@ from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import client, connection, host, server, store
 from airflow_oauth_provider.doctor.report import Finding, Report
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, name_connection
-from airflow_oauth_provider.oauth2 import deadline
+from airflow_oauth_provider.oauth2 import addresses, deadline
 from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.stores import azure_keyvault
@@ -37,6 +36,8 @@ TOKEN = "token"  # noqa: S105 - the name of a check
 
 #: Seconds that one request may take: a person is waiting.
 PATIENCE = 4.0
+#: Where IPv6 leads to the addresses of IPv4 that are its last 32 bits (RFC 6052 section 2.1, RFC 8215).
+_TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 #: Stores that find a record by the connection's name, which a test does not know.
 _BY_NAME = frozenset({"auto", "connection", "variable"})
 
@@ -48,7 +49,8 @@ def try_connection(conn_id: str) -> tuple[bool, str]:
     :return: whether it works as far as a test can tell, and the verdict with what to do.
     """
     report = Report(conn_id, knows_id=False)
-    _try(report)
+    with addresses.look_up_once():
+        _try(report)
     return not report.failed, _without_name(_verdict(report), conn_id)
 
 
@@ -77,6 +79,13 @@ def _try(report: Report) -> None:
     found = connection.look_up(report)
     settings = None if found is None else connection.read_keys(report, found)
     if found is None or settings is None:
+        return
+    if any(has_private_address(url if "//" in url else f"//{url}") for url in settings.transport.proxies.values()):
+        report.warn(
+            connection.KEYS,
+            "its proxy has an address that is not public, so a test does not go by it, and tries nothing",
+            "Run 'airflow oauth2 doctor' where the tasks run.",
+        )
         return
     known = _read_grant(report, settings, found)
     if known is None:
@@ -231,8 +240,16 @@ def has_private_address(url: str) -> bool:
     """
     try:
         host = urlsplit(url).hostname or ""
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
-    except (OSError, ValueError):
+    except ValueError:
         return False
-    addresses = (ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found)
-    return any(not (getattr(address, "ipv4_mapped", None) or address).is_global for address in addresses)
+    return any(not _is_public(address.partition("%")[0]) for address in addresses.find(host))
+
+
+def _is_public(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if any(address in network for network in _TRANSLATED):
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        return (inner or address).is_global
+    return address.is_global

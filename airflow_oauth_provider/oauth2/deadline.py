@@ -11,15 +11,15 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from airflow_oauth_provider.oauth2 import errors
+from airflow_oauth_provider.oauth2 import addresses, errors
 from airflow_oauth_provider.oauth2.client import is_loopback
 
 _current = threading.local()
@@ -112,14 +112,44 @@ def exchange(seconds: float) -> Iterator[Bound]:
         bound.end()
 
 
-class _Connection(HTTPConnection):
+class _ToKnownAddresses:
+    """Connects to the addresses that the name has by now, where they are kept; see :mod:`addresses`."""
+
+    _dns_host: str
+
+    def _new_conn(self) -> Any:
+        connect: Callable[[], Any] = super()._new_conn  # type: ignore[misc]
+        if not addresses.are_kept():
+            return connect()
+        name = self._dns_host
+        found = addresses.find(name)
+        if not found:
+            raise NameResolutionError(name, self, socket.gaierror())  # type: ignore[arg-type]
+        try:
+            for address in found[:-1]:
+                self._dns_host = address
+                with contextlib.suppress(NewConnectionError, ConnectTimeoutError):
+                    return connect()
+            self._dns_host = found[-1]
+            return connect()
+        finally:
+            self._dns_host = name
+
+
+class _Connection(_ToKnownAddresses, HTTPConnection):
     def connect(self) -> None:
         super().connect()
         _check_peer(self)
         _begin(self)
 
 
-class _TlsConnection(HTTPSConnection):
+class _OpenConnection(_ToKnownAddresses, HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _begin(self)
+
+
+class _TlsConnection(_ToKnownAddresses, HTTPSConnection):
     def connect(self) -> None:
         super().connect()
         _begin(self)
@@ -143,21 +173,32 @@ class _Pool(HTTPConnectionPool):
     ConnectionCls = _Connection
 
 
+class _OpenPool(HTTPConnectionPool):
+    ConnectionCls = _OpenConnection
+
+
 class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
 class Adapter(HTTPAdapter):
-    """Makes connections that know their bound; by SOCKS proxies, those of the library."""
+    """Makes connections that know their bound; by SOCKS proxies, those of the library.
+
+    :param carries_secrets: whether what goes without TLS has to stay on this machine.
+    """
+
+    def __init__(self, *, carries_secrets: bool = True) -> None:
+        self._pools = {"http": _Pool if carries_secrets else _OpenPool, "https": _TlsPool}
+        super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """See ``requests.adapters.HTTPAdapter``."""
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """See ``requests.adapters.HTTPAdapter``."""
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+            manager.pool_classes_by_scheme = self._pools
         return manager

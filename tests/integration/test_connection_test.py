@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -255,6 +256,8 @@ def test_nothing_tells_the_ports_of_a_private_network_apart(tried, monkeypatch, 
         ("127.0.0.1", True), ("10.0.0.1", True), ("192.168.1.1", True), ("169.254.169.254", True), ("[::1]", True),
         ("[fe80::1]", True), ("[::ffff:127.0.0.1]", True), ("0.0.0.0", True), ("100.64.0.1", True), ("localhost", True),
         ("8.8.8.8", False), ("[2001:4860:4860::8888]", False), ("nobody.invalid", False), ("", False),
+        ("127.1", True), ("2130706433", True), ("0177.0.0.1", True), ("[64:ff9b::7f00:1]", True),
+        ("[64:ff9b:1::a00:1]", True), ("[2002:7f00:1::]", True), ("[64:ff9b::808:808]", False), ("[fd00::1]", True),
     ],
 )  # fmt: skip
 def test_private_addresses(host, is_private):
@@ -303,3 +306,87 @@ def test_a_certificate_of_a_connection_by_its_id_is_not_used(tried, server, monk
     assert worked
     assert says.startswith("A test cannot tell much. Not certain: ")
     assert server.requests == []
+
+
+class _Rebinding:
+    """A name server that answers each question with another address, as somebody who knows the order would."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), []
+        self._ask = socket.getaddrinfo
+
+    def __call__(self, host, *parts, **more):
+        if host != "rebinding.example":
+            return self._ask(host, *parts, **more)
+        self.asked.append(host)
+        address = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return self._ask(address, *parts, **more)
+
+
+@pytest.mark.parametrize("key", ["oauth_url", "issuer", "host"])
+@pytest.mark.parametrize("first", ["public", "private"])
+def test_a_name_that_changes_its_address_is_connected_to_where_it_was_judged(tried, monkeypatch, key, first):
+    monkeypatch.setattr(trial, "PATIENCE", 0.5)
+    monkeypatch.setattr(trial.time, "sleep", lambda _: None)
+    # 192.0.2.0/24 is for documentation (RFC 5737): nobody answers there. Here it counts as public.
+    public = "192.0.2.1"
+    monkeypatch.setattr(trial, "_is_public", lambda address: address == public)
+    turns = [public, "127.0.0.1", public, "127.0.0.1"]
+    names = _Rebinding(*(turns if first == "public" else turns[1:]))
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.3)
+        url = f"https://rebinding.example:{listener.getsockname()[1]}/token"
+        worked, _ = tried(**{key: url}, **({"oauth_url": ""} if key == "issuer" else {}), store="variable")
+        assert names.asked == ["rebinding.example"], "one question, whose answer counts"
+        if first == "public":
+            with pytest.raises(TimeoutError):
+                listener.accept()
+    assert worked is (key == "host" and first == "private")
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://127.0.0.1:{}", "127.0.0.1:{}", "https://localhost:{}", "http://u:p@[::1]:{}"]
+)
+def test_a_proxy_of_a_private_network_is_not_gone_by(tried, server, proxy):
+    """By its errors and its time a test would tell which ports are open there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.3)
+        address = proxy.format(listener.getsockname()[1])
+        worked, says = tried(oauth_url="https://login.example.com/token", proxies={"https": address})
+        assert worked
+        assert "proxy has an address that is not public" in says
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+@pytest.mark.parametrize("piece", [b"H", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_a_host_that_drips_does_not_hold_the_api_server(server, piece):
+    """The time is that of the whole exchange, not of each piece."""
+    from airflow_oauth_provider.connection.settings import read_settings
+    from airflow_oauth_provider.doctor import host
+    from airflow_oauth_provider.doctor.report import Report
+
+    ended = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip():
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            while not ended.wait(0.05):
+                connection.sendall(piece)
+
+    threading.Thread(target=drip, daemon=True).start()
+    parts = {
+        "conn_type": "oauth2",
+        "host": f"http://127.0.0.1:{listener.getsockname()[1]}",
+        "schema": None,
+        "port": None,
+    }
+    extra = json.dumps({"oauth_url": server.token_url})
+    settings = read_settings("xero", SimpleNamespace(**parts, login="id", password="s", extra=extra))
+    report = Report("xero")
+    host.check(report, settings, patience=0.5)
+    ended.set()
+    listener.close()
+    assert report.has_failed(host.CHECK)
