@@ -106,10 +106,17 @@ class OAuth2HttpSensor(HttpSensor):
     def _check(self, context: Context, response: Response) -> bool | PokeReturnValue:
         if not self.response_check:
             return True
-        from airflow_oauth_provider.compat.sdk import determine_kwargs
+        from airflow_oauth_provider.compat.sdk import AirflowException, determine_kwargs
 
         kwargs = determine_kwargs(self.response_check, [response], context)
-        return self.response_check(response, **kwargs)
+        try:
+            return self.response_check(response, **kwargs)
+        except AirflowException as error:
+            # As with HttpSensor: a check that asks another address may meet a status that means "not yet".
+            if str(error).startswith(self.response_error_codes_allowlist):
+                self.log.info("response_check raised %.100s: not yet", error)
+                return False
+            raise
 
     def execute(self, context: Context) -> Any:
         """Wait, here or deferred."""

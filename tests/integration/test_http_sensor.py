@@ -51,7 +51,7 @@ def test_other_errors_fail(server, deferrable):
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_check_decides(server, deferrable):
-    """Unlike the stock sensor, also deferred; and an error of the check's own is not taken for a status."""
+    """Unlike the stock sensor, also deferred."""
     states = iter(["queued", "running", "done"])
     server.routes["/api/job"] = lambda _: Answer(200, {"state": next(states)})
     _, triggers = run_deferred(
@@ -60,11 +60,47 @@ def test_a_check_decides(server, deferrable):
     assert len(api_calls(server)) == 3
     assert len(triggers) == (3 if deferrable else 0)
 
-    def fails(response):
-        raise AirflowException("404: not a status")
 
-    with pytest.raises(AirflowException, match="not a status"):
-        run_deferred(sensor(response_check=fails, deferrable=deferrable))
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(
+    ("allowed", "said"),
+    [
+        (None, "404:Not Found"),
+        (["404:"], "404:Not Found"),
+        ([409], "409:Conflict"),
+        (["5"], "503:Service Unavailable"),
+    ],
+)
+def test_a_check_that_raises_what_is_allowed_means_not_yet(server, deferrable, allowed, said):
+    """As with the stock sensor: a check that asks another address may meet such a status."""
+    answers = iter([AirflowException(said), ApiError(said, status_code=int(said[:3])), None])
+
+    def check(_):
+        if (error := next(answers)) is not None:
+            raise error
+        return True
+
+    run_deferred(sensor(response_check=check, response_error_codes_allowlist=allowed, deferrable=deferrable))
+    assert len(api_calls(server)) == 3
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(
+    ("allowed", "error"),
+    [
+        (None, AirflowException("500:Internal Server Error")),
+        (["404:"], AirflowException("4040 of them")),
+        ([], AirflowException("404:Not Found")),
+        (None, ValueError("404:Not Found")),
+    ],
+)
+def test_a_check_that_raises_anything_else_fails_the_task(server, deferrable, allowed, error):
+    def check(_):
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        run_deferred(sensor(response_check=check, response_error_codes_allowlist=allowed, deferrable=deferrable))
+    assert len(api_calls(server)) == 1
 
 
 def test_the_timeout_counts_from_the_beginning(server):
