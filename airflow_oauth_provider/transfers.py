@@ -11,19 +11,21 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow_oauth_provider.compat.sdk import BaseOperator
+
 if TYPE_CHECKING:
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 
 
-class OAuth2TransferMixin:
+class OAuth2TransferMixin(BaseOperator):
     """Stands before an operator that keeps its hook in ``http_hook``, and takes all that the operator takes.
+
+    It is an operator itself, since Airflow wraps the ``__init__`` of operators only, and takes no other for theirs.
 
     Requests are repeated as those of :class:`~airflow_oauth_provider.operators.http.OAuth2HttpOperator`.
 
     :param oauth2_conn_id: connection of type ``oauth2``; ``http_conn_id`` works as well. (templated)
-    :param max_attempts: how often the request is sent at the most; 1 turns repeating off.
-    :param max_retry_after: the longest pause that the API may ask for, in seconds.
-    :param retry_non_idempotent: also repeat a POST or PATCH that may have been taken before the failure.
+    :param max_attempts: see there, also for the others.
     """
 
     http_conn_id: str
@@ -44,7 +46,7 @@ class OAuth2TransferMixin:
         retry_non_idempotent: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(http_conn_id=oauth2_conn_id or http_conn_id, **kwargs)  # type: ignore[call-arg]
+        super().__init__(http_conn_id=oauth2_conn_id or http_conn_id, **kwargs)
         self.max_attempts = max_attempts
         self.max_retry_after = max_retry_after
         self.retry_non_idempotent = retry_non_idempotent

@@ -24,7 +24,7 @@ from airflow_oauth_provider.http.aio_transport import Connections, Cookies
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.errors import check_status, failure_text, never_connected
 from airflow_oauth_provider.http.flow import RefreshToken, Send, Sleep, Step, drive_async
-from airflow_oauth_provider.http.pagination import PageRequest
+from airflow_oauth_provider.http.page import PageRequest
 from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy, attempt_flow
 from airflow_oauth_provider.http.session import OAuth2Session
 

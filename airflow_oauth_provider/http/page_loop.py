@@ -18,7 +18,8 @@ from typing import Any, Generic, TypeVar
 from requests import Response
 
 from airflow_oauth_provider.exceptions import ApiError
-from airflow_oauth_provider.http.pagination import Page, PageRequest, Walk
+from airflow_oauth_provider.http.page import Page, PageRequest
+from airflow_oauth_provider.http.walk import Walk
 
 #: Bytes of a page from which on it is decoded in a thread: less takes a millisecond or two.
 _LARGE = 128 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_oauth_provider.http.output import OutputFile, OutputSpec
-from airflow_oauth_provider.http.pagination import Page
+from airflow_oauth_provider.http.page import Page
 
 
 class PageWriter:

@@ -1,217 +1,28 @@
 """Ready paginators: how an API tells where its next page is.
 
-Give one to ``OAuth2HttpOperator(pagination=…)``. Each stops when the data ends, and raises
-:class:`~airflow_oauth_provider.exceptions.ApiError` when it would ask for the same page again for ever. A *path* is a
-JSONPath (``$.meta.next``) or names with dots between them (``meta.next``).
+Give one to ``OAuth2HttpOperator(pagination=…)``. Each stops when the data ends; :mod:`airflow_oauth_provider.http.walk`
+watches that no walk goes on for ever.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import itertools
-import json
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
-from typing import IO, Any, ClassVar, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 from urllib.parse import urljoin
 
 from requests import Response
 
-from airflow_oauth_provider.exceptions import ApiError, ConfigurationError
 from airflow_oauth_provider.http import json_text
-from airflow_oauth_provider.http.errors import show_target
 from airflow_oauth_provider.http.link_header import LinkHeaderError, parse_links
-from airflow_oauth_provider.http.record_path import PathError, check_path, collect, describe, is_missing, look_up
-
-Where = Literal["data", "json"]
+from airflow_oauth_provider.http.page import Page, PageRequest, Where
+from airflow_oauth_provider.http.record_path import check_path, describe
 
 _NOTHING = (None, "", False)
 #: Texts by which APIs say no.
 _NO = frozenset({"false", "0", "no", ""})
-#: Methods whose ``data`` is the query of the URL.
-_WITHOUT_BODY = frozenset({"GET", "HEAD"})
-#: Statuses of answers that have no body (RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5).
-_NO_BODY = frozenset({204, 205, 304})
-#: Bytes of a body up to which a page may turn out to hold no records although nobody said where they are.
-_SMALL = 4096
-#: Plain values that such a page may have beside a null where its records would be.
-_FEW = 2
-
-
-@dataclass(frozen=True)
-class PageRequest:
-    """What ``OAuth2Hook.run`` is called with for one page.
-
-    :param request_kwargs: passed on to ``requests.Request``.
-    :param method: the HTTP method.
-    """
-
-    endpoint: str | None = None
-    data: Any = None
-    headers: Mapping[str, Any] = field(default_factory=dict)
-    extra_options: Mapping[str, Any] = field(default_factory=dict)
-    request_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    method: str = "GET"
-
-    def with_parameters(self, parameters: Mapping[str, Any], where: Where) -> PageRequest:
-        """Return the request with more members in its ``data`` or its JSON body.
-
-        :raises ConfigurationError: when these are no dictionary.
-        """
-        if where == "json":
-            body = self.request_kwargs.get("json") or {}
-            _require_mapping(body, "request_kwargs['json']")
-            return replace(self, request_kwargs={**self.request_kwargs, "json": {**body, **parameters}})
-        data = self.data or {}
-        _require_mapping(data, "data")
-        return replace(self, data={**data, **parameters})
-
-    def to_url(self, url: str) -> PageRequest:
-        """Return the request for a whole URL. The URL brings its own query; a body goes along."""
-        kept = {name: value for name, value in self.request_kwargs.items() if name != "params"}
-        data = {} if self.method.upper() in _WITHOUT_BODY else self.data
-        return replace(self, endpoint=url, data=data, request_kwargs=kept)
-
-
-def _require_mapping(value: Any, name: str) -> None:
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(
-            f"The paginator adds its parameters to {name}, which is {type(value).__name__}: give a dictionary."
-        )
-
-
-class Page:
-    """An answer, and its place in the row of pages."""
-
-    def __init__(self, response: Response, number: int = 1) -> None:
-        self.response = response
-        #: 1 for the first page.
-        self.number = number
-        self._records: dict[str | None, list[Any]] = {}
-
-    @property
-    def place(self) -> str:
-        """The page's number and address, for messages."""
-        return f"Page {self.number} ({show_target(self.response.url or '')})"
-
-    @cached_property
-    def is_blank(self) -> bool:
-        """Whether the answer has no body, by its status or in fact."""
-        return self.response.status_code in _NO_BODY or not (self.response.content or b"").strip()
-
-    @cached_property
-    def document(self) -> Any:
-        """The decoded JSON body, with each number as it stands there; None for an answer without a body.
-
-        :raises ApiError: when it is no JSON.
-        """
-        if self.is_blank:
-            return None
-        content_type = self.response.headers.get("Content-Type", "")
-        charset = self.response.encoding if "charset" in content_type.lower() else None
-        try:
-            return json_text.decode(self.response.content, charset)
-        except ValueError:
-            raise self.error(f"is not JSON but {content_type or 'of no stated type'}") from None
-
-    def error(self, text: str) -> ApiError:
-        """Return the error that this page ``text``."""
-        return ApiError(f"{self.place} {text}", status_code=self.response.status_code)
-
-    def look_up(self, path: str) -> Any:
-        """Return the one value at ``path``, None where there is none.
-
-        :raises ApiError: when the path cannot be followed.
-        """
-        try:
-            return look_up(path, self.document)
-        except PathError as error:
-            raise self.error(f"does not fit the path {path!r}: {error}") from None
-
-    def hint(self, path: str) -> Any:
-        """Return the value at ``path`` if there is one: without it the walk takes one request more."""
-        try:
-            return look_up(path, self.document)
-        except PathError:
-            return None
-
-    def lacks(self, path: str) -> bool:
-        """Tell whether ``path`` leads nowhere, and should not."""
-        try:
-            return is_missing(path, self.document)
-        except PathError as error:
-            raise self.error(f"does not fit the path {path!r}: {error}") from None
-
-    @property
-    def size(self) -> int:
-        """The bytes of the body; 0 for one that is left to the caller to read."""
-        if self._is_spooled:
-            position = self.response.raw.tell()
-            size: int = self.response.raw.seek(0, io.SEEK_END)
-            self.response.raw.seek(position)
-            return size
-        return len(self.response.content or b"") if self._is_loaded else 0
-
-    def source(self) -> bytes | IO[bytes]:
-        """Return the body, or a file that has it."""
-        file: IO[bytes] = self.response.raw  # type: ignore[assignment]
-        return file if self._is_spooled else self.response.content or b""
-
-    def close(self) -> None:
-        """Free what a body that is not in memory takes."""
-        if self._is_spooled:
-            self.response.close()
-            self.response.raw.close()
-
-    @property
-    def _is_loaded(self) -> bool:
-        return getattr(self.response, "_content", False) is not False
-
-    @property
-    def _is_spooled(self) -> bool:
-        return isinstance(self.response.raw, tempfile.SpooledTemporaryFile)
-
-    def records(self, path: str | None) -> list[Any]:
-        """Return the records at ``path``; without one, the page itself if it is a list.
-
-        :raises ApiError: when the path cannot be followed, or there is no list.
-        """
-        if path not in self._records:
-            self._records[path] = [] if self.is_blank else self._collect(path)
-        return self._records[path]
-
-    def _collect(self, path: str | None) -> list[Any]:
-        if path is not None:
-            try:
-                return collect(path, self.document)
-            except PathError as error:
-                raise self.error(f"has no list at {path}: {error}") from None
-        if self.document is None:
-            return []
-        if not isinstance(self.document, list):
-            raise self.error(f"is {describe(self.document)}, not a list of records: say under which path they are")
-        return self.document
-
-    def seems_empty(self) -> bool:
-        """Tell whether the page is likely to hold no records, where nobody said where they are."""
-        if self.size > _SMALL:
-            return False
-        if self._is_spooled:
-            position = self.response.raw.tell()
-            body: bytes = self.response.raw.read()
-            self.response.raw.seek(position)
-            return body.strip() in (b"", b"[]", b"{}", b"null")
-        if self.is_blank:
-            return True
-        try:
-            document = json_text.decode(self.response.content)
-        except ValueError:
-            return False
-        return _holds_nothing(document)
 
 
 @dataclass(frozen=True)
@@ -516,106 +327,10 @@ class FunctionPaginator(Paginator):
         return self.following_page(page.response)
 
 
-class Walk:
-    """One way through all the pages, which ends.
-
-    :param paginator: how the next page is found.
-    :param request: the request that the first page's is made of.
-    :param records_path: where the records of a page are, for paginators that need not know.
-    """
-
-    def __init__(self, paginator: Paginator, request: PageRequest, records_path: str | None = None) -> None:
-        self.paginator = paginator
-        self._base = request
-        self._records_path = records_path
-        self._asked: set[bytes] = set()
-        self._seen = 0
-        self._empty = 0
-        self._last_records: list[Any] | None = None
-        self.first = paginator.first(request)
-        self._asked.add(_digest(self.first))
-        self._plan: Callable[[], Iterator[PageRequest]] = lambda: iter(())
-
-    def following(self, page: Page) -> PageRequest | None:
-        """Return the request of the page after ``page``; None when that was the last.
-
-        :raises ApiError: when the walk would never end: the page was asked for already, the API gives the same page
-            for another number, or names a next page for ever although none has records.
-        """
-        request = self.paginator.following(self._base, page, self._seen)
-        if request is None or not self.paginator.is_watched:
-            return request
-        # Only where somebody asks: to plan costs more than to count.
-        self._plan = partial(self.paginator.plan, self._base, page, self._seen)
-        records = self.paginator.counted(page)
-        if records is None:
-            self._refuse_empty_pages(page)
-        else:
-            self._refuse_same_page(page, records)
-            self._seen += len(records)
-        self._refuse_same_request(page, request)
-        return request
-
-    def plan(self) -> Iterator[PageRequest]:
-        """Return what the requests after the last page will probably be."""
-        return self._plan()
-
-    def ends_with(self, status: int | None, number: int) -> bool:
-        """Tell whether the status of the answer for page ``number`` means that there is no such page."""
-        return number > 1 and status in self.paginator.end_statuses
-
-    def _refuse_same_request(self, page: Page, request: PageRequest) -> None:
-        if "://" in (request.endpoint or ""):
-            self._asked.add(_digest(self._base.to_url(page.response.url)))
-        digest = _digest(request)
-        if digest in self._asked:
-            raise page.error("names a next page that was fetched already: it would never end")
-        self._asked.add(digest)
-
-    def _refuse_same_page(self, page: Page, records: list[Any]) -> None:
-        # Numbers and offsets grow for ever, even where the API pays no heed to them.
-        if records == self._last_records:
-            raise page.error(
-                "is the same as the one before: the API seems to know the parameter by another name, and it would "
-                "never end"
-            )
-        self._last_records = records
-
-    def _refuse_empty_pages(self, page: Page) -> None:
-        path = self._records_path
-        self._empty = self._empty + 1 if (page.seems_empty() if path is None else not page.records(path)) else 0
-        if self._empty > self.paginator.max_empty_pages:
-            raise page.error(
-                f"is the {self._empty}th in a row without records, and names a next one: it would never end. If the "
-                "API does that, raise max_empty_pages of the paginator"
-            )
-
-
 def paginator_from_dict(values: Mapping[str, Any]) -> Paginator:
     """Return what :meth:`Paginator.to_dict` was called on."""
     members = {name: value for name, value in values.items() if name != "kind"}
     return _KINDS[values["kind"]](**members)
-
-
-def _holds_nothing(document: Any) -> bool:
-    """Tell whether what could be records is empty: each list, at any depth of objects; without lists each null."""
-    if not isinstance(document, dict):
-        return document in ([], None)
-    leaves = list(_leaves(document))
-    lists = [leaf for leaf in leaves if isinstance(leaf, list)]
-    if lists or not leaves:
-        return not any(lists)
-    # What is left beside nulls may be the next page's address, and a count.
-    plain = [leaf for leaf in leaves if not isinstance(leaf, bool) and leaf not in (None, "", {})]
-    return None in leaves and len(plain) <= _FEW
-
-
-def _leaves(value: dict[str, Any]) -> Iterator[Any]:
-    for member in value.values():
-        if isinstance(member, dict) and member:
-            yield from _leaves(member)
-        else:
-            yield member
 
 
 def _says_no(value: Any) -> bool:
@@ -632,11 +347,6 @@ def _as_count(value: Any) -> int | None:
         return None
     is_whole = not isinstance(value, float) or value == count
     return count if is_whole and count > 0 else None
-
-
-def _digest(request: PageRequest) -> bytes:
-    parts = json.dumps([request.endpoint, request.data, request.request_kwargs], sort_keys=True, default=repr)
-    return hashlib.blake2b(parts.encode(), digest_size=16).digest()
 
 
 _KINDS: dict[str, type[Paginator]] = {

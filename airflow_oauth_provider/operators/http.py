@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from airflow_oauth_provider.compat.sdk import Context
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
     from airflow_oauth_provider.http.output import OutputSpec
+    from airflow_oauth_provider.http.page import Page, PageRequest
     from airflow_oauth_provider.http.page_loop import Pauses
-    from airflow_oauth_provider.http.pagination import Page, PageRequest, Paginator, Walk
+    from airflow_oauth_provider.http.pagination import Paginator
+    from airflow_oauth_provider.http.progress import Progress
+    from airflow_oauth_provider.http.walk import Walk
     from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
 
 
@@ -84,6 +87,7 @@ class OAuth2HttpOperator(HttpOperator):
         self.concurrent_pages = concurrent_pages
         self._hook: OAuth2Hook | None = None
         self._pauses: Pauses | None = None
+        self._progress: Progress | None = None
         self._check_arguments()
 
     @property
@@ -161,12 +165,13 @@ class OAuth2HttpOperator(HttpOperator):
         from airflow_oauth_provider.http.progress import Progress
 
         self.log.info("Calling HTTP method")
-        progress = Progress(self.log)
+        progress = self._progress = Progress(self.log)
         try:
             if self.output_path is not None:
                 return self._write(context, self._pages_of_output())
             found = self.paginate_sync(response=self._send(self._walk().first))
-            for response in found if isinstance(found, list) else [found]:
+            # What was fetched without pagination, or by a subclass in its own way, is not counted yet.
+            for response in (found if isinstance(found, list) else [found])[progress.pages :]:
                 progress.page(response, len(response.content or b""))
             progress.done()
             return self.process_response(context, found)
@@ -180,13 +185,11 @@ class OAuth2HttpOperator(HttpOperator):
         """
         if not self._is_paged:
             return response
-        from airflow_oauth_provider.http.progress import Progress
-
-        progress = Progress(self.log)  # tells now and then how far it is
         responses = []
         for page in self._pages(response):
             responses.append(page.response)
-            progress.page(page.response, page.size)
+            if self._progress is not None:
+                self._progress.page(page.response, page.size)
         return responses
 
     @property
@@ -205,7 +208,7 @@ class OAuth2HttpOperator(HttpOperator):
         return run_pages(loop, self._send, self.concurrent_pages, self._pauses)
 
     def _pages_of_output(self) -> Iterator[Page]:
-        from airflow_oauth_provider.http.pagination import Page
+        from airflow_oauth_provider.http.page import Page
 
         if type(self).paginate_sync is OAuth2HttpOperator.paginate_sync:
             yield from self._pages()
@@ -215,13 +218,14 @@ class OAuth2HttpOperator(HttpOperator):
             yield Page(response, number)
 
     def _walk(self) -> Walk:
-        from airflow_oauth_provider.http.pagination import FunctionPaginator, Walk
+        from airflow_oauth_provider.http.pagination import FunctionPaginator
+        from airflow_oauth_provider.http.walk import Walk
 
         paginator = self.pagination or FunctionPaginator(following_page=self._following)
         return Walk(paginator, self._first_request(), self.records_path)
 
     def _first_request(self) -> PageRequest:
-        from airflow_oauth_provider.http.pagination import PageRequest
+        from airflow_oauth_provider.http.page import PageRequest
 
         return PageRequest(
             self.endpoint, self.data, self.headers, self.extra_options, self.request_kwargs, method=self.method
@@ -229,7 +233,7 @@ class OAuth2HttpOperator(HttpOperator):
 
     def _following(self, response: Response) -> PageRequest | None:
         """Return the request that ``pagination_function`` wants next."""
-        from airflow_oauth_provider.http.pagination import PageRequest
+        from airflow_oauth_provider.http.page import PageRequest
 
         wanted = self.pagination_function(response) if self.pagination_function else None
         if not wanted:
@@ -395,7 +399,7 @@ class OAuth2HttpOperator(HttpOperator):
 
     def _finish(self, context: Context, responses: list[Response]) -> Any:
         if self.output_path is not None:  # deferred by an operator that had no output
-            from airflow_oauth_provider.http.pagination import Page
+            from airflow_oauth_provider.http.page import Page
 
             return self._write(context, (Page(response, n) for n, response in enumerate(responses, 1)))
         return self.process_response(context, responses if self._is_paged else responses[0])

@@ -134,7 +134,7 @@ class OAuth2HttpSensor(HttpSensor):
         return None
 
     def _why_not_deferred(self) -> str | None:
-        from airflow_oauth_provider.http.pagination import PageRequest
+        from airflow_oauth_provider.http.page import PageRequest
         from airflow_oauth_provider.triggers.events import why_not_sendable
 
         return why_not_sendable(

@@ -23,7 +23,7 @@ from airflow_oauth_provider.connection.notices import log_what_to_do
 from airflow_oauth_provider.exceptions import name_connection
 
 if TYPE_CHECKING:
-    from airflow_oauth_provider.http.pagination import PageRequest
+    from airflow_oauth_provider.http.page import PageRequest
 
 #: Bytes of a body from which on compressing is worth the while.
 _WORTH_COMPRESSING = 1024

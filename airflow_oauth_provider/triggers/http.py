@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from requests import Response
 
     from airflow_oauth_provider.http.aio_client import AsyncClient
-    from airflow_oauth_provider.http.pagination import Page, PageRequest
+    from airflow_oauth_provider.http.page import Page, PageRequest
 
 #: Bytes of an event from which on a log line recommends ``output``.
 _LARGE_EVENT = 4 << 20
@@ -140,7 +140,8 @@ class OAuth2HttpTrigger(BaseTrigger):
 
     def _pages(self, client: AsyncClient) -> AsyncIterator[Page]:
         from airflow_oauth_provider.http.page_loop import page_loop, run_pages_async
-        from airflow_oauth_provider.http.pagination import FunctionPaginator, Walk, paginator_from_dict
+        from airflow_oauth_provider.http.pagination import FunctionPaginator, paginator_from_dict
+        from airflow_oauth_provider.http.walk import Walk
 
         arguments = self._arguments
         single = FunctionPaginator(following_page=lambda _: None)
@@ -149,7 +150,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         return run_pages_async(page_loop(walk, arguments["concurrent_pages"]), self._sender(client))
 
     def _request(self) -> PageRequest:
-        from airflow_oauth_provider.http.pagination import PageRequest
+        from airflow_oauth_provider.http.page import PageRequest
 
         names = ("endpoint", "data", "headers", "extra_options", "request_kwargs")
         return PageRequest(**{name: self._arguments[name] for name in names}, method=self._arguments["method"])

@@ -13,6 +13,7 @@ from airflow.providers.http.hooks.http import HttpHook
 from airflow.providers.http.operators.http import HttpOperator
 from requests import Response
 
+from airflow_oauth_provider.compat.sdk import BaseOperator
 from airflow_oauth_provider.exceptions import ApiError, ConfigurationError
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.notifications.http import OAuth2HttpNotifier
@@ -350,10 +351,13 @@ def test_the_event_trigger_gives_up_after_failures_in_a_row(server, checks):
     assert watch(checks, http_conn_id="x").serialize()[1]["oauth2_conn_id"] == CONN_ID
 
 
-class HttpToShelf:
+class HttpToShelf(BaseOperator):
     """A transfer operator of the kind of HttpToS3Operator and HttpToGCSOperator, which make their hook so."""
 
+    template_fields = ("http_conn_id", "endpoint")
+
     def __init__(self, *, endpoint, method="GET", http_conn_id="http_default", auth_type=None, **arguments):
+        super().__init__(**arguments)
         self.endpoint, self.method, self.http_conn_id, self.auth_type = endpoint, method, http_conn_id, auth_type
         self.tcp_keep_alive, self.tcp_keep_alive_idle = True, 120
         self.tcp_keep_alive_count, self.tcp_keep_alive_interval = 20, 30
@@ -373,11 +377,20 @@ class OAuth2ToShelf(OAuth2TransferMixin, HttpToShelf):
 @pytest.mark.parametrize("name", ["oauth2_conn_id", "http_conn_id"])
 def test_transfers_read_with_a_token(server, name):
     server.faults.append(Fault("/api", status=429))
-    transfer = OAuth2ToShelf(**{name: CONN_ID}, endpoint="/items")
+    transfer = OAuth2ToShelf(task_id="task", **{name: CONN_ID}, endpoint="/items")
     transfer.http_hook.sending._sleep = lambda _: None
     assert json.loads(transfer.execute({}))["page"] == 1
     assert transfer.oauth2_conn_id == CONN_ID
     assert [call.header("Authorization")[:7] for call in api_calls(server)] == ["Bearer "] * 2
+
+
+def test_a_transfer_is_an_operator_like_any_other():
+    defaults = {"max_attempts": 2, "endpoint": "/items", "retries": 3}
+    transfer = OAuth2ToShelf(task_id="task", oauth2_conn_id=CONN_ID, default_args=defaults)
+    assert (transfer.max_attempts, transfer.endpoint, transfer.retries) == (2, "/items", 3)
+    assert transfer.template_fields == HttpToShelf.template_fields
+    mapped = OAuth2ToShelf.partial(task_id="task", oauth2_conn_id=CONN_ID).expand(endpoint=["/a", "/b"])
+    assert mapped.partial_kwargs["oauth2_conn_id"] == CONN_ID
 
 
 # -- options that HttpHook has -------------------------------------------------------------------------------------
