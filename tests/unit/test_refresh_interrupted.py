@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import contextvars
 import os
 import signal
 import threading
@@ -13,6 +15,7 @@ from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.tokens.clock import SystemClock
 from airflow_oauth_provider.tokens.result import TokenRequirements
+from airflow_oauth_provider.tokens.shield import run_to_end
 from tests.unit.fakes import Faults, World
 
 
@@ -130,6 +133,87 @@ class TestThreads:
             assert manager.access_token() == first
             assert manager.obtain(TokenRequirements(min_ttl=1.0)).record.access_token == first
         assert world.server.refreshes == 2
+
+    def test_what_is_in_hand_is_known_without_waiting_and_nothing_else_is(self):
+        world = World(lifetime=600.0)
+        manager, faults = world.worker(clock=WorldsClock(world))
+        assert manager.cached_token() is None
+        first = manager.access_token()
+        assert manager.cached_token() == first
+        with refreshing_in_another_thread(manager, faults):
+            assert manager.cached_token() is None  # it would have to wait
+        assert manager.cached_token() == world.record.access_token != first
+
+
+class TestRunToEnd:
+    """What may interrupt the main thread just where it starts the thread that does the work."""
+
+    @pytest.fixture
+    def start(self, monkeypatch):
+        """Have ``_thread.start_new_thread`` do what the test says, one thing after the other, and then its work."""
+        begin = _thread.start_new_thread
+        plan = []
+
+        def start_and_wait(function, arguments):
+            ended = threading.Event()
+            begin(lambda: (function(*arguments), ended.set()), ())
+            assert ended.wait(30)
+
+        def start_new_thread(function, arguments):
+            for step in plan.pop(0) if plan else ["start"]:
+                if step != "start":
+                    raise step
+                start_and_wait(function, arguments)
+
+        monkeypatch.setattr(_thread, "start_new_thread", start_new_thread)
+        return plan
+
+    def test_the_step_sees_the_context_of_its_caller(self):
+        seen = contextvars.ContextVar("seen")
+        seen.set("mine")
+        assert run_to_end(lambda: (seen.get(), threading.current_thread() is threading.main_thread())) == (
+            "mine",
+            False,
+        )
+
+    def test_what_the_step_raises_comes_out(self):
+        def fail():
+            raise RuntimeError("of the step")
+
+        with pytest.raises(RuntimeError, match="of the step"):
+            run_to_end(fail)
+
+    def test_where_no_thread_is_to_be_had_the_step_has_not_begun(self, start):
+        steps = []
+        start.append([RuntimeError("can't start new thread")])
+        with pytest.raises(RuntimeError, match="can't start"):
+            run_to_end(lambda: steps.append(1))
+        assert steps == []
+
+    @pytest.mark.parametrize(
+        "plan",
+        [
+            [[Terminated("first")]],  # before the thread has been started
+            [["start", Terminated("first")]],  # after that
+            [[Terminated("first")], [Terminated("second")]],
+            [[Terminated("first")], [RuntimeError("can't start new thread")]],
+            [["start", Terminated("first")], ["start", Terminated("second")]],
+        ],
+    )
+    def test_the_step_is_done_once_and_what_came_first_is_raised(self, start, plan):
+        steps = []
+        start.extend(plan)
+        with pytest.raises(Terminated, match="first"):
+            run_to_end(lambda: steps.append(1))
+        assert steps == [1]
+
+    def test_an_interruption_counts_more_than_what_the_step_raised(self, start):
+        def fail():
+            raise OSError("of the step")
+
+        start.append(["start", Terminated("first")])
+        with pytest.raises(Terminated, match="first"):
+            run_to_end(fail)
 
 
 class TestFork:

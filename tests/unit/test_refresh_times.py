@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_oauth_provider.exceptions import (
+    ConfigurationError,
     ReauthorizationRequired,
     RefreshTimeout,
     RefreshTooEarly,
@@ -483,6 +484,38 @@ class TestKeeping:
         manager, seam = world.worker()
         manager.access_token()
         assert seam.counts["fallback.load"] == 0
+
+    def test_a_refusal_is_not_written_over_what_another_worker_wrote(self):
+        world = World()
+
+        def another_was_faster(call):
+            world.cell.record = replace(
+                world.record, generation=1, access_token="at-other", refresh_token="rt-other", expires_in=600.0,
+                issued_at=world.time.now, lease=None,
+            )  # fmt: skip
+            world.cell.number += 1
+            return call()
+
+        refusal = errors.InvalidGrantResponse("invalid_grant", code="invalid_grant")
+        manager, _ = world.worker(Faults(token=[refusal], store_write=[None, another_was_faster]))
+        assert manager.access_token() == "at-other"
+        assert world.record.dead is None
+
+    def test_a_refusal_that_cannot_be_written_down_is_told_all_the_same(self, caplog):
+        world = World()
+        world.server.revoke()
+        with pytest.raises(ReauthorizationRequired):
+            world.worker(Faults(store_write=[None, "fail"]))[0].access_token()
+        assert "could not write down that its grant is dead" in caplog.text
+
+    def test_a_lease_that_cannot_be_given_back_is_told_of(self, caplog):
+        for failure in ("fail", StaleVersion("somebody has written")):
+            world = World()
+            refusal = errors.InvalidScopeResponse("no", code="invalid_scope")
+            with pytest.raises(ConfigurationError):
+                world.worker(Faults(token=[refusal], store_write=[None, failure]))[0].access_token()
+            assert "it ends by itself" in caplog.text
+            caplog.clear()
 
 
 class TestNextRecord:
