@@ -76,6 +76,19 @@ def test_another_version_is_not_replaced(place, held):
     assert place.text == before
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_versions_have_no_order(place, number):
+    """They are hashes: whether one is the other's successor cannot be told from them."""
+    mine, other = RecordStore(place), RecordStore(place)
+    first = mine.write(record(1, owner=f"first {number}"), if_version=None)
+    assert other.read().version == first
+    second = other.write(record(1, owner=f"second {number}"), if_version=first)
+    with pytest.raises(StaleVersion):
+        mine.write(record(1, owner=f"third {number}"), if_version=first)
+    assert mine.write(record(2, owner=f"fourth {number}"), if_version=second) == other.read().version
+    assert place.number == 3
+
+
 def test_an_own_write_whose_answer_was_lost_is_recognized(place):
     store = RecordStore(place)
     place.lost = fail

@@ -242,6 +242,21 @@ class TestProcess:
     def test_one_that_is_there_is_not_gone(self):
         assert not process.is_gone(process.identify())
 
+    @pytest.mark.parametrize("later", [-1, 1])
+    def test_one_that_began_at_another_time_is_another(self, later):
+        place, number, started = process.identify().split(":")
+        assert process.is_gone(f"{place}:{number}:{int(started) + later}")
+
+    @pytest.mark.parametrize("shown", ["0", "99999999"])
+    def test_where_proc_shows_another_namespace_nothing_is_told(self, shown, monkeypatch):
+        link = os.readlink
+        monkeypatch.setattr(os, "readlink", lambda path: shown if str(path).endswith("self") else link(path))
+        assert process.identify() == ""
+
+    @pytest.mark.parametrize("place", ["0" * 16, "g" * 16])
+    def test_of_another_machine_nothing_is_said(self, place):
+        assert not process.is_gone(f"{place}:{2**22 + 1}:5")
+
 
 class TestAnswers:
     @pytest.mark.parametrize(("status", "requests"), [(199, 1), (200, 2), (299, 2), (300, 1)])
@@ -255,17 +270,18 @@ class TestAnswers:
             manager.access_token()
         assert seam.counts["token"] == requests
 
+    @pytest.mark.parametrize("brought", ["an older one by name", "zzz"])
     @pytest.mark.parametrize(("status", "kept"), [(199, False), (200, True), (299, True), (300, False)])
-    def test_a_success_may_have_the_newest_refresh_token(self, status, kept):
+    def test_a_success_may_have_the_newest_refresh_token(self, status, kept, brought):
         world = World()
         for _ in range(3):
             world.worker()[0].obtain(FORCED)
         before = world.record
         world.pass_time(700.0)
-        odd = errors.UnexpectedResponse("odd", status=status, refresh_token="from an odd answer")
+        odd = errors.UnexpectedResponse("odd", status=status, refresh_token=brought)
         with pytest.raises(MalformedResponse):
             world.worker(Faults(token=[odd]))[0].obtain(FORCED)
-        assert world.record.refresh_token == ("from an odd answer" if kept else before.refresh_token)
+        assert world.record.refresh_token == (brought if kept else before.refresh_token)
         assert world.record.generation == before.generation + kept
         assert (world.record.access_token is None, world.record.interrupted) == (kept, None)
 
@@ -314,6 +330,12 @@ class TestAnswers:
         with pytest.raises(ReauthorizationRequired):
             world.worker(Faults(token=[refusal]))[0].access_token()
         assert world.record.dead.error == "c" * 200
+
+    @pytest.mark.parametrize("brought", ["an older one by name", "zzz", None])
+    def test_a_rotation_is_told_whatever_the_new_token(self, brought):
+        world = World()
+        manager, _ = world.worker(Faults(token=[lambda call: replace(call(), refresh_token=brought)]))
+        assert manager.obtain(FORCED).rotated is (brought is not None)
 
     @pytest.mark.parametrize("generation", [0, 1, 2, 3])
     def test_tokens_are_brought_back_whatever_their_generation(self, generation):
@@ -546,7 +568,8 @@ class TestSignIn:
     def test_another_token_wins_whatever_its_fingerprint(self, number):
         first = fingerprint("first")
         entered = replace(CONFIGURATION, entered=EnteredTokens(f"token {number}"))
-        found = precedence.current(entered, Record(generation=3, entered_fingerprint=first, refresh_token="rotated"))
+        rotated = Record(generation=3, entered_fingerprint=first, refresh_token=f"rotated {number}")
+        found = precedence.current(entered, rotated)
         assert (found.refresh_token, found.generation) == (f"token {number}", 3)
         assert (found.superseded, found.spent) == ((first,), (first,))
         unused = precedence.current(entered, Record(entered_fingerprint=first, refresh_token="first"))

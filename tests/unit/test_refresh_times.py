@@ -147,6 +147,7 @@ class TestPauses:
         ("successor", "slept", "copies"),
         [
             ({"sent": True}, [0.3], 1),
+            ({"sent": True, "owner": "!"}, [0.3], 1),  # before all others by name
             ({"sent": True, "seconds": 0.0}, [], 0),  # its time is up
             ({"sent": False}, [], 0),  # it has spent nothing
         ],
@@ -157,7 +158,7 @@ class TestPauses:
 
         def taken_over(call):
             answer = call()
-            hold(world, owner="successor", **successor)
+            hold(world, **{"owner": "successor", **successor})
             return answer
 
         manager, seam = world.worker(Faults(token=[taken_over]), clock=clock)
@@ -253,13 +254,13 @@ class TestLease:
         wait = WaitForHolder(FakeClock(time), "xero")
         assert (wait.end(), wait.seconds(None), wait.seconds(Lease("a", 20.0, 0.0))) == (None, 0.0, 0.0)
         with caplog.at_level(logging.INFO):
-            for owner in ("a", "a", "b", "b"):
-                wait.note(Lease(owner, 20.0, START), 20.0)
+            for owner in ("b", "b", "c", "c", "a", "b", "b"):
+                wait.note(Lease(anew(owner * 2), 20.0, START), 20.0)
                 time.now += 5.0
-            assert (wait.seconds(Lease("b", 20.0, START)), wait.seconds(Lease("a", 20.0, START))) == (10.0, 0.0)
-            assert wait.end() == 20.0
-        assert caplog.text.count("has been refreshing since") == 2
-        assert "waited 20.0 s" in caplog.text
+            assert [wait.seconds(Lease(anew(owner * 2), 20.0, START)) for owner in "abc"] == [0.0, 10.0, 0.0]
+            assert wait.end() == 35.0
+        assert caplog.text.count("has been refreshing since") == 4
+        assert "waited 35.0 s" in caplog.text
 
     def test_a_settling_lease_lasts_for_the_request_and_four_settle_times_at_least(self, monkeypatch):
         for settle, seconds in ((3.0, 12.0), (5.0, 20.0)):
@@ -691,6 +692,19 @@ class TestCache:
         cache.take(TokenResult(Record(generation=2, expires_in=600.0, issued_at=START), "memory"), RefreshPolicy())
         assert cache.serve(ANY) is cache.working(ANY) is cache.serve_for_want_of_better(ANY, "why") is None
         assert cache.left == 0.0
+
+    def test_it_is_ahead_only_of_a_record_of_the_same_sign_in(self):
+        cache, _, record = self.cache()
+        cache.take(TokenResult(replace(record, entered_fingerprint="mm"), "memory"), RefreshPolicy())
+        for entered, generation, ahead in (
+            ("mm", 1, True),
+            ("mm", 2, False),
+            ("mm", 3, False),
+            ("aa", 1, False),
+            ("zz", 1, False),
+        ):
+            other = replace(record, entered_fingerprint=anew(entered), generation=generation)
+            assert cache.is_ahead_of(other) is ahead
 
     def test_a_process_that_comes_late_to_a_newer_token_takes_it(self):
         """``left`` is what the token has left, not what the one before had."""

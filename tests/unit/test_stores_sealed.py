@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +23,7 @@ from airflow_oauth_provider.tokens import precedence, sealing
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
 from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
 from airflow_oauth_provider.tokens.store import TokenStore
+from tests.unit.fakes import anew
 from tests.unit.store_fakes import KEY, Supervisor, database, put_in_task, record
 
 NAME = "oauth2_token_record__xero"
@@ -398,6 +399,24 @@ def test_the_doctor_says_where_nothing_seals(supervisor, monkeypatch, key):
         finding for finding in report.findings if finding.level == "warn" and "[core] fernet_key" in finding.change
     ]
     assert len(warnings) == (0 if key else 1)
+
+
+def test_no_secret_is_shown():
+    held = ConnectionKeys((("client_secret", SECRET),), opening=(("private_key", PRIVATE),))
+    read = sealed_record.UnsealedRecord(SECRET, grown(3))
+    assert not any(secret in repr(shown) for shown in (held, read) for secret in (*ALL.values(), "secret-3"))
+    for value, name in ((held, "rotates"), (read, "whole")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, False)
+        assert not hasattr(value, "__dict__")
+    assert (held.rotates, read.whole) == (True, True)
+
+
+@pytest.mark.parametrize("name", ["client_secret", "fernet_key", "private_key", "refresh_token"])
+def test_airflows_key_is_not_the_connections_own(name):
+    assert keys(**{name: "x"}).are_its_own is (name != "fernet_key")
+    assert ConnectionKeys(((anew(name), "x"),)).are_its_own is (name != "fernet_key")
+    assert not ConnectionKeys().are_its_own
 
 
 # ------------------------------------------------------------------------------------------- Airflow's own key

@@ -139,6 +139,30 @@ def test_a_slow_read_costs_another_read_and_nothing_else(reads):
     assert scene.write() == version(MINE)
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_versions_have_no_order(number):
+    """They are hashes: each comparison has to hold whichever is the greater."""
+    mine, rival = record(1, owner=f"me {number}"), record(1, owner=f"rival {number}")
+    for new in (mine, record(2)):
+        scene = Scene(rival)
+        with pytest.raises(StaleVersion):
+            scene.write(new)
+        assert scene.held == version(rival)
+    scene = Scene(mine)
+    scene.during_sleep = [lambda: scene.hold(rival)]
+    store = scene.store()
+    with pytest.raises(StaleVersion):
+        store.write(mine, if_version=version(OLD))
+    with pytest.raises(StaleVersion, match="too slow"):
+        Scene(mine).write(mine)  # written by somebody else, who knows how long it took?
+    scene = Scene()
+    scene.during_sleep = [lambda: scene.hold(rival)]
+    with pytest.raises(StaleVersion, match="at the same time"):
+        scene.write(mine)
+    assert (scene.held, len(scene.slept)) == (version(rival), 1)
+    assert Scene(rival).write(mine, if_version=rival) == version(mine)
+
+
 @pytest.mark.parametrize(("took", "reads"), [(1.0, 2), (1.1, 3)])
 def test_a_read_is_slow_from_a_quarter_of_the_settle_time_on(took, reads):
     scene = Scene()
