@@ -68,7 +68,6 @@ TESTS = tuple(f"tests/unit/test_{name}.py" for name in (
     "timed_lease",
     "variable_store",
     "retry_after",
-    "model",
     "refresh_interrupted",
 ))  # fmt: skip
 #: Modules whose tests stand together: those run first, and most mutants live no longer.

@@ -14,13 +14,13 @@ import gc
 import importlib
 import json
 import os
-import resource
+import signal
 import socket
 import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from scripts.mutate import FIRST, MODULES, TESTS
 PYTEST = (
     "-x",
     "-q",
-    "--timeout=60",
+    "--timeout=240",
+    "--timeout-method=thread",
     "-p",
     "no:cacheprovider",
     "-p",
@@ -70,14 +71,13 @@ def main(address: str) -> int:
             connection.close()
 
 
-def in_child(work: Callable[[], Any], seconds: int = resource.RLIM_INFINITY) -> Any:
-    """Return what `work` returns in a fork (JSON), None when it fails or takes more `seconds` of processor time."""
+def in_child(work: Callable[[], Any]) -> Any:
+    """Return what `work` returns in a fork (JSON), None when it fails or is ended."""
     answer = Path(f"{sys.argv[1]}.answer")
     answer.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
         try:
-            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             with open(os.devnull, "w") as nothing:
                 os.dup2(nothing.fileno(), 1)
                 os.dup2(nothing.fileno(), 2)
@@ -164,8 +164,7 @@ def notice_change(original: dict[str, str], watched: Watched) -> bool:
         for test, (executed, seconds) in watched.items()
         if not lines.isdisjoint(executed.get(changed[0], ()))
     }
-    limit = int(5 + 3 * sum(chosen.values()))
-    return in_child(lambda: run_until_failure(in_order(chosen, changed[0])), limit) is not False
+    return in_child(lambda: run_until_failure(chosen, in_order(chosen, changed[0]))) is not False
 
 
 def find_lines(original: str, now: str) -> set[int]:
@@ -190,25 +189,34 @@ def in_order(chosen: dict[str, float], changed: str) -> dict[str, list[str]]:
     return dict(sorted(files.items(), key=lambda item: (not item[0].endswith(first), sum(map(chosen.get, item[1])))))  # type: ignore[arg-type]
 
 
-def run_until_failure(files: dict[str, list[str]]) -> bool:
+def run_until_failure(seconds: dict[str, float], files: dict[str, list[str]]) -> bool:
     """Run the tests of the first file, and then all others: most mutants live no longer than the first."""
     names = list(files)
     for part in filter(None, (names[:1], names[1:])):
-        selection = Selection([test for name in part for test in files[name]])
+        selection = Selection({test: seconds[test] for name in part for test in files[name]})
         if pytest.main([*PYTEST, *part], plugins=[selection]) not in (0, 5):
             return True
     return False
 
 
 class Selection:
-    """A plugin of pytest that leaves only some tests, in this order; a change may have changed their parameters."""
+    """A plugin of pytest that leaves only some tests, in this order; a change may have changed their parameters.
 
-    def __init__(self, tests: Iterable[str]) -> None:
-        self.rank = {test: rank for rank, test in enumerate(tests)}
+    :param seconds: of processor time, for each test without a change. Where a change makes a loop endless, the process
+        ends after three times as much.
+    """
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self.rank = {test: rank for rank, test in enumerate(seconds)}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         kept = [item for item in items if strip_parameters(item.nodeid) in self.rank]
         items[:] = sorted(kept, key=lambda item: self.rank[strip_parameters(item.nodeid)])
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        # Its signal ends the process, also where the main thread waits for another one.
+        signal.setitimer(signal.ITIMER_VIRTUAL, 2 + 3 * self.seconds[strip_parameters(item.nodeid)])
 
 
 def strip_parameters(test: str) -> str:
