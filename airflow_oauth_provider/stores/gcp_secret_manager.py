@@ -34,7 +34,8 @@ _ATTEMPTS = 10
 #: How many versions are looked at for what is left over.
 _TIDIED = 20
 
-_NAME = re.compile(r"projects/[^/\s]+(/locations/[a-z0-9-]+)?/secrets/[A-Za-z0-9_-]+")
+# A project's id may have the domain of its organization before it.
+_NAME = re.compile(r"projects/([a-z0-9][a-z0-9.-]*:)?[a-z0-9][a-z0-9-]*(/locations/[a-z0-9-]+)?/secrets/[A-Za-z0-9_-]+")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 
 

@@ -427,6 +427,22 @@ def test_names_in_google_cloud(project):
     assert "allowed_secrets" in str(other._permit.refusal)
 
 
+@pytest.mark.parametrize(
+    "project",
+    ["..", ".", "p%2fq", "p?x", "p#", "p;x", "p&x", "p\\q", "p@q", "p q", "a/b", "", "p:access?", "\uff50", "P"],
+)
+def test_projects_are_names(project):
+    """They come before the secret's own name in the path of a URL."""
+    name = f"projects/{project}/secrets/airflow-oauth2-xero"
+    refused(lambda: gcp_secret_manager.open_store("xero", {"gcp_name": name}), "gcp_name")
+
+
+@pytest.mark.parametrize("project", ["p", "my-project-1", "123456789012", "example.com:my-project"])
+def test_projects_that_are_names(project):
+    store = gcp_secret_manager.open_store("xero", {"gcp_name": f"projects/{project}/secrets/airflow-oauth2-xero"})
+    assert store._permit.refusal is None
+
+
 def test_names_in_azure(monkeypatch):
     class Properties:
         tags = None
