@@ -58,8 +58,9 @@ def _check_readable(conn_id: str, connection: Connection) -> None:
         ) from None
     except Exception as error:  # noqa: BLE001 - its text may quote what is secret
         raise StoreUnavailable(
-            f"The connection {conn_id!r} could not be decrypted ({type(error).__name__}). Is [core] fernet_key the key "
-            "that it was written with?"
+            f"it could not be decrypted ({type(error).__name__}). Is [core] fernet_key the key that it was written "
+            "with?",
+            conn_id=conn_id,
         ) from None
 
 

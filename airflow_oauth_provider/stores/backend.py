@@ -1,4 +1,4 @@
-"""What one place that can keep a record has to do. To add a store, write a class with these two or three members."""
+"""What one place that can keep a record has to do. To add a store, write a class with the members of one of the two."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Fetched:
     connections: tuple[str, ...] | None = None
 
 
-class Backend(Protocol):
-    """A place that can replace a text only if it is unchanged. It is for one connection."""
+class Place(Protocol):
+    """Where one connection's record can be kept."""
 
     @property
     def name(self) -> str:
@@ -50,6 +50,10 @@ class Backend(Protocol):
         :raises StoreNotWritable: the place does not exist, or can never hold a record.
         """
 
+
+class Backend(Place, Protocol):
+    """A place that can replace a text only if it is unchanged."""
+
     def replace(self, fetched: Fetched, text: str) -> Fetched | None:
         """Put ``text`` in the place of ``fetched``, or change nothing.
 
@@ -61,23 +65,8 @@ class Backend(Protocol):
         """
 
 
-class PlainBackend(Protocol):
+class PlainBackend(Place, Protocol):
     """A place that can only be read and written: it has no compare-and-set."""
-
-    @property
-    def name(self) -> str:
-        """See :attr:`Backend.name`."""
-
-    @property
-    def where(self) -> str:
-        """See :attr:`Backend.where`."""
-
-    @property
-    def record_where(self) -> str:
-        """See :attr:`Backend.record_where`."""
-
-    def fetch(self) -> Fetched:
-        """See :meth:`Backend.fetch`."""
 
     def put(self, fetched: Fetched, text: str) -> None:
         """Write ``text``, whatever the place holds by now.

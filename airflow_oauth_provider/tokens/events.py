@@ -71,11 +71,6 @@ MAX_ENTRIES = 50
 #: The longest actor and the longest detail, in characters.
 MAX_ACTOR, MAX_DETAIL = 80, 40
 
-#: What can stand in a history.
-HISTORY_KINDS = frozenset(
-    {"refreshed", "failed", "waited", "refused", "recovered", "holder_gone", "signed_in", "revoked"}
-)
-
 _check_at = json_members.number(0.0, json_members.LATEST_TIME)
 _check_kind = json_members.text(20)
 _check_actor = json_members.text(MAX_ACTOR)
