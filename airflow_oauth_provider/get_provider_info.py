@@ -76,6 +76,8 @@ def _config() -> dict[str, Any]:
                 "type": option.kind,
                 "example": option.example,
                 "default": option.default,
+                # Otherwise Airflow formats it with names of its own, and does not start over others in braces.
+                **({"is_template": True} if "{" in option.default else {}),
             }
             for option in OPTIONS
         },

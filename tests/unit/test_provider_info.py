@@ -123,3 +123,11 @@ def test_settings_are_airflow_settings():
     assert {"fallback_path", "callback_prefixes", "token_store_route"} <= options.keys()
     assert "Fernet" not in options["fallback_path"]["description"], "the key is made from the spent refresh token"
     assert all(option["description"] and option["version_added"] for option in options.values())
+
+
+def test_a_default_with_braces_is_not_for_airflow_to_format():
+    """Up to 3.2 Airflow formats each default that is no template, and ends at a name that it does not know."""
+    options = get_provider_info()["config"]["oauth2"]["options"]
+
+    templates = {name for name, option in options.items() if option.get("is_template")}
+    assert templates == {name for name, option in options.items() if "{" in option["default"]} != set()
