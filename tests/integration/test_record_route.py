@@ -114,6 +114,17 @@ def test_one_audit_entry_a_refresh_and_none_for_a_lease(server, monkeypatch):
     assert server.audited == [("xero", "dag/run/task/1")]
 
 
+def test_a_server_that_runs_for_months_is_not_slowed_by_what_it_has_seen(server):
+    """Airflow compiles all values that it masks into one pattern, anew for each, and forgets none."""
+    from airflow._shared.secrets_masker import _secrets_masker
+
+    server.swap("xero", record(1))
+    before = set(_secrets_masker().patterns)
+    for generation in range(1, 6):
+        assert server.swap("xero", record(generation + 1), record(generation))
+    assert _secrets_masker().patterns == before
+
+
 # ------------------------------------------------------------------------------------------------ attempts
 
 
