@@ -3,7 +3,7 @@
     python -m scripts.mutation_server SOCKET
 
 Airflow takes seconds to import, a fork milliseconds. The tests run once without a change and are watched. For a mutant
-run only the tests that execute the changed function, file by file, until one fails. Who connects to SOCKET is answered
+run only the tests that execute the changed function, until one fails. Who connects to SOCKET is answered
 with one byte: 1 when a test has failed, or did not end, else 0. `scripts.mutate` uses it.
 """
 
@@ -162,13 +162,13 @@ def notice_change(original: dict[str, str], watched: Watched) -> bool:
     chosen = {
         test: seconds
         for test, (executed, seconds) in watched.items()
-        if not lines.isdisjoint(executed.get(changed[0], ()))
+        if lines is None or not lines.isdisjoint(executed.get(changed[0], ()))
     }
     return in_child(lambda: run_until_failure(chosen, in_order(chosen, changed[0]))) is not False
 
 
-def find_lines(original: str, now: str) -> set[int]:
-    """Return the lines of the changed function, those of the whole module where the change is in none."""
+def find_lines(original: str, now: str) -> set[int] | None:
+    """Return the lines of the changed function; None where the change is in none, and concerns all tests."""
     pairs = enumerate(zip(original.splitlines(), now.splitlines(), strict=False), start=1)
     line = next((number for number, (before, after) in pairs if before != after), 0)
     around = [
@@ -176,8 +176,10 @@ def find_lines(original: str, now: str) -> set[int]:
         for node in ast.walk(ast.parse(original))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
     ]
-    first, last = max(around, default=(0, len(original.splitlines())))
-    return set(range(first + 1, last + 1)) if around and last > first else set(range(first, last + 1))
+    if not around:
+        return None
+    first, last = max(around)
+    return set(range(first + 1, last + 1))
 
 
 def in_order(chosen: dict[str, float], changed: str) -> dict[str, list[str]]:

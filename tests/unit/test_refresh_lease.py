@@ -454,6 +454,16 @@ class TestWaitingIsVisible:
         assert world.time.now - before > 60.0
         assert caplog.text.count("has been refreshing since") == 1
 
+    def test_who_needs_no_refresh_says_nothing_of_another_workers(self, caplog):
+        world = World()
+        world.worker()[0].access_token()
+        world.cell.record = replace(world.record, lease=Lease("other", 20.0, world.time.now))
+        told = []
+        with caplog.at_level(logging.INFO):
+            world.worker(on_event=told.append)[0].access_token()
+        assert "refreshing" not in caplog.text
+        assert told == []
+
     def test_who_does_not_wait_says_nothing(self, caplog):
         world = World()
         with caplog.at_level(logging.INFO):

@@ -567,6 +567,14 @@ class TestDecisions:
             later = replace(RECORD, not_before=1_900_000_000.0 + seconds)
             assert decide(situation(record=later, left=0.0), ANY).action is action, seconds
 
+    def test_so_it_is_soon_after_the_epoch(self):
+        """Where a difference and a remainder differ."""
+        for not_before, action, seconds in ((25.0, Action.PAUSE, 15.0), (200.0, Action.REFRESH, 0.0)):
+            record = replace(RECORD, not_before=not_before, generation=0)
+            early = replace(situation(record=record, left=0.0, first_generation=0), now=10.0)
+            decision = decide(early, ANY)
+            assert (decision.action, decision.seconds) == (action, seconds)
+
     def test_who_has_a_token_that_works_waits_for_two_seconds(self):
         for waited, action in ((1.9, Action.WAIT), (2.0, Action.WAIT), (2.1, Action.FAIL)):
             assert decide(situation(left=30.0, lease_left=20.0, waited=waited), ANY).action is action, waited
