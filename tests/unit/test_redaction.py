@@ -137,3 +137,30 @@ def test_an_error_names_its_connection_once():
     unnamed = StoreError("'xero' is not there")
     unnamed.name_connection("xero")
     assert str(unnamed) == "Connection 'xero': 'xero' is not there"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "sk_live_51HxT4bK9aQ2", "1/fFAGRNJru1FTz70BzhT3Zg", "a1" * 8],
+)
+def test_what_looks_like_a_token_is_hidden_although_nobody_has_named_it(secret):
+    said = redact(f"no such token: {secret}, sorry")
+    assert secret not in said
+    assert said == f"no such token: {redaction.MASK}, sorry"
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: b64encode(b64encode(text.encode())).decode(),
+        lambda text: quote(quote(text, safe=""), safe=""),
+        lambda text: "".join(f"&#{ord(char)};" for char in text),
+        lambda text: "".join(f"\\u{ord(char):04x}" for char in text),
+        lambda text: " ".join(text),
+        lambda text: text.upper(),
+    ],
+    ids=["base64 twice", "percent twice", "references", "escapes", "spaced", "upper case"],
+)
+def test_a_secret_in_an_encoding_that_nobody_sends_hides_the_whole_text(encode):
+    secret = "pa ss/wo+rd"
+    assert redact(f"you sent {encode(secret)} to us", [secret]) == redaction.MASK
