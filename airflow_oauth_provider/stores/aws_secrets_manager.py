@@ -11,9 +11,9 @@ from typing import Any
 
 from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.airflow_identity import call_hook, import_hook
 from airflow_oauth_provider.stores.allowed_places import Permit, check_connection, is_secret_allowed, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.cloud_identity import call_hook, import_hook, missing_package
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
 from airflow_oauth_provider.stores.record_store import RecordStore
 
@@ -212,11 +212,7 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
     try:
         import boto3  # noqa: F401
     except ImportError:
-        raise ConfigurationError(
-            "the store 'aws_secrets_manager' needs the package boto3: install "
-            "airflow-oauth-provider[aws] where the tasks run.",
-            conn_id=conn_id,
-        ) from None
+        raise missing_package(conn_id, "aws_secrets_manager", "aws") from None
     return RecordStore(
         AwsBackend(conn_id, name, layout, region, aws_conn_id, _counting_name(conn_id, name)), permit=permit
     )

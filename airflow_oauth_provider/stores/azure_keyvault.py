@@ -13,7 +13,6 @@ from typing import Any
 
 from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.airflow_identity import call_hook, import_hook
 from airflow_oauth_provider.stores.allowed_places import (
     MEMBER,
     OWN,
@@ -23,6 +22,7 @@ from airflow_oauth_provider.stores.allowed_places import (
     secret_permit,
 )
 from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.cloud_identity import call_hook, import_hook, missing_package
 from airflow_oauth_provider.stores.json_document import PlainTokens
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Record, fingerprint
@@ -327,11 +327,7 @@ def open_store(
         import azure.identity
         import azure.keyvault.secrets  # noqa: F401
     except ImportError:
-        raise ConfigurationError(
-            "the store 'azure_keyvault' needs more packages: install "
-            "airflow-oauth-provider[azure] where the tasks run.",
-            conn_id=conn_id,
-        ) from None
+        raise missing_package(conn_id, "azure_keyvault", "azure") from None
     permits = {name: _permit(conn_id, names[name]) for name in names}
     backend = KeyVaultBackend(conn_id, url.rstrip("/"), names, permits, azure_conn_id)
     return TimedLeaseStore(backend, settle_time=settle_time, sleep=sleep)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.airflow_identity import call_hook, import_hook
+from airflow_oauth_provider.stores.cloud_identity import call_hook, import_hook
 
 #: Seconds that one request may take; the library's own limit is 60, longer than a lease.
 _TIMEOUT = 10

@@ -20,6 +20,7 @@ from airflow_oauth_provider.stores.allowed_places import (
     secret_permit,
 )
 from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.cloud_identity import missing_package
 from airflow_oauth_provider.stores.gcp_client import GcpSecret, Version
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
 from airflow_oauth_provider.stores.parsing import is_leased
@@ -248,9 +249,5 @@ def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
         import google.cloud.secretmanager_v1  # noqa: F401
         import google_crc32c  # noqa: F401
     except ImportError:
-        raise ConfigurationError(
-            "the store 'gcp_secret_manager' needs more packages: install "
-            "airflow-oauth-provider[google] where the tasks run.",
-            conn_id=conn_id,
-        ) from None
+        raise missing_package(conn_id, "gcp_secret_manager", "google") from None
     return RecordStore(GcpBackend(conn_id, name, layout, endpoint, gcp_conn_id), permit=permit)

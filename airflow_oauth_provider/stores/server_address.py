@@ -42,7 +42,7 @@ def find_address(api_url: str, execution_url: str, edge_url: str, base_url: str)
     if base_url.startswith("/") or not base_url:
         base_url = f"http://localhost:8080{base_url}"  # as Airflow completes it
     if api_url:
-        url = _checked(api_url, SETTING)
+        url = _check_url(api_url, SETTING)
         if not is_secure(url) and _origin(url) != _origin(execution_url or edge_url or base_url):
             raise ConfigurationError(
                 f"{SETTING} has to be https: tokens are sent there. Plain http is for this machine, and for the host "
@@ -51,11 +51,11 @@ def find_address(api_url: str, execution_url: str, edge_url: str, base_url: str)
         return ServerAddress(url, SETTING)
     for (setting, ending), url in ((_EXECUTION, execution_url), (_EDGE, edge_url)):
         if url:
-            return ServerAddress(_without_ending(_checked(url, setting), setting, ending), setting)
-    return ServerAddress(_checked(base_url, "[api] base_url"), "[api] base_url")
+            return ServerAddress(_remove_ending(_check_url(url, setting), setting, ending), setting)
+    return ServerAddress(_check_url(base_url, "[api] base_url"), "[api] base_url")
 
 
-def _without_ending(url: str, setting: str, ending: str) -> str:
+def _remove_ending(url: str, setting: str, ending: str) -> str:
     if not url.endswith(ending):
         raise ConfigurationError(
             f"{setting} does not end with {ending!r}, so it does not say where Airflow's API server is. Set {SETTING} "
@@ -64,7 +64,7 @@ def _without_ending(url: str, setting: str, ending: str) -> str:
     return url.removesuffix(ending)
 
 
-def _checked(url: str, setting: str) -> str:
+def _check_url(url: str, setting: str) -> str:
     try:
         parts = urlsplit(url.strip())
         right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

@@ -1,4 +1,4 @@
-"""Credentials of cloud services from Airflow's own connections, by the hooks of Airflow's providers."""
+"""What the stores of clouds have in common: their packages, and credentials from Airflow's own connections."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from typing import Any
 
 from airflow_oauth_provider.compat import connections, sdk
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, StoreUnavailable
+
+
+def missing_package(conn_id: str, store: str, extra: str) -> ConfigurationError:
+    """Return the error for a store whose packages are not installed.
+
+    :param conn_id: the connection whose tokens are to be kept.
+    :param store: its ``store``.
+    :param extra: the extra of this package that brings them.
+    """
+    return ConfigurationError(
+        f"the store {store!r} needs more packages: install airflow-oauth-provider[{extra}] where the tasks run.",
+        conn_id=conn_id,
+    )
 
 
 def import_hook(conn_id: str, key: str, provider: str, module: str) -> Any:
