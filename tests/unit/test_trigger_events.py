@@ -1,0 +1,41 @@
+"""What a trigger sends on its way to the database: nothing that is as good as a password, nothing it cannot take."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from requests import Response
+from requests.structures import CaseInsensitiveDict
+
+from airflow_oauth_provider.exceptions import ApiError
+from airflow_oauth_provider.triggers import events
+
+
+def answer(headers=(), reason="OK", url="https://api.example.com/items", encoding="utf-8", history=()):
+    response = Response()
+    response._content, response.status_code = b"{}", 200
+    response.reason, response.url, response.encoding = reason, url, encoding
+    response.headers, response.history = CaseInsensitiveDict(headers), list(history)
+    return response
+
+
+@pytest.mark.parametrize("name", ["Set-Cookie", "set-cookie", "SET-COOKIE", "Set-Cookie2"])
+@pytest.mark.parametrize("is_redirect", [False, True])
+@pytest.mark.parametrize("pack", [lambda response: events.pack_pages([response]), events.pack_page])
+def test_a_cookie_stays_out_of_the_database(name, is_redirect, pack):
+    with_cookie = answer({name: "session=as-good-as-a-password; HttpOnly", "Content-Type": "application/json"})
+    packed = json.dumps(pack(answer(history=[with_cookie]) if is_redirect else with_cookie))
+    assert "as-good-as-a-password" not in packed
+    assert "application/json" in packed
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "caf\udce9", "\0", "\udfff\udfff"])
+def test_what_no_database_takes_ends_no_triggerer(odd):
+    """An event with a lone surrogate cannot be sent to the supervisor, and the triggerer would end."""
+    response = answer({"X-Name": odd, f"X-{odd}": "a"}, reason=odd, url=f"https://api.example.com/{odd}", encoding=odd)
+    sent = [*events.pack_pages([response]), events.pack_page(response), events.error_event(ApiError(odd), "xero")]
+    for event in sent:
+        text = json.dumps(event, ensure_ascii=False)
+        assert text.encode("utf-8")
+        assert "\\u0000" not in text
