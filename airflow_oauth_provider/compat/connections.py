@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_oauth_provider.compat import supervisor
+from airflow_oauth_provider.compat import deployment, supervisor
 from airflow_oauth_provider.compat.masking import mask_secret
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
@@ -122,9 +122,23 @@ def secrets_backends() -> list[Any]:
     return [*backends, Supervisor()]
 
 
+def _team_of(backend: Any, conn_id: str) -> dict[str, str]:
+    """Return the team of a row, without which Airflow's own backend does not give a team's connection.
+
+    In a task the supervisor knows the team. Here a server asks, once whoever acts was found to have the right, or a
+    command.
+    """
+    if type(backend).__name__ != "MetastoreBackend" or not deployment.multi_team():
+        return {}
+    from airflow.models.connection import Connection
+
+    team = Connection.get_team_name(conn_id)
+    return {} if team is None else {"team_name": team}
+
+
 def _connection_of(backend: Any, conn_id: str) -> Connection | None:
     try:
-        found: Connection | None = backend.get_connection(conn_id=conn_id)
+        found: Connection | None = backend.get_connection(conn_id=conn_id, **_team_of(backend, conn_id))
     except NotImplementedError:
         return None  # a backend for variables or configuration only
     except StoreUnavailable:

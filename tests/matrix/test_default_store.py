@@ -103,6 +103,25 @@ def test_none_of_them_was_spent_twice(scene, runs):
     assert (counts["reuses"], counts["grants_revoked"]) == (0, 0)
 
 
+def test_the_grants_as_json(scene, runs, version):
+    """For scripts, with a bearer token; the pages need a session that opens a plugin's routes, so 3.1."""
+    del runs
+    airflow, pages = scene.airflow, f"{scene.airflow.url}/oauth2-grants"
+    if version == "2.11":
+        assert airflow.request("GET", f"{pages}/json/grants").status_code == 404
+        return
+    assert requests.get(f"{pages}/json/grants", timeout=60).status_code == 401
+    listed = {grant["connection"]: grant for grant in airflow.request("GET", f"{pages}/json/grants").json()["grants"]}
+    for conn_id in WAYS:
+        one = airflow.request("GET", f"{pages}/json/grant?connection={conn_id}").json()
+        assert (listed[conn_id]["refreshes"], listed[conn_id]["store"]) == (one["refreshes"], "connection")
+        assert one["events"][-1]["actor"] == f"quickstart_{conn_id}/refresh"
+    answer = airflow.request("POST", f"{pages}/json/refresh?connection=by_api")
+    assert (answer.status_code, answer.json()["rotated"]) == (200, True)
+    assert airflow.request("GET", f"{pages}/json/grant?connection=none").status_code == 404
+    assert airflow.request("GET", f"{pages}/").status_code == (404 if version == "3.0" else 200)
+
+
 def test_nothing_but_these_connections_was_set_up(scene, runs):
     del runs
     found = {connection["connection_id"] for connection in scene.airflow.api("GET", "/connections")["connections"]}

@@ -458,3 +458,23 @@ def test_a_row_that_airflow_cannot_read_has_an_error_that_says_so(monkeypatch, s
     assert words in read_grant("xero").state.reason
     (finding,) = look_at("xero")
     assert (finding.level, words in finding.text) == ("fail", True)
+
+
+@pytest.mark.parametrize(("teams", "expected"), [("True", {"team_name": "red"}), ("False", {})])
+def test_a_row_of_a_team_is_asked_for_by_its_team(monkeypatch, teams, expected):
+    """Airflow's own backend gives a team's connection to that team alone; a server reads for whoever has the right."""
+    from airflow.models.connection import Connection
+
+    class MetastoreBackend:
+        def get_connection(self, conn_id, **team):
+            asked.append(team)
+            return Connection(conn_id=conn_id, conn_type="oauth2")
+
+    asked = []
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", teams)
+    monkeypatch.setattr(Connection, "get_team_name", staticmethod(lambda _: "red"))
+    monkeypatch.setattr(connections, "secrets_backends", lambda: [MetastoreBackend()])
+
+    connections.find_connection("xero")
+
+    assert asked == [expected]
