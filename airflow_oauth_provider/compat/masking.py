@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
+from collections import OrderedDict
+from typing import Any
 
 from airflow_oauth_provider.compat import supervisor
 from airflow_oauth_provider.compat.sdk import AIRFLOW
 from airflow_oauth_provider.exceptions import StoreUnavailable
 
 log = logging.getLogger(__name__)
+
+#: How many values stay hidden: those that were named last. Airflow compiles all that it was ever told into one pattern,
+#: anew for each new value. Tokens rotate, so a triggerer that runs for months would get slower with every refresh.
+_MOST = 300
+#: Value to the patterns that it has added, masker by masker; the one that was named last is the last.
+_hidden: OrderedDict[str, list[tuple[Any, set[str]]]] = OrderedDict()
+_lock = threading.Lock()
 
 
 def _masker_modules() -> tuple[str, ...]:
@@ -24,12 +34,14 @@ def _masker_modules() -> tuple[str, ...]:
 def mask_secret(value: str | None) -> None:
     """Hide ``value`` in whatever this process, and on Airflow 3 its supervisor, logs from now on.
 
+    A value that :data:`_MOST` others have followed, and that nobody has named since, is not hidden any more.
+
     :param value: the secret; None and ``""`` are ignored.
     """
     if not value:
         return
-    for name in _masker_modules():
-        importlib.import_module(name)._secrets_masker().add_mask(value)
+    with _lock:
+        _hide(value)
     if supervisor.on_task_sdk():
         # Airflow's mask_secret would tell the supervisor too, but in the triggerers of 3.0 and 3.1 not from a
         # worker thread (see `supervisor.ask`): there it leaves an answer behind that the next caller takes for its own.
@@ -40,3 +52,17 @@ def mask_secret(value: str | None) -> None:
         except StoreUnavailable:
             # A supervisor that cannot be reached prints nothing of ours either; what matters fails on its own.
             log.debug("The supervisor could not be told of a value to mask")
+
+
+def _hide(value: str) -> None:
+    added = _hidden.pop(value, [])
+    while len(_hidden) >= _MOST:
+        for masker, patterns in _hidden.popitem(last=False)[1]:
+            masker.patterns.difference_update(patterns)  # what Airflow has added itself is not among them
+    for name in _masker_modules():
+        masker = importlib.import_module(name)._secrets_masker()
+        before = set(masker.patterns)
+        masker.add_mask(value)
+        if new := masker.patterns - before:
+            added.append((masker, new))
+    _hidden[value] = added

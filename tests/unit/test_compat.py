@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.metadata
 import itertools
 import threading
+from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
 
@@ -264,6 +266,24 @@ def test_nothing_is_not_masked(supervisor, nothing):
 def test_a_supervisor_that_cannot_be_told_does_not_stop_us(supervisor):
     supervisor.fail = lambda _message: EOFError()
     masking.mask_secret("a-very-secret-value-2")
+
+
+def test_the_values_that_were_named_last_stay_hidden_and_the_oldest_do_not(monkeypatch):
+    """Airflow compiles all of them into one pattern, anew for each: a triggerer must not keep every token that was."""
+    monkeypatch.setattr(masking, "_MOST", 3)
+    monkeypatch.setattr(masking, "_hidden", OrderedDict())
+    maskers = [importlib.import_module(name)._secrets_masker() for name in masking._masker_modules()]
+    maskers[0].add_mask("a-password-that-airflow-knows")
+    masking.mask_secret("a-password-that-airflow-knows")
+    masking.mask_secret("a-client-secret")
+    sizes = []
+    for number in range(6):
+        masking.mask_secret(f"token-number-{number}")
+        masking.mask_secret("a-client-secret")  # each look-up of the connection names it
+        sizes.append([len(masker.patterns) for masker in maskers])
+    shown = maskers[0].redact("token-number-1 token-number-5 a-client-secret a-password-that-airflow-knows")
+    assert shown == "token-number-1 *** *** ***"
+    assert sizes[2] == sizes[-1], "as many as there were"
 
 
 # ---------------------------------------------------------------------------------------------------- threads
