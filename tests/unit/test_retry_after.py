@@ -111,6 +111,10 @@ def test_several_windows(value, seconds):
     assert read_exhaustion({"ratelimit": value}, NOW.timestamp()) == seconds
 
 
+def test_a_refusal_although_something_is_left_goes_by_the_first_window():
+    assert read_wait(429, {"ratelimit": '"a";r=5;t=10, "b";r=3;t=60'}, NOW.timestamp()) == 10
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "limited"),
     [
