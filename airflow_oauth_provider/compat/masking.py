@@ -14,9 +14,10 @@ from airflow_oauth_provider.exceptions import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: How many values stay hidden: those that were named last. Airflow compiles all that it was ever told into one pattern,
-#: anew for each new value. Tokens rotate, so a triggerer that runs for months would get slower with every refresh.
-_MOST = 300
+#: Characters of the values that stay hidden: those that were named last. Airflow compiles all that it was ever told
+#: into one pattern, anew for each new value: a third of a second for so many. Tokens rotate, so a triggerer that runs
+#: for months would get slower with every refresh.
+_MOST = 400_000
 #: Value to the patterns that it has added, masker by masker; the one that was named last is the last.
 _hidden: OrderedDict[str, list[tuple[Any, set[str]]]] = OrderedDict()
 _lock = threading.Lock()
@@ -34,7 +35,7 @@ def _masker_modules() -> tuple[str, ...]:
 def mask_secret(value: str | None) -> None:
     """Hide ``value`` in whatever this process, and on Airflow 3 its supervisor, logs from now on.
 
-    A value that :data:`_MOST` others have followed, and that nobody has named since, is not hidden any more.
+    A value that nobody has named while others of :data:`_MOST` characters were is not hidden any more.
 
     :param value: the secret; None and ``""`` are ignored.
     """
@@ -56,7 +57,7 @@ def mask_secret(value: str | None) -> None:
 
 def _hide(value: str) -> None:
     added = _hidden.pop(value, [])
-    while len(_hidden) >= _MOST:
+    while _hidden and len(value) + sum(map(len, _hidden)) > _MOST:
         for masker, patterns in _hidden.popitem(last=False)[1]:
             masker.patterns.difference_update(patterns)  # what Airflow has added itself is not among them
     for name in _masker_modules():
