@@ -13,9 +13,10 @@ ARGS ?=
 # So many workers at once, each with the modules and the servers that fall to it. WORKERS=0 runs all in one process.
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist loadfile
-TEST = $(PYTEST) $(PARALLEL) --timeout=$(TIMEOUT) tests/unit tests/exploration tests/integration tests/e2e $(ARGS)
-# Branches that the tests take, in this process and in the workers; the figure may rise, not fall.
-COVERAGE_FLOOR := 80
+# In this order, so that the quick files fill up the end, and no Airflow of the e2e tests runs beside the others for long.
+TEST = $(PYTEST) $(PARALLEL) --no-loadscope-reorder --timeout=$(TIMEOUT) tests/exploration tests/integration tests/e2e tests/unit $(ARGS)
+# Branches of the package that the unit tests take; the figure may rise, not fall.
+COVERAGE_FLOOR := 72
 COVERED := --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
 
 export PYTHONUNBUFFERED := 1
@@ -55,8 +56,8 @@ test: setup setup-3.1 setup-2.11 ## Unit, integration and end-to-end tests (Airf
 print-test:
 	@echo '$(TEST)'
 
-coverage: setup setup-3.1 setup-2.11 ## The same as test, and what part of the branches they take
-	$(PYTEST) $(PARALLEL) --timeout=$(TIMEOUT) $(COVERED) tests/unit tests/exploration tests/integration tests/e2e $(ARGS)
+coverage: setup ## What part of the branches the unit tests take
+	$(PYTEST) $(PARALLEL) --timeout=60 $(COVERED) tests/unit $(ARGS)
 
 test-unit: setup ## Unit tests only: seconds, no network
 	$(PYTEST) $(PARALLEL) --timeout=60 tests/unit $(ARGS)
@@ -92,8 +93,8 @@ $(VERSIONS:%=test-matrix-%): test-matrix-%: setup-%
 	TEST_AIRFLOW=$* $(if $(filter 3.3,$*),.venv,.venvs/$*)/bin/python -m pytest --timeout=$(TIMEOUT) tests/matrix \
 	  $(if $(filter $(OFFICIAL),$*),$(PARITY)) $(if $(filter 2.11.0,$*),$(STORES)) $(ARGS)
 
-test-wheel: setup ## Build the package, look at it, and run the unit tests against what was built
-	@$(VENV) -m scripts.check_wheel $(PARALLEL) $(ARGS)
+test-wheel: setup ## Build the package, look at it, run the unit tests against what was built, and measure their coverage
+	@$(VENV) -m scripts.check_wheel $(PARALLEL) $(COVERED) $(ARGS)
 
 docs: setup ## Build the site of the docs into site/; a broken link is an error
 	@$(VENV) -m scripts.build_docs $(ARGS)
