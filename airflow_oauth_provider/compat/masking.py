@@ -57,6 +57,9 @@ def mask_secret(value: str | None) -> None:
 
 def _hide(value: str) -> None:
     added = _hidden.pop(value, [])
+    if added and all(patterns <= masker.patterns for masker, patterns in added):
+        _hidden[value] = added  # as at most reads of a connection: no masker has lost it
+        return
     while _hidden and len(value) + sum(map(len, _hidden)) > _MOST:
         for masker, patterns in _hidden.popitem(last=False)[1]:
             masker.patterns.difference_update(patterns)  # what Airflow has added itself is not among them

@@ -286,6 +286,18 @@ def test_the_values_that_were_named_last_stay_hidden_and_the_oldest_do_not(monke
     assert sizes[2] == sizes[-1], "as many as there were"
 
 
+def test_a_value_that_a_masker_has_lost_is_hidden_again_when_it_is_named(monkeypatch):
+    """Airflow empties the masker of a process that it has forked."""
+    monkeypatch.setattr(masking, "_hidden", OrderedDict())
+    maskers = [importlib.import_module(name)._secrets_masker() for name in masking._masker_modules()]
+    masking.mask_secret("a-value-to-be-lost")
+    for masker in maskers:
+        monkeypatch.setattr(masker, "patterns", set())
+        monkeypatch.setattr(masker, "replacer", None)
+    masking.mask_secret("a-value-to-be-lost")
+    assert [masker.redact("a-value-to-be-lost") for masker in maskers] == ["***"] * len(maskers)
+
+
 # ---------------------------------------------------------------------------------------------------- threads
 
 
