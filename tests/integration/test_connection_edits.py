@@ -21,7 +21,6 @@ from scripts.environments import ROOT, python_of
 from tests.integration._store_airflow import FERNET_KEY, airflow_environ
 from tests.integration._web_form import Fields
 from tests.servers.airflow import AirflowInstance
-from tests.servers.postgres import Postgres
 from tests.servers.processes import wait_until
 from tests.servers.record_put import put_record
 
@@ -196,18 +195,14 @@ class Row:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[AirflowInstance]:
-    with Postgres() as postgres:
-        url = postgres.create_database("airflow")
-        with AirflowInstance(db_url=url, components=["api-server"]) as started:
-            yield started
+    with AirflowInstance(components=["api-server"]) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def old_server() -> Iterator[AirflowInstance]:
-    with Postgres() as postgres:
-        url = postgres.create_database("airflow")
-        with AirflowInstance("2.11", db_url=url, components=["webserver"]) as started:
-            yield started
+    with AirflowInstance("2.11", components=["webserver"]) as started:
+        yield started
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from scripts.scene import Scene, example_dag
 from tests.servers.airflow import AirflowInstance
 from tests.servers.authorization_server import AuthorizationServer
 from tests.servers.openbao import OpenBao
-from tests.servers.postgres import Postgres
 
 #: Beside the store `connection`, which the connection `demo` has. The clouds' are in tests/integration.
 STORES = ("variable", "vault", "file")
@@ -44,9 +43,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def instance(
-    cell: str, version: str, files: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[AirflowInstance]:
+def instance(cell: str, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
     environ = {**DEBUG, "AIRFLOW__OAUTH2__ALLOWED_FOLDERS": str(files)}
     dags = tmp_path_factory.mktemp("dags")
     for path in (ROOT / "example_dags").glob("*.py"):
@@ -54,21 +51,8 @@ def instance(
     for store in STORES:
         dag_id, source = example_dag("quickstart", store)
         (dags / f"{dag_id}.py").write_text(source)
-    if version != "2.11":
-        components = ("api-server", "scheduler", "dag-processor", "triggerer")
-        with AirflowInstance(cell, dags_folder=dags, components=components, environ=environ) as airflow:
-            yield airflow
-        return
-    with Postgres() as postgres:  # on SQLite it runs one task at a time, and has no row locks
-        url = postgres.create_database("airflow")
-        with AirflowInstance(
-            cell,
-            dags_folder=dags,
-            db_url=url,
-            components=("webserver", "scheduler", "triggerer"),
-            environ=environ,
-        ) as airflow:
-            yield airflow
+    with AirflowInstance(cell, dags_folder=dags, environ=environ) as airflow:
+        yield airflow
 
 
 @pytest.fixture(scope="session")

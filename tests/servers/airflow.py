@@ -15,18 +15,18 @@ import ast
 import contextlib
 import json
 import shutil
-import sqlite3
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from scripts.environments import CELLS, MAIN_AIRFLOW, airflow_version_of, minor_of, python_of
-from tests.servers.airflow_settings import ADMIN, Ports, Secrets, environment, sqlite_url
+from tests.servers.airflow_settings import ADMIN, Ports, Secrets, environment
+from tests.servers.postgres import Postgres
 from tests.servers.processes import LOOPBACK, Process, Server, ServerError, wait_until
 
 FINISHED = ("success", "failed")
@@ -35,7 +35,11 @@ SERVER_ERROR = 500
 
 
 class AirflowInstance(Server):
-    """One Airflow. `db_url` is a SQLAlchemy URL; without one it is a SQLite file."""
+    """One Airflow, on a PostgreSQL of its own.
+
+    Not on SQLite: Airflow 3 writes its audit log in the thread that serves all requests. While another request has
+    written and not yet committed, the two wait for each other until SQLite gives up, and the answer is 500.
+    """
 
     name = "airflow"
 
@@ -44,7 +48,6 @@ class AirflowInstance(Server):
         cell: str = MAIN_AIRFLOW,
         *,
         dags_folder: Path | str | None = None,
-        db_url: str | None = None,
         components: Sequence[str] | None = None,
         environ: Mapping[str, str] | None = None,
         python: Path | None = None,
@@ -57,7 +60,7 @@ class AirflowInstance(Server):
         self.python = python or python_of(cell)
         major, minor = version.split(".")
         self._number = (int(major), int(minor))
-        self._db_url = db_url
+        self._postgres: Postgres | None = None
         self._dags = Path(dags_folder) if dags_folder else None
         self._components = components
         self._extra_environ = dict(environ or {})
@@ -87,7 +90,9 @@ class AirflowInstance(Server):
 
     @property
     def db_url(self) -> str:
-        return self._db_url or sqlite_url(self.home)
+        if self._postgres is None:
+            raise ServerError("Airflow has no database before it is started")
+        return self._postgres.url("airflow")
 
     @property
     def url(self) -> str:
@@ -103,6 +108,8 @@ class AirflowInstance(Server):
     def _launch(self) -> None:
         for folder in (self.home, self.dags_folder):
             folder.mkdir(parents=True, exist_ok=True)
+        self._postgres = Postgres().start()
+        self._postgres.create_database("airflow")
         self.ports = Ports()
         self.environ = {
             **environment(
@@ -166,6 +173,9 @@ class AirflowInstance(Server):
             process.stop(grace=3)
         self.processes.clear()
         self.process = None
+        if self._postgres is not None:
+            self._postgres.stop()
+            self._postgres = None
 
     def _check_version(self) -> None:
         wanted = airflow_version_of(self.cell)
@@ -270,24 +280,15 @@ class AirflowInstance(Server):
 
     def sql(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         """Read from the metadata database; `:1`, `:2` ... stand for `values`."""
-        with self._database() as (connection, mark):
-            for number in range(1, len(values) + 1):
-                statement = statement.replace(f":{number}", mark)
+        import psycopg2
+
+        scheme, _, rest = self.db_url.partition("://")
+        for number in range(1, len(values) + 1):
+            statement = statement.replace(f":{number}", "%s")
+        with contextlib.closing(psycopg2.connect(f"{scheme.partition('+')[0]}://{rest}")) as connection:
             cursor = connection.cursor()
             cursor.execute(statement, values)
             return [tuple(row) for row in cursor.fetchall()]
-
-    @contextlib.contextmanager
-    def _database(self) -> Iterator[tuple[Any, str]]:
-        if self.db_url.startswith("sqlite"):
-            with contextlib.closing(sqlite3.connect(self.home / "airflow.db", timeout=30)) as sqlite:
-                yield sqlite, "?"
-        else:
-            import psycopg2
-
-            scheme, _, rest = self.db_url.partition("://")
-            with contextlib.closing(psycopg2.connect(f"{scheme.partition('+')[0]}://{rest}")) as postgres:
-                yield postgres, "%s"
 
     # DAG runs
 

@@ -41,7 +41,7 @@ def environment(
 ) -> dict[str, str]:
     """All environment variables of an instance's processes."""
     options = _common(home, dags, db_url, ports, secret)
-    options |= _airflow_3(version, home, ports, secret) if version >= (3, 0) else _airflow_2(db_url, ports, secret)
+    options |= _airflow_3(version, home, ports, secret) if version >= (3, 0) else _airflow_2(ports, secret)
     variables = {f"AIRFLOW__{section.upper()}__{key.upper()}": value for (section, key), value in options.items()}
     path = clean_environ().get("PATH", "")
     return clean_environ(
@@ -61,7 +61,7 @@ Options = dict[tuple[str, str], str]
 def sqlite_url(home: Path | str) -> str:
     """SQLAlchemy's URL of the SQLite file of the Airflow below `home`.
 
-    SQLite gives up after five seconds by itself: on a busy machine the API server answers 500 and the scheduler ends.
+    For what needs no API server. SQLite gives up after five seconds by itself, too soon on a busy machine.
     """
     return f"sqlite:///{home}/airflow.db?timeout=120"
 
@@ -120,8 +120,8 @@ def _airflow_3(version: tuple[int, int], home: Path, ports: Ports, secret: Secre
     }
 
 
-def _airflow_2(db_url: str, ports: Ports, secret: Secrets) -> Options:
-    options: Options = {
+def _airflow_2(ports: Ports, secret: Secrets) -> Options:
+    return {
         ("api", "auth_backends"): "airflow.providers.fab.auth_manager.api.auth.backend.basic_auth",
         ("api", "enable_xcom_deserialize_support"): "True",
         ("webserver", "base_url"): f"http://{LOOPBACK}:{ports.api}",
@@ -134,6 +134,3 @@ def _airflow_2(db_url: str, ports: Ports, secret: Secrets) -> Options:
         ("scheduler", "parsing_processes"): "1",
         ("metrics", "timer_unit_consistency"): "True",  # Airflow 2.11 warns at every import without it
     }
-    if db_url.startswith("sqlite"):
-        options["core", "executor"] = "SequentialExecutor"  # Airflow 2 allows SQLite no other
-    return options

@@ -7,7 +7,6 @@ The scripted server starts in a millisecond: each test gets its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -85,19 +84,15 @@ def scripted_tls_server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
-    """A running Airflow 3.3 on SQLite with an empty DAG folder: `airflow.add_dag(name, source)` fills it."""
-    yield from _airflow("3.3", tmp_path_factory)
+    """A running Airflow 3.3 with an empty DAG folder: `airflow.add_dag(name, source)` fills it."""
+    # Airflow 3 logs at this level whatever its tasks tell it: no secret may be among that either.
+    debug = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
+    with AirflowInstance(dags_folder=tmp_path_factory.mktemp("dags"), environ=debug) as instance:
+        yield instance
 
 
 @pytest.fixture(scope="session")
 def airflow_2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
-    """A running Airflow 2.11 on SQLite with an empty DAG folder."""
-    yield from _airflow("2.11", tmp_path_factory)
-
-
-def _airflow(version: str, paths: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
-    dags: Path = paths.mktemp("dags")
-    # Airflow 3 logs at this level whatever its tasks tell it: no secret may be among that either.
-    debug = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
-    with AirflowInstance(version, dags_folder=dags, environ=debug) as instance:
+    """A running Airflow 2.11 with an empty DAG folder."""
+    with AirflowInstance("2.11", dags_folder=tmp_path_factory.mktemp("dags")) as instance:
         yield instance

@@ -15,7 +15,6 @@ from typing import Self
 
 from scripts.environments import MAIN_AIRFLOW, python_of
 from tests.servers.airflow import AirflowInstance
-from tests.servers.postgres import Postgres
 from tests.servers.processes import Process, free_port, wait_until
 from tests.servers.redis import Redis
 
@@ -39,13 +38,11 @@ class Fleet:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            database = stack.enter_context(Postgres())
             redis = stack.enter_context(Redis())
             self.airflow = stack.enter_context(
                 AirflowInstance(
                     MAIN_AIRFLOW,
                     dags_folder=self._dags,
-                    db_url=database.create_database("fleet"),
                     environ=self._options(redis.url),
                     python=python_of("fleet"),
                 )
