@@ -129,8 +129,11 @@ def _compare_scopes(configuration: GrantConfiguration, record: Record) -> tuple[
 
 
 def _is_same_scope(asked: str, granted: str) -> bool:
-    """Compare two scopes as vendors write them: ``Mail.Read``, or ``https://graph.microsoft.com/Mail.Read``."""
-    return asked == granted or granted.endswith((f"/{asked}", f".{asked}")) or asked.endswith(f"/{granted}")
+    """Compare two scopes; vendors also write one as a URL: ``Mail.Read``, ``https://graph.microsoft.com/Mail.Read``."""
+    short, long = sorted((asked, granted), key=len)
+    name = long.rpartition("/")[2] if "://" in long else long
+    # Google grants "https://www.googleapis.com/auth/userinfo.email" to who asks for "email" (OpenID Connect).
+    return short in (long, name) or (name != long and name == f"userinfo.{short}")
 
 
 # ----------------------------------------------------------------------------------------------- device grant

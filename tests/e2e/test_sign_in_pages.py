@@ -33,6 +33,8 @@ WEB_CLIENT = {
 }
 # SimpleAuthManager lets a viewer see no connection at all; other auth managers do.
 AUTH_MANAGER = """
+import os
+
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.models.connection import Connection
 from airflow.utils.session import create_session
@@ -40,6 +42,8 @@ from airflow.utils.session import create_session
 
 class ViewersSeeConnections(SimpleAuthManager):
     def is_authorized_connection(self, *, method, user, details=None):
+        if method == "PUT" and os.path.exists(os.environ["NOBODY_MAY_EDIT"]):
+            return False
         if method == "GET" and user.role == "viewer":
             return True
         return super().is_authorized_connection(method=method, user=user, details=details)
@@ -57,6 +61,7 @@ def airflow(request, tmp_path_factory) -> Iterator[AirflowInstance]:
     (plugins / "viewers_auth_manager.py").write_text(AUTH_MANAGER)
     environ = {
         "PYTHONPATH": str(plugins),
+        "NOBODY_MAY_EDIT": str(plugins / "nobody_may_edit"),
         "AIRFLOW__CORE__AUTH_MANAGER": "viewers_auth_manager.ViewersSeeConnections",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,eve:viewer,mallory:user",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
@@ -248,6 +253,18 @@ class TestAnAnswerCountsOnce:
         foreign = person.arrive(url.replace("iss=http", "iss=https"))
         assert (foreign.status_code, "RFC 9207" in foreign.text) == (400, True)
         assert kept(airflow) == before
+
+    def test_who_has_lost_the_right_meanwhile_changes_nothing(self, airflow, server):
+        person = Person(airflow, CONN_ID)
+        url = person.begin()
+        before, spent = kept(airflow), server.stats()["token_requests"]
+        switch = Path(airflow.environ["NOBODY_MAY_EDIT"])
+        switch.touch()
+        try:
+            assert person.arrive(url).status_code == 403
+        finally:
+            switch.unlink()
+        assert (kept(airflow), server.stats()["token_requests"]) == (before, spent)
 
 
 class TestWhoMayDoWhat:
