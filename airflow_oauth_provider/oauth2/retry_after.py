@@ -21,18 +21,21 @@ _EARLIEST_MOMENT_IN_MS = 1e12
 #: Characters of a field that are looked at; more is no time.
 _LONGEST_FIELD = 512
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?")
+#: The same with what a list of windows says of one: "120;w=60".
+_NUMBER_WITH_PARAMETERS = re.compile(rf"({_NUMBER.pattern})(?:\s*;\s*[\w-]+=[^;]*)*+")
+#: A duration with its units, such as OpenAI's "6m0s" and "500ms".
+_DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:d|h|ms|m|s))+")
+_PART_OF_DURATION = re.compile(r"([0-9.]+)(d|h|ms|m|s)")
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 #: A date in ISO 8601 whose zone has its name, such as "2026-11-25 12:00:00 UTC".
 _ISO_WITH_ZONE_NAME = re.compile(r"^([0-9]{4}-[0-9-]{5}[ T][0-9:.]{5,20}) ?(?:UTC|GMT)$")
 
-_RESET_NAMES = ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset", "x-ratelimit-requests-reset")
-_REMAINING_NAMES = (
-    "ratelimit-remaining",
-    "x-ratelimit-remaining",
-    "x-rate-limit-remaining",
-    "x-ratelimit-requests-remaining",
-)
-_WINDOW_NAMES = frozenset({"ratelimit", *_REMAINING_NAMES})
+#: Names of fields about a window, whose own name, if it has one, stands in front or behind: "RateLimit-Reset",
+#: "X-RateLimit-Remaining-Minute", "Anthropic-RateLimit-Requests-Remaining", "X-RateLimit-Reset-After".
+_WINDOW_FIELD = re.compile(r"((?:[\w-]{1,40}-)?rate-?limit)-(?:([\w-]{1,40})-)?(remaining|reset)(?:-([\w-]{1,40}))?")
+#: The quoted name of a window in the field ``RateLimit``.
+_NAME_OF_WINDOW = re.compile(r'(^|,)\s*"[^"]*"')
 
 
 def read_wait(status: int, headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -55,16 +58,27 @@ def read_exhaustion(headers: Mapping[str, str], now: float | None = None) -> flo
     """Return for how many seconds no further request is allowed, as the rate-limit headers tell it; else 0.
 
     Understood are ``RateLimit-Remaining``/``-Reset`` (draft-ietf-httpapi-ratelimit-headers up to 06), ``RateLimit``
-    (later drafts: ``"default";r=0;t=30``, and ``limit=10, remaining=0, reset=30``), ``X-RateLimit-…`` and
-    ``X-Rate-Limit-…``. The end of the window may be seconds from now, seconds or milliseconds since 1970, or a date.
+    (later drafts: ``"default";r=0;t=30``, and ``limit=10, remaining=0, reset=30``), ``X-RateLimit-…``,
+    ``X-Rate-Limit-…``, and these names with a window's own name in them (``X-RateLimit-Remaining-Tokens``). The end of
+    the window may be seconds from now, seconds or milliseconds since 1970, a date, or a duration such as ``6m0s``.
 
     :param headers: see :func:`read_wait`.
     :param now: see :func:`read_wait`.
     """
-    if _WINDOW_NAMES.isdisjoint(map(str.lower, headers)):  # as most answers: nothing need be parsed
+    if not _may_be_used_up(headers):  # as most answers: nothing need be parsed
         return 0.0
     remaining, wait = _read_window(headers, _server_time(headers) if now is None else now)
     return wait if remaining == 0 and wait is not None else 0.0
+
+
+def _may_be_used_up(headers: Mapping[str, str]) -> bool:
+    """Tell in a few microseconds whether it is worth the while to read the fields."""
+    names = "".join(headers).lower()
+    if "remaining" in names:
+        for name, value in headers.items():
+            if "remaining" in name.lower() and value.lstrip(" +-").startswith("0"):
+                return True
+    return "ratelimit" in names and headers.get("ratelimit") is not None
 
 
 def is_rate_limit(status: int, headers: Mapping[str, str]) -> bool:
@@ -86,31 +100,56 @@ def _server_time(headers: Mapping[str, str]) -> float:
 def _read_window(headers: Mapping[str, str], now: float) -> tuple[float | None, float | None]:
     """Return how many requests remain, and the seconds until the window ends."""
     combined = (headers.get("ratelimit") or "")[:_LONGEST_FIELD]
-    if combined:
-        windows = [
-            (_read_number(window.get("r", window.get("remaining"))), _read_number(window.get("t", window.get("reset"))))
-            for window in _split_windows(combined)
-        ]
-        # Several limits may hold: the one that ends last among those that are used up.
-        used_up = [window for window in windows if window[0] == 0]
-        return max(used_up, key=lambda window: window[1] or 0.0) if used_up else (windows or [(None, None)])[0]
-    left = (_read_first(headers.get(name)) for name in _REMAINING_NAMES)
-    ends = (_read_time(headers.get(name), now) for name in _RESET_NAMES)
-    return next((n for n in left if n is not None), None), next((n for n in ends if n is not None), None)
+    windows = list(_split_windows(combined, now)) if combined else list(_find_windows(headers, now))
+    # Several limits may hold: the one that ends last among those that are used up.
+    used_up = [window for window in windows if window[0] == 0]
+    return max(used_up, key=lambda window: window[1] or 0.0) if used_up else (windows or [(None, None)])[0]
 
 
-def _split_windows(combined: str) -> Iterator[dict[str, str]]:
-    """Yield the parameters of each item of ``RateLimit``; without semicolons, all of it is one item."""
-    items = combined.split(",") if ";" in combined else [combined.replace(",", ";")]
-    for item in items:
+def _split_windows(combined: str, now: float) -> Iterator[tuple[float | None, float | None]]:
+    """Yield what the items of ``RateLimit`` say; without semicolons, all of it is one item."""
+    combined = _NAME_OF_WINDOW.sub(r"\1", combined)
+    for item in combined.split(",") if ";" in combined else [combined.replace(",", ";")]:
         pairs = [part.partition("=") for part in item.split(";")]
-        yield {name.strip().lower(): value.strip() for name, equals, value in pairs if equals}
+        window = {name.strip().lower(): value.strip().strip('"') for name, equals, value in pairs if equals}
+        remaining = _read_number(window.get("r", window.get("remaining")))
+        yield remaining, _read_end(window.get("t", window.get("reset")), now)
+
+
+def _find_windows(headers: Mapping[str, str], now: float) -> Iterator[tuple[float | None, float | None]]:
+    """Yield the windows that fields of their own tell of; those without a name come first, and lend their end."""
+    left: dict[tuple[str, str], float | None] = {}
+    ends: dict[tuple[str, str], float | None] = {}
+    for field, value in headers.items():
+        found = _WINDOW_FIELD.fullmatch(field.lower()) if "limit" in field.lower() else None
+        if found is None:
+            continue
+        family, before, kind, behind = found.groups()
+        name = "" if behind == "after" else before or behind or ""
+        if kind == "remaining":
+            left[family, name] = _read_first(value)
+        else:
+            ends[family, name] = _read_end(value, now)
+    common = next((end for (_, name), end in ends.items() if not name and end is not None), None)
+    for key in sorted({*left, *ends}, key=lambda key: key[1] != ""):
+        end = ends.get(key)
+        yield left.get(key), common if end is None else end
 
 
 def _read_first(value: str | None) -> float | None:
     """Return the first number of a list of windows such as "0, 120;w=60": it is the one in force."""
-    numbers = [_read_number(item.partition(";")[0]) for item in (value or "")[:_LONGEST_FIELD].split(",")]
-    return None if None in numbers else numbers[0]
+    members = (value or "").strip()[:_LONGEST_FIELD].split(",")
+    matches = [match for member in members if (match := _NUMBER_WITH_PARAMETERS.fullmatch(member.strip()))]
+    return float(matches[0][1]) if len(matches) == len(members) else None
+
+
+def _read_end(value: str | None, now: float) -> float | None:
+    """Return the seconds until a window ends; see :func:`read_exhaustion`."""
+    text = (value or "").strip()[:_LONGEST_FIELD]
+    if _DURATION.fullmatch(text):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART_OF_DURATION.findall(text))
+        return min(seconds, LONGEST)
+    return _read_time(text, now)
 
 
 def _read_time(value: str | None, now: float) -> float | None:

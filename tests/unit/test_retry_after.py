@@ -81,7 +81,9 @@ def test_a_429_without_retry_after_goes_by_the_rate_limit():
         ("2030-01-01T11:00:00Z", 0),
         ("2026, next year", None),
         ("2030 hours", None),
-        ("30s", None),
+        ("30 s", None),
+        ("5;or so", None),
+        ("5;w=60", 5),
         ("1e3", None),
         ("1_000", None),
         ("inf", None),
@@ -109,6 +111,87 @@ def test_a_time_is_read_whole_or_not_at_all(name, value, seconds):
 )
 def test_several_windows(value, seconds):
     assert read_exhaustion({"ratelimit": value}, NOW.timestamp()) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("30s", 30),
+        ("1m30s", 90),
+        ("6m0s", 360),
+        ("500ms", 0.5),
+        ("59.829s", 59.829),
+        ("1h2m3.5s", 3723.5),
+        ("2d", 172800),
+        ("9" * 9 + "d", 315360000),
+        ("1m30", None),
+        ("s", None),
+        ("-2s", None),
+        ("2sec", None),
+        ("2 s", None),
+        ("1m 30s", None),
+        ("1.s", None),
+        ("1_0s", None),
+    ],
+)
+def test_a_window_may_end_after_a_duration_and_retry_after_knows_none(value, seconds):
+    wanted = None if seconds is None else pytest.approx(seconds)
+    for name in ("x-ratelimit-reset", "x-ratelimit-reset-requests", "x-ratelimit-reset-after"):
+        assert read_wait(429, {name: value}, NOW.timestamp()) == wanted
+    assert read_wait(429, {"ratelimit": f'"a";r=0;t={value}'}, NOW.timestamp()) == wanted
+    assert read_wait(429, {"retry-after": value}, NOW.timestamp()) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        # OpenAI
+        (
+            {
+                "x-ratelimit-remaining-requests": "59",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "6m0s",
+            },
+            360,
+        ),
+        # Anthropic
+        (
+            {
+                "Anthropic-RateLimit-Tokens-Remaining": "0",
+                "Anthropic-RateLimit-Tokens-Reset": "2030-01-01T12:00:30Z",
+                "Anthropic-RateLimit-Requests-Remaining": "7",
+                "Anthropic-RateLimit-Requests-Reset": "2030-01-01T12:00:01Z",
+            },
+            30,
+        ),
+        # Kong: one end for windows of several lengths
+        ({"X-RateLimit-Remaining-Second": "4", "X-RateLimit-Remaining-Minute": "0", "RateLimit-Reset": "12"}, 12),
+        ({"X-RateLimit-Remaining-Minute": "0", "X-RateLimit-Reset-Minute": "9", "X-RateLimit-Reset-Hour": "99"}, 9),
+        # Discord
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-After": "1.5"}, 1.5),
+        ({"X-App-Rate-Limit-Remaining": "0", "X-App-Rate-Limit-Reset": "3"}, 3),
+        ({"X-RateLimit-Remaining": "5", "X-RateLimit-Reset": "60", "X-RateLimit-Remaining-Day": "0"}, 60),
+        ({"X-RateLimit-Remaining-Minute": "0"}, 0),
+        ({"RateLimit": '"a;r=0";r=5;t=30'}, 0),
+        ({"RateLimit": '"a,b;r=0;t=9";r=0;t=30'}, 30),
+        ({"RateLimit": "limit=10, remaining=0, reset=2030-01-01T12:00:07Z"}, 7),
+        ({"RateLimit": f'"a";r=0;t={int(NOW.timestamp()) + 8}'}, 8),
+        ({"RateLimit": '"a";r="0";t="9"'}, 9),
+    ],
+)
+def test_windows_with_names_of_their_own(headers, seconds):
+    headers = CaseInsensitiveDict(headers)
+    assert read_exhaustion(headers, NOW.timestamp()) == pytest.approx(seconds)
+    assert is_rate_limit(403, headers) is (seconds > 0 or (len(headers) == 1 and "RateLimit" not in headers))
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Records-Remaining", "X-RateLimit-Limit", "X-Limit", "Remaining", "X-RateLimitReset"]
+)
+def test_other_fields_are_no_window(name):
+    headers = CaseInsensitiveDict({name: "0"})
+    assert (read_exhaustion(headers), is_rate_limit(403, headers), read_wait(429, headers)) == (0, False, None)
 
 
 def test_a_refusal_although_something_is_left_goes_by_the_first_window():
