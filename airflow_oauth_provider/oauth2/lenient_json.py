@@ -10,16 +10,24 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 #: Arrays and objects within each other that are read. What lies deeper reads as ``null``.
 MAX_DEPTH = 32
 #: Digits of an integer that is read as a number; a longer one stays text.
 MAX_DIGITS = 300
+#: Objects in a text that is no JSON that are looked at.
+_MAX_OBJECTS = 20
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
-_BLANKS = re.compile(r"[\s\x00]*+")
-_SEPARATORS = re.compile(r"[\s\x00,]*+")
+# Blanks and comments; the latter are no JSON, but some servers write them.
+_GAP_PATTERN = r"[\s\x00]|/\*(?:[^*]|\*(?!/))*+\*/|//[^\r\n]*+"
+_GAP = re.compile(rf"(?:{_GAP_PATTERN})*+")
+_SEPARATORS = re.compile(rf"(?:{_GAP_PATTERN}|,)*+")
+# What Python and JavaScript write, and JSON does not know.
+_SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*+)'", re.DOTALL)
+_BARE_NAME = re.compile(r"[A-Za-z_$][\w$]{0,99}")
 _REST_OF_VALUE = re.compile(r'(?:[^",\[\]{}]|"(?:[^"\\]|\\.)*+")*+', re.DOTALL)
 # An escape of a character's half (RFC 8259 section 7); most of them have the other half beside them.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -41,49 +49,76 @@ def parse_json(text: str) -> Any:
     return _join_halves(value) if _HALF.search(text) else value
 
 
-def parse_broken_object(text: str) -> tuple[dict[str, Any], bool]:
-    """Return what can be read of a JSON object with something wrong in it, before it or after it.
+def parse_broken_objects(text: str) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield what can be read of the JSON objects in a text with something wrong in it, before, between or after them.
 
     :param text: what :func:`parse_json` refuses.
-    :return: the members whose values are JSON, and whether the object came to its end.
+    :return: of each object the members whose values are JSON, and whether it came to its end.
     """
-    start = text.find("{")
-    if start < 0:
-        return {}, False
-    text = _cut_depth(text[start:])  # not of what stands before: a quotation mark there would turn strings inside out
+    for _ in range(_MAX_OBJECTS):
+        start = text.find("{")
+        if start < 0:
+            return
+        # Not of what stands before: a quotation mark there would turn strings inside out.
+        text = _cut_depth(text[start:])
+        members, end, is_whole = _read_object(text)
+        yield _join_halves(members), is_whole
+        if not is_whole and end > 1:
+            return  # the braces that follow may be within it
+        text = text[end:]
+
+
+def _read_object(text: str) -> tuple[dict[str, Any], int, bool]:
+    """Return the members of the object that ``text`` begins with, where reading ended, and whether that is its end.
+
+    Where no member begins, that is 1: the brace is no object's.
+    """
     members: dict[str, Any] = {}
-    position = 1
-    is_whole = False
+    end = position = 1
     while True:
         position = _skip(_SEPARATORS, text, position)
-        is_whole = text.startswith("}", position)
+        if text.startswith("}", position):
+            return members, position + 1, True
         try:
             name, position = _read_name(text, position)
         except (ValueError, RecursionError):
-            break
-        value, position = _read_value(text, position)
+            return members, end, False
+        value, end = _read_value(text, position)
+        position = end
         if value is not None:
             members[name] = value
-    return _join_halves(members), is_whole
 
 
 def _read_name(text: str, position: int) -> tuple[str, int]:
     """Return the name of the member at ``position``, and where its value begins."""
-    name, position = _DECODER.raw_decode(text, position)
-    position = _skip(_BLANKS, text, position)
+    name: Any
+    if bare := _BARE_NAME.match(text, position):
+        name, position = bare[0], bare.end()
+    else:
+        name, position = _read_raw(text, position)
+    position = _skip(_GAP, text, position)
     if not isinstance(name, str) or not text.startswith(":", position):
         raise ValueError("no member begins here")
-    return name, _skip(_BLANKS, text, position + 1)
+    return name, _skip(_GAP, text, position + 1)
 
 
 def _read_value(text: str, position: int) -> tuple[Any, int]:
     """Return the value at ``position``, None where it is no JSON, and where the next member may begin."""
     try:
-        value, position = _DECODER.raw_decode(text, position)
+        value, position = _read_raw(text, position)
     except (ValueError, RecursionError):
         value = None
+    position = _skip(_GAP, text, position)
     end = _skip(_REST_OF_VALUE, text, position)
-    return (None if text[position:end].strip("\x00 \t\r\n") else value), end
+    is_cut = end == len(text) and isinstance(value, int | float)  # there may have been more digits
+    return (None if is_cut or text[position:end].strip("\x00 \t\r\n") else value), end
+
+
+def _read_raw(text: str, position: int) -> tuple[Any, int]:
+    single = _SINGLE_QUOTED.match(text, position)
+    if single:
+        return re.sub(r"\\(.)", r"\1", single[1]), single.end()
+    return _DECODER.raw_decode(text, position)
 
 
 def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:

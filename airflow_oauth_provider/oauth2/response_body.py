@@ -13,11 +13,17 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from airflow_oauth_provider.oauth2 import errors
-from airflow_oauth_provider.oauth2.lenient_json import parse_broken_object, parse_json
+from airflow_oauth_provider.oauth2.lenient_json import parse_broken_objects, parse_json
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _FORM = re.compile(r"[\w.%-]{1,100}=[^\s<>{}\"]*+")
+#: Where a field of a form begins, for servers that put it on a line of its own, or behind a semicolon.
+_FIELD_BREAK = re.compile(r"(?:;|[\r\n]{1,9})[ \t]{0,9}(?=[\w.%-]{1,100}=)")
+#: What PHP puts before a response; other markup is a page, which may quote anything.
+_WARNING = re.compile(r"<(?:br ?/?|b)>", re.IGNORECASE)
+#: What may stand around a body, or around one within a JSON string.
+_AROUND = "\ufeff\x00 \t\r\n"
 _CHARSET = re.compile(r"""charset\s{0,9}=\s{0,9}["']?([\w.:-]{1,40})""", re.IGNORECASE)
 #: Lists and texts within each other that an object is looked for in.
 _MAX_WRAPPERS = 3
@@ -76,19 +82,26 @@ def read_body(response: HttpResponse) -> Body:
 
     :raises UnexpectedResponse: when the body is neither JSON nor a form.
     """
-    text = decode_text(response).strip("\x00 \t\r\n")
+    text = decode_text(response).strip(_AROUND)
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not text.startswith(("{", "[", '"')) and (kind == _FORM_TYPE or _FORM.fullmatch(text)):
-        return _read_form(text)
-    try:
-        document = parse_json(text)
-    except ValueError:
-        members = _salvage(text, kind)
-        if members is None:
-            what = _name_content(text, kind)
-            raise errors.UnexpectedResponse(say(response, what), status=response.status) from None
-        return Body(members, members)
-    return Body(*_unwrap(document))
+    found = _read_text(text, kind)
+    if found is None:
+        raise errors.UnexpectedResponse(say(response, _name_content(text, kind)), status=response.status)
+    return Body(*found)
+
+
+def open_texts(value: Any, depth: int = 0) -> Any:
+    """Return ``value`` with what the JSON texts in it hold in their place."""
+    if isinstance(value, dict):
+        return {name: open_texts(member, depth) for name, member in value.items()}
+    if isinstance(value, list):
+        return [open_texts(member, depth) for member in value]
+    if depth < _MAX_WRAPPERS and isinstance(value, str) and value.strip(_AROUND).startswith(("{", "[")):
+        try:
+            return open_texts(parse_json(value.strip(_AROUND)), depth + 1)
+        except ValueError:
+            return value
+    return value
 
 
 def decode_text(response: HttpResponse) -> str:
@@ -109,42 +122,57 @@ def decode_text(response: HttpResponse) -> str:
     return response.body.decode("utf-8-sig", errors="replace")
 
 
-def _read_form(text: str) -> Body:
-    fields: dict[str, Any] = {}
-    for name, value in parse_qsl(text):
-        fields[name] = value
-    return Body(fields, fields)
+def _read_text(text: str, kind: str, depth: int = 0) -> tuple[Any, dict[str, Any]] | None:
+    """Return the document that ``text`` holds, and the members of its object; None where nothing is certain."""
+    if not text.startswith(("{", "[", '"')) and (kind == _FORM_TYPE or _FORM.fullmatch(text)):
+        fields = _read_form(text)
+        return fields, fields
+    try:
+        document = parse_json(text)
+    except ValueError:
+        members = _salvage(text, kind)
+        return None if members is None else (members, members)
+    return _unwrap(document, depth)
+
+
+def _read_form(text: str) -> dict[str, Any]:
+    return dict(parse_qsl(_FIELD_BREAK.sub("&", text.lstrip("?#&"))))
 
 
 def _unwrap(document: Any, depth: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the document out of the JSON strings around it, and the members of its object."""
     if isinstance(document, dict):
         return document, document
-    if depth < _MAX_WRAPPERS and isinstance(document, str) and document.lstrip().startswith(("{", "[", '"')):
-        try:
-            return _unwrap(parse_json(document), depth + 1)
-        except ValueError:
-            return document, {}
+    if depth < _MAX_WRAPPERS and isinstance(document, str):
+        text = document.strip(_AROUND)
+        if text.startswith(("{", "[", '"')):
+            return _read_text(text, "", depth + 1) or (document, {})
+        fields = _read_form(text)
+        return (fields, fields) if _is_telling(fields) else (document, {})
     if depth < _MAX_WRAPPERS and isinstance(document, list):
         objects = [members for item in document[:100] if (members := _unwrap(item, depth + 1)[1])]
-        telling = (members for members in objects if members.get("access_token") or members.get("error"))
-        return document, next(telling, objects[0] if objects else {})
+        return document, next(filter(_is_telling, objects), objects[0] if objects else {})
     return document, {}
 
 
 def _salvage(text: str, kind: str) -> dict[str, Any] | None:
     """Return the members of an object in a body that is no JSON; None where they say nothing for certain."""
-    if text.startswith("<") and "json" not in kind:
+    if text.startswith("<") and "json" not in kind and not _WARNING.match(text):
         return None  # a page, which may quote anything
-    fields = dict(parse_qsl(text.lstrip("?#&")))
-    if not text.startswith(("{", "[")) and (fields.get("access_token") or fields.get("error")):
+    fields = _read_form(text)
+    if not text.startswith(("{", "[")) and _is_telling(fields):
         return fields
-    members, is_whole = parse_broken_object(text)
-    if is_whole and any(isinstance(members.get(name), str) for name in ("access_token", "error")):
-        return members
-    # Of a body that was cut off, a token counts only where its successor came along: else that one is lost.
-    has_both = all(isinstance(members.get(name), str) for name in ("access_token", "refresh_token"))
-    return members if has_both else None
+    for members, is_whole in parse_broken_objects(text):
+        if is_whole and any(isinstance(members.get(name), str) for name in ("access_token", "error")):
+            return members
+        # Of a body that was cut off, a token counts only where its successor came along: else that one is lost.
+        if all(isinstance(members.get(name), str) for name in ("access_token", "refresh_token")):
+            return members
+    return None
+
+
+def _is_telling(members: dict[str, Any]) -> bool:
+    return bool(members.get("access_token") or members.get("error"))
 
 
 def _name_content(text: str, kind: str) -> str:

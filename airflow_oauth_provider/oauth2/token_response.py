@@ -12,10 +12,18 @@ from typing import Any
 from airflow_oauth_provider.oauth2 import errors, json_paths
 from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
-from airflow_oauth_provider.oauth2.lifetimes import parse_date, parse_lifetime
+from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date, parse_lifetime
 from airflow_oauth_provider.oauth2.patterns import compile_pattern
 from airflow_oauth_provider.oauth2.redaction import redact, show_url
-from airflow_oauth_provider.oauth2.response_body import Body, check_object, decode_text, read_body, read_members, say
+from airflow_oauth_provider.oauth2.response_body import (
+    Body,
+    check_object,
+    decode_text,
+    open_texts,
+    read_body,
+    read_members,
+    say,
+)
 from airflow_oauth_provider.oauth2.retry_after import read_wait
 from airflow_oauth_provider.oauth2.transport import HttpResponse, server_time
 
@@ -28,6 +36,7 @@ _OWN_MEMBERS = frozenset({"access_token", "token_type", "expires_in", "refresh_t
 _ERROR_MEMBERS = frozenset({"error", "error_description"})
 # What may stand in a header: RFC 6750 section 2.1 allows less, but access tokens are opaque.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
+_NO_LETTERS = re.compile("[^a-z]+")
 _STANDARD = Dialect()
 #: Characters, as JSON, of all members together. The smallest place is a secret in Azure Key Vault, which takes 25,600
 #: bytes; the tokens, and what else a record has, need the rest.
@@ -85,12 +94,12 @@ def parse_token_response(
         raise _oauth_error(response, values, known, dialect)
     if not values:
         check_object(response, body)
-    place, elsewhere = _token_elsewhere(body.document)
+    place, elsewhere = _token_elsewhere(open_texts(body.document))
     what = _what_is_missing(response, values) or _no_token(body.members, known, dialect, place)
     raise errors.UnexpectedResponse(
         say(response, what),
         status=response.status,
-        refresh_token=_text(values.get("refresh_token")) or _text(elsewhere.get("refresh_token")),
+        refresh_token=_opaque(values.get("refresh_token")) or elsewhere,
         is_whole=True,
     )
 
@@ -151,9 +160,11 @@ def _is_marked(body: Body, dialect: Dialect) -> bool:
 
 
 def _find(path: str, body: Body) -> Any:
-    """Return the value at ``path`` in what was sent, else in the object that stood in an array."""
+    """Return the value at ``path`` in what was sent, else in the object that stood in an array, or in a JSON text."""
     value = json_paths.find(path, body.document)
-    return json_paths.find(path, body.members) if value is None and body.document is not body.members else value
+    if value is None and body.document is not body.members:
+        value = json_paths.find(path, body.members)
+    return json_paths.find(path, open_texts(body.document)) if value is None else value
 
 
 def _map_members(body: Body, dialect: Dialect) -> dict[str, Any]:
@@ -173,24 +184,28 @@ def _what_is_missing(response: HttpResponse, values: dict[str, Any]) -> str:
     return "the response is no OAuth error: it has no member error"
 
 
-def _token_elsewhere(value: Any, path: str = "$") -> tuple[str, dict[str, Any]]:
-    """Return where an access token stands below the top, and the object that holds it; empty where there is none.
+def _token_elsewhere(value: Any, path: str = "$") -> tuple[str, str | None]:
+    """Return where an access token stands below the top, or under another name, and the refresh token beside it.
 
     What is found is not used as a token. Only a refresh token beside it must not be lost.
+
+    :return: an empty place where there is none.
     """
     parts: Iterable[tuple[str, Any]] = ()
     if isinstance(value, dict):
-        if path != "$" and _text(value.get("access_token")):
-            return f"{path}.access_token", value
-        parts = (
+        parts = [
             (f"{path}.{name}" if name.isidentifier() else f"{path}[{name!r}]", part) for name, part in value.items()
-        )
+        ]
+        names = [_NO_LETTERS.sub("", name.lower()) for name in value]
+        tokens = {name: part for name, part in zip(names, parts, strict=True) if _opaque(part[1])}
+        if "accesstoken" in tokens:
+            return tokens["accesstoken"][0], _opaque(tokens.get("refreshtoken", ("", None))[1])
     elif isinstance(value, list):
         parts = ((f"{path}[{number}]", part) for number, part in enumerate(value))
     for below, part in parts:
         if (found := _token_elsewhere(part, below))[0]:
             return found
-    return "", {}
+    return "", None
 
 
 def _no_token(members: dict[str, Any], secrets: list[str], dialect: Dialect, elsewhere: str) -> str:
@@ -207,7 +222,9 @@ def _no_token(members: dict[str, Any], secrets: list[str], dialect: Dialect, els
 def _token(
     response: HttpResponse, token: str, members: dict[str, Any], values: dict[str, Any], dialect: Dialect
 ) -> TokenResponse:
-    refresh_token = _text(values.get("refresh_token"))
+    refresh_token = _opaque(values.get("refresh_token"))
+    if refresh_token is None and values.get("refresh_token"):
+        log.warning("%s answered with a refresh token that is no text, which cannot be kept", response.endpoint)
     token_type = (_text(values.get("token_type")) or "").strip() or "Bearer"
     problem = ""
     kind = errors.UnexpectedResponse
@@ -260,6 +277,8 @@ def _lifetime(response: HttpResponse, values: dict[str, Any], dialect: Dialect) 
     named = parse_lifetime(values.get("expires_in"), milliseconds=dialect.milliseconds)
     if named is None and isinstance(values.get("expires_in"), str):
         named = parse_date(values["expires_in"], server_now=now)
+    elif named is not None and named >= MAX_LIFETIME and not dialect.milliseconds:  # no lifetime, but a moment
+        named = parse_date(values["expires_in"], server_now=now) or named
     if named is None or "expires_at" in dialect.paths:
         dated = parse_date(values.get("expires_at"), server_now=now)
         named = named if dated is None else dated
@@ -275,9 +294,7 @@ def _refresh_lifetime(values: dict[str, Any], dialect: Dialect) -> float | None:
 def _others(members: dict[str, Any], dialect: Dialect, tokens: set[str | None]) -> dict[str, Any]:
     """Return what else was answered. Tokens stand in members of any name where a connection says so: not again here."""
     others = {name: value for name, value in members.items() if name not in _OWN_MEMBERS}
-    if dialect.paths:
-        others = {name: _without(value, tokens) for name, value in others.items() if not _is_one_of(value, tokens)}
-    return others
+    return _without(open_texts(others), tokens) if dialect.paths else others
 
 
 def _without(value: Any, tokens: set[str | None]) -> Any:
@@ -323,6 +340,11 @@ def _describe_details(values: dict[str, Any], secrets: list[str]) -> str:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _opaque(value: object) -> str | None:
+    """Return a token as text. Some servers write it as a number, of which an integer has kept its digits."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
 
 
 def _trim_members(members: dict[str, Any], endpoint: str, tokens: Iterable[str | None]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_oauth_provider.oauth2 import errors, json_paths, lenient_json
 from airflow_oauth_provider.oauth2.dialect import Dialect, ErrorMark
-from airflow_oauth_provider.oauth2.lenient_json import MAX_DEPTH, parse_broken_object, parse_json
+from airflow_oauth_provider.oauth2.lenient_json import MAX_DEPTH, parse_broken_objects, parse_json
 from airflow_oauth_provider.oauth2.patterns import BadPatternError, compile_pattern
 from airflow_oauth_provider.oauth2.token_response import parse_error_response, parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
@@ -70,6 +70,21 @@ ODD = {
     "text after it": (lambda m: json.dumps(m) + "\n<!-- 12 ms -->", JSON),
     "another object after it": (lambda m: json.dumps(m) + '{"access_token": 1}', JSON),
     "a guard before it": (lambda m: ")]}',\n" + json.dumps(m), JSON),
+    "comments in it": (plus('/* "a", {b} */ "x": 1 /* , */, // y\n "z": 2'), JSON),
+    "Python's notation": (lambda m: repr({**m, "x": "it's", "y": None, "z": True}), "text/plain"),
+    "names without quotation marks": (
+        lambda m: "{" + ", ".join(f"{name}: {json.dumps(value)}" for name, value in m.items()) + "}",
+        JSON,
+    ),
+    "another object before it": (lambda m: '{"ok": 1}\n' + json.dumps(m), JSON),
+    "braces before it": (lambda m: "Notice: undefined {x} and { in line 3\n" + json.dumps(m), "text/plain"),
+    "PHP's warning before it": (lambda m: "<br />\n<b>Notice</b>: x in <b>y</b>\n" + json.dumps(m), "text/html"),
+    "a form with semicolons": (lambda m: urlencode(m).replace("&", "; "), FORM),
+    "a form with a line for each field": (lambda m: urlencode(m).replace("&", "\r\n"), "text/plain"),
+    "a byte order mark in a JSON string": (lambda m: json.dumps("\ufeff" + json.dumps(m) + "\0"), JSON),
+    "a form in a JSON string": (lambda m: json.dumps(urlencode(m)), JSON),
+    "a form in a list": (lambda m: json.dumps(["x", urlencode(m)]), JSON),
+    "broken JSON in a JSON string": (lambda m: json.dumps(json.dumps(m)[:-1] + ",}"), JSON),
     "a warning before it": (lambda m: "<br />\n<b>Warning</b>: foo\n" + json.dumps(m), JSON),
 }  # fmt: skip
 
@@ -133,6 +148,69 @@ def test_a_body_that_was_cut_off_counts_with_both_tokens_in_it_only():
 def test_a_page_that_quotes_a_token_is_none(page):
     with pytest.raises(errors.UnexpectedResponse, match="web page"):
         parse_token_response(response(page, "text/html"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"detail": {"error": "invalid_grant"}, x',
+        '{"detail": [{"error": "invalid_grant"} {',
+        "{detail: {'error': 'invalid_grant'}} }",
+        '{"a": 1} {"detail": {"error": "invalid_grant"}} {',
+    ],
+)
+def test_what_stands_within_a_broken_object_is_no_refusal(text):
+    with pytest.raises(errors.UnexpectedResponse):
+        parse_token_response(response(text, status=400))
+
+
+def test_a_number_that_was_cut_off_is_none():
+    whole = json.dumps({**TOKEN, "expires_in": 3600})
+    for end in range(whole.index("3600") + 1, len(whole)):
+        assert parse_token_response(response(whole[:end])).expires_in is None
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"data": json.dumps(TOKEN)}, r"\$\.data\.access_token"),
+        ({"results": [{"text": json.dumps({"t": TOKEN})}]}, r"\$\.results\[0\]\.text\.t\.access_token"),
+        ({"data": "\ufeff " + json.dumps([TOKEN])}, r"\$\.data\[0\]\.access_token"),
+        ({"accessToken": "new-access", "refreshToken": "new-refresh"}, r"\$\.accessToken"),
+        ({"ACCESS-TOKEN": "new-access", "Refresh_Token": "new-refresh"}, r"\$\['ACCESS-TOKEN'\]"),
+        ({"a": {" access_token": "new-access", "refresh_token ": "new-refresh"}}, r"\$\.a\[' access_token'\]"),
+    ],
+)
+def test_a_token_elsewhere_is_named_and_its_refresh_token_kept(body, place):
+    with pytest.raises(errors.UnexpectedResponse, match=f"A token stands at {place}: say so") as caught:
+        parse_token_response(response(json.dumps(body)))
+    assert caught.value.refresh_token == "new-refresh"
+    assert "new-access" not in str(caught.value)
+
+
+def test_a_path_leads_into_a_json_text_and_no_token_is_kept_twice():
+    body = {"data": json.dumps(TOKEN), "region": "eu"}
+    paths = {"access_token": "$.data.access_token", "refresh_token": "$.data.refresh_token"}
+    token = parse_token_response(response(json.dumps(body)), (), Dialect(paths=paths))
+    assert (token.access_token, token.refresh_token) == ("new-access", "new-refresh")
+    assert token.others == {"data": {"token_type": "Bearer", "expires_in": 60}, "region": "eu"}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [(12345, "12345"), (9**40, str(9**40)), (True, None), ([1], None), ({}, None)]
+)
+def test_a_refresh_token_that_is_no_text(value, kept, caplog):
+    token = parse_token_response(response(json.dumps({**TOKEN, "refresh_token": value})))
+    assert (token.access_token, token.refresh_token) == ("new-access", kept)
+    assert ("no text" in caplog.text) is (kept is None and bool(value))
+
+
+def test_a_lifetime_that_is_a_moment():
+    served = {"date": "Tue, 01 Jan 2030 12:00:00 GMT", "content-type": JSON}
+    for moment in (1893499260, "1893499260", 1893499260000, "1893499260.0"):
+        body = json.dumps({**TOKEN, "expires_in": moment}).encode()
+        answer = HttpResponse("https://login.example.com/token", 200, served, body)
+        assert parse_token_response(answer).expires_in == 60
 
 
 @pytest.mark.parametrize(
@@ -218,7 +296,7 @@ class TestJson:
         text = json.dumps(value)
         assert parse_json(text) == json.loads(text)
         if isinstance(value, dict):
-            assert parse_broken_object(text) == ({k: v for k, v in value.items() if v is not None}, True)
+            assert next(parse_broken_objects(text)) == ({k: v for k, v in value.items() if v is not None}, True)
 
     @pytest.mark.parametrize(
         "piece", ["[", "{", '{"a":', '"', "[]", '{"a":[1],', '"a":01,', "\\", ",", '{"a":"b"},', "1"]
@@ -227,7 +305,7 @@ class TestJson:
         text = "{" + (piece * 1_000_000)[:1_000_000]
         with pytest.raises(ValueError):
             parse_json(text)
-        parse_broken_object(text)
+        list(parse_broken_objects(text))
 
     def test_nothing_deep_comes_out(self, monkeypatch):
         """The bound is not Python's own, which differs from version to version."""
