@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import aiohttp
 import requests
 from certifi import where
+from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, select_proxy
@@ -20,8 +22,9 @@ from yarl import URL
 
 from airflow_oauth_provider.connection.address import Origin, origin_of
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.http.body import BodyReader, settle_charset
+from airflow_oauth_provider.http.body import BodyReader, BoundedAdapter, settle_charset
 from airflow_oauth_provider.http.errors import mark_unsent
+from airflow_oauth_provider.http.retry import IDEMPOTENT
 
 #: What ``http.client`` allows, and so a worker: bytes of a line of the head, and how many header fields.
 MAX_LINE, MAX_FIELDS = 65536, 100
@@ -42,12 +45,12 @@ class Cookies:
         kept = self._jar.filter_cookies(url).values() if self._jar is not None else ()
         return "; ".join([*([own] if own else []), *(f"{cookie.key}={cookie.value}" for cookie in kept)]) or None
 
-    def take(self, answer: aiohttp.ClientResponse) -> None:
-        """Keep what ``answer`` sets."""
-        if answer.cookies:
+    def take(self, cookies: SimpleCookie, url: URL) -> None:
+        """Keep what an answer from ``url`` sets."""
+        if cookies:
             if self._jar is None:
                 self._jar = aiohttp.CookieJar(unsafe=True)
-            self._jar.update_cookies(answer.cookies, answer.url)
+            self._jar.update_cookies(cookies, url)
 
 
 class Connections:
@@ -61,9 +64,13 @@ class Connections:
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[Any, ssl.SSLContext] = {}
         self._loading = asyncio.Lock()
+        self._threads = BoundedAdapter(HTTPAdapter(), conn_id)
+        #: Whose answers ``aiohttp`` refuses to read.
+        self._lax_servers: set[Origin | None] = set()
 
     async def close(self) -> None:
         """Close them."""
+        self._threads.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -84,6 +91,8 @@ class Connections:
         :raises requests.RequestException: when no response came, in the class that ``requests`` would raise.
         """
         url = self._checked_url(request)
+        if origin_of(request.url or "") in self._lax_servers:
+            return await self._exchange_in_thread(request, url, settings, timeout, cookies)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS_TO_SET}
         # What is decoded within bounds.
         headers["Accept-Encoding"] = "gzip, deflate"
@@ -105,11 +114,38 @@ class Connections:
                 proxy=_proxy(self._conn_id, request.url or "", settings["proxies"]),
                 **options,
             ) as answer:
-                cookies.take(answer)
+                cookies.take(answer.cookies, answer.url)
                 return await _read(answer, request, self._conn_id)
         except (TimeoutError, aiohttp.ClientError) as error:
             failure = _error_of_requests(error, request)
+            is_refused = isinstance(error, aiohttp.ClientResponseError) and certified_name is None
+            is_refused = is_refused and not isinstance(error, aiohttp.ClientHttpProxyError)
+        if is_refused:
+            self._lax_servers.add(origin_of(request.url or ""))
+            if (request.method or "") in IDEMPOTENT:
+                return await self._exchange_in_thread(request, url, settings, timeout, cookies)
         raise failure  # without the error of aiohttp as its context, whose text quotes the URL
+
+    async def _exchange_in_thread(
+        self, request: requests.PreparedRequest, url: URL, settings: Mapping[str, Any], timeout: Any, cookies: Cookies
+    ) -> requests.Response:
+        """Do as a worker does: ``http.client`` reads what ``aiohttp`` refuses, such as two lengths of one body."""
+        request = request.copy()
+        if (known := cookies.header(request, url)) is not None:
+            request.headers["Cookie"] = known
+        options = {name: settings[name] for name in ("verify", "cert", "proxies")}
+        options["timeout"] = tuple(timeout) if isinstance(timeout, list) else timeout
+
+        def exchange() -> requests.Response:
+            response = self._threads.send(request, **options)
+            _ = response.content
+            settle_charset(response)
+            return response
+
+        response = await asyncio.to_thread(exchange)
+        for cookie in _parse_cookies(response.raw.headers.getlist("Set-Cookie")):
+            cookies.take(cookie, url)
+        return response
 
     def _checked_url(self, request: requests.PreparedRequest) -> URL:
         """Return the URL in the form of ``aiohttp``, which must mean the host that was checked."""
@@ -175,16 +211,19 @@ async def _read(answer: aiohttp.ClientResponse, request: requests.PreparedReques
 
 def _read_cookies(answer: aiohttp.ClientResponse) -> RequestsCookieJar:
     jar = RequestsCookieJar()
-    for name, value in answer.raw_headers:
-        if name.lower() == b"set-cookie":
-            cookie: SimpleCookie = SimpleCookie()
-            try:
-                cookie.load(value.decode("latin-1"))
-            except CookieError:
-                continue
-            for morsel in cookie.values():
-                jar.set(morsel.key, morsel.value)
+    fields = (value.decode("latin-1") for name, value in answer.raw_headers if name.lower() == b"set-cookie")
+    for cookie in _parse_cookies(fields):
+        for morsel in cookie.values():
+            jar.set(morsel.key, morsel.value)
     return jar
+
+
+def _parse_cookies(fields: Iterable[str]) -> Iterator[SimpleCookie]:
+    for field in fields:
+        cookie: SimpleCookie = SimpleCookie()
+        with contextlib.suppress(CookieError):
+            cookie.load(field)
+            yield cookie
 
 
 _KINDS: tuple[tuple[type[BaseException], type[requests.RequestException]], ...] = (
@@ -207,6 +246,8 @@ def _error_of_requests(error: BaseException, request: requests.PreparedRequest) 
         reason = f"Proxy answered {error.status} {error.message}"
     elif isinstance(error, aiohttp.ClientResponseError):
         reason = error.message
+    elif isinstance(error, aiohttp.ServerDisconnectedError):  # its text may be the head, as far as that came
+        reason = "the server closed the connection before the head of its answer was whole"
     elif not isinstance(error, TimeoutError | aiohttp.InvalidURL):  # whose texts quote the URL
         reason = str(error)
     failure = kind(aiohttp.ClientError(reason), request=request)

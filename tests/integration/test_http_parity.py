@@ -18,9 +18,11 @@ import pytest
 import requests
 
 from airflow_oauth_provider.exceptions import ApiError, ConfigurationError, ForeignOrigin, UnrewindableBody
+from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.http import srv
 from airflow_oauth_provider.http.body import RATIO_COUNTS_FROM
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
+from airflow_oauth_provider.pagination import NextUrl
 from airflow_oauth_provider.triggers.events import pack_pages, unpack_pages
 from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, ids_of, proxy_to, run_deferred, run_trigger
 from tests.servers.scripted import Answer, Fault, ScriptedServer
@@ -128,6 +130,82 @@ def test_both_read_the_same(scripted_server, monkeypatch, answer):
     text = here.pop("text"), there.pop("text")
     assert here == there
     assert text[0] == text[1]
+
+
+CLOSE, SEVEN, CHUNKED = b"Connection: close", b"Content-Length: 7", b"Transfer-Encoding: chunked"
+
+
+def raw(*fields, body=b'{"a":1}', first=b"HTTP/1.1 200 OK"):
+    return b"\r\n".join([first, CLOSE, b"X-Mark: m", *fields]) + b"\r\n\r\n" + body
+
+
+#: What ``http.client`` reads and ``aiohttp`` refuses.
+LAX = {
+    "bytes behind the body": raw(SEVEN, body=b'{"a":1}xxx'),
+    "the length twice": raw(SEVEN, SEVEN),
+    "the length twice in a field": raw(b"Content-Length: 7, 7"),
+    "a length with a sign": raw(b"Content-Length: +7"),
+    "a length that is none": raw(b"Content-Length: unknown"),
+    "an empty length": raw(b"Content-Length: "),
+    "a length beside chunks": raw(SEVEN, CHUNKED, body=b'7\r\n{"a":1}\r\n0\r\n\r\n'),
+    "a length beside identity": raw(SEVEN, b"Transfer-Encoding: identity"),
+    "bytes behind the chunks": raw(CHUNKED, body=b'7\r\n{"a":1}\r\n0\r\n\r\njunk'),
+    "a 204 with a body": raw(SEVEN, first=b"HTTP/1.1 204 No Content"),
+    "a 204 with chunks": raw(CHUNKED, first=b"HTTP/1.1 204 No Content", body=b"0\r\n\r\n"),
+    "a blank behind a name": raw(SEVEN, b"X-Odd : v"),
+    "a blank within a name": raw(SEVEN, b"X Odd: v"),
+    "a name of other bytes": raw(SEVEN, b"X-\xe9: v"),
+    "a field without a colon": raw(SEVEN, b"X-Odd"),
+    "a field without a name": raw(SEVEN, b": v"),
+    "a carriage return in a value": raw(SEVEN, b"X-Odd: a\rb"),
+    "another version": raw(SEVEN, first=b"HTTP/1.2 200 OK"),
+    "tabs in the status line": raw(SEVEN, first=b"HTTP/1.1\t200\tOK"),
+    "two blanks in the status line": raw(SEVEN, first=b"HTTP/1.1  200  OK"),
+}
+
+
+@pytest.mark.parametrize("answer", LAX.values(), ids=LAX)
+def test_both_read_what_only_one_parser_takes(scripted_server, monkeypatch, answer):
+    with raw_server(lambda _: answer) as (url, heads):
+        connect(monkeypatch, scripted_server, host=url)
+        here, there = fetch(False), fetch(True)
+    assert json.loads(json.dumps(here)) == there
+    assert here["text"] in ('{"a":1}', "")
+    assert {head.split(b"Authorization: ")[1].split(b"\r\n")[0] for head in heads} == {
+        b"Bearer " + OAuth2Hook(CONN_ID).get_access_token().encode()
+    }
+
+
+def test_a_server_that_only_one_parser_takes_is_asked_once_a_page(scripted_server, monkeypatch):
+    def answer(target):
+        following = {"/a": "/b", "/b": "/c"}.get(target)
+        body = json.dumps({"next": following, "at": target}).encode()
+        return message(body, b"200 OK", b"Content-Length: %d" % len(body), b"Set-Cookie: c=%s" % target[1:].encode())
+
+    paged = {"pagination": NextUrl("next"), "response_filter": lambda pages: [page.json()["at"] for page in pages]}
+    with raw_server(answer) as (url, heads):
+        connect(monkeypatch, scripted_server, host=url)
+        assert fetch(True, **paged) == ["/a", "/b", "/c"]
+        asked = [head.split(b" ")[1] for head in heads]
+        assert asked == [b"/a", b"/a", b"/b", b"/c"]  # the first one by both
+        cookies = [re.findall(rb"Cookie: ([^\r]*)", head) for head in heads]
+        assert cookies[2:] == [[b"c=a"], [b"c=b"]]
+
+
+def test_a_post_is_not_sent_again_for_the_sake_of_a_parser(scripted_server, monkeypatch):
+    with raw_server(lambda _: LAX["the length twice"]) as (url, heads):
+        connect(monkeypatch, scripted_server, host=url)
+        with pytest.raises(ApiError, match="Duplicate Content-Length"):
+            fetch(True, method="POST", data="x")
+    assert len(heads) == 1
+
+
+def test_a_head_that_breaks_off_is_not_quoted(scripted_server, monkeypatch):
+    with raw_server(lambda _: b"HTTP/1.1 200 OK\r\nX-Session: s3cr3t-value\r\nConte") as (url, _):
+        connect(monkeypatch, scripted_server, host=url)
+        with pytest.raises(ApiError, match="before the head of its answer was whole") as caught:
+            fetch(True)
+    assert "s3cr3t" not in str(caught.value)
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
