@@ -176,6 +176,8 @@ class ApiAccess:
         for key, value in given.items():
             name = _ALIASES.get(key, key)
             options[name] = _PLAIN.get(name) if value is None else value
+        if isinstance(options["timeout"], list):  # of JSON, which has no pairs
+            options["timeout"] = tuple(options["timeout"])
         if isinstance(options["proxies"], str):
             options["proxies"] = dict.fromkeys(("http", "https"), options["proxies"])
         return options

@@ -91,7 +91,7 @@ class Connections:
         :raises requests.RequestException: when no response came, in the class that ``requests`` would raise.
         """
         url = self._checked_url(request)
-        if origin_of(request.url or "") in self._lax_servers:
+        if origin_of(request.url or "") in self._lax_servers or not _is_ascii(request.headers):
             return await self._exchange_in_thread(request, url, settings, timeout, cookies)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS_TO_SET}
         # What is decoded within bounds.
@@ -133,8 +133,7 @@ class Connections:
         request = request.copy()
         if (known := cookies.header(request, url)) is not None:
             request.headers["Cookie"] = known
-        options = {name: settings[name] for name in ("verify", "cert", "proxies")}
-        options["timeout"] = tuple(timeout) if isinstance(timeout, list) else timeout
+        options = {"timeout": timeout, **{name: settings[name] for name in ("verify", "cert", "proxies")}}
 
         def exchange() -> requests.Response:
             response = self._threads.send(request, **options)
@@ -175,6 +174,11 @@ class Connections:
                 if key not in self._contexts:
                     self._contexts[key] = await asyncio.to_thread(_load_context, self._conn_id, *key)
         return self._contexts[key]
+
+
+def _is_ascii(headers: Mapping[str, str]) -> bool:
+    """Tell whether ``aiohttp`` sends the values as ``http.client`` does: other characters in UTF-8, not in Latin-1."""
+    return all(value.isascii() for value in headers.values())
 
 
 def _timeouts(timeout: Any) -> aiohttp.ClientTimeout:

@@ -192,6 +192,15 @@ def test_a_server_that_only_one_parser_takes_is_asked_once_a_page(scripted_serve
         assert cookies[2:] == [[b"c=a"], [b"c=b"]]
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_is_sent_is_latin_1(scripted_server, monkeypatch, deferrable):
+    with raw_server(lambda _: message()) as (url, heads):
+        connect(monkeypatch, scripted_server, host=url)
+        fetch(deferrable, headers={"X-Name": "caf\xe9"}, extra_options={"timeout": [5, 5]})
+    assert b"X-Name: caf\xe9\r\n" in heads[0] + b"\r\n"
+    assert len(heads) == 1
+
+
 def test_a_post_is_not_sent_again_for_the_sake_of_a_parser(scripted_server, monkeypatch):
     with raw_server(lambda _: LAX["the length twice"]) as (url, heads):
         connect(monkeypatch, scripted_server, host=url)
