@@ -16,11 +16,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import requests
+from requests.cookies import RequestsCookieJar, cookiejar_from_dict, merge_cookies
 
 from airflow_oauth_provider.connection.address import normalize_url
 from airflow_oauth_provider.exceptions import ApiError, name_connection
 from airflow_oauth_provider.http.access import ApiAccess, join_url
-from airflow_oauth_provider.http.aio_transport import Connections, Cookies
+from airflow_oauth_provider.http.aio_transport import Connections
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.errors import check_status, failure_text, never_connected
 from airflow_oauth_provider.http.flow import RefreshToken, Send, Sleep, Step, drive_async
@@ -99,7 +100,7 @@ class AsyncClient:
         request: PageRequest,
         policy: RetryPolicy,
         throttle: RateLimit,
-        cookies: Cookies | None = None,
+        cookies: RequestsCookieJar | None = None,
     ) -> requests.Response:
         """Send a request, again where ``policy`` says so, and return its answer.
 
@@ -109,7 +110,7 @@ class AsyncClient:
         """
         access, session = await self._prepare()
         options = access.merge_options(request.extra_options)
-        exchange = _Exchange(self, access, session, options, cookies or Cookies())
+        exchange = _Exchange(self, access, session, options, RequestsCookieJar() if cookies is None else cookies)
         is_found = access.settings.http_options["srv_lookup"]
         servers = await asyncio.to_thread(access.find_servers) if is_found else [access.base_url]
         response = await self._send_to_one_of(servers, method, request, policy, throttle, exchange)
@@ -151,7 +152,7 @@ class AsyncClient:
             return await asyncio.to_thread(access.tokens.access_token, rejected=rejected)
 
     async def exchange(
-        self, request: requests.PreparedRequest, settings: Mapping[str, Any], timeout: Any, cookies: Cookies
+        self, request: requests.PreparedRequest, settings: Mapping[str, Any], timeout: Any, cookies: RequestsCookieJar
     ) -> requests.Response:
         """Send one request, once."""
         access, _ = await self._prepare()
@@ -163,7 +164,12 @@ class _Exchange:
     """One request and what follows from it: redirects, a refreshed token, the next attempt."""
 
     def __init__(
-        self, client: AsyncClient, access: ApiAccess, session: _Preparer, options: dict[str, Any], cookies: Cookies
+        self,
+        client: AsyncClient,
+        access: ApiAccess,
+        session: _Preparer,
+        options: dict[str, Any],
+        cookies: RequestsCookieJar,
     ) -> None:
         self._client = client
         self._access = access
@@ -180,6 +186,9 @@ class _Exchange:
         place = {"GET": "params", "HEAD": None}.get(method, "data")
         arguments = {place: request.data} if place else {}
         made = requests.Request(method, url, headers=dict(request.headers), **arguments, **request.request_kwargs)
+        if self._cookies:  # of this run only: the session is for all who use the connection
+            own = cookiejar_from_dict(made.cookies or {})  # type: ignore[no-untyped-call]
+            made.cookies = merge_cookies(self._cookies.copy(), own)  # type: ignore[no-untyped-call]
         try:
             prepared = self._session.prepare_request(made)
             prepared.url = normalize_url(prepared.url or "")

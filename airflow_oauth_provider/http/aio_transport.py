@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import resource
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import aiohttp
 import requests
 from certifi import where
 from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar
+from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, select_proxy
 from yarl import URL
@@ -29,28 +27,7 @@ from airflow_oauth_provider.http.retry import IDEMPOTENT
 #: What ``http.client`` allows, and so a worker: bytes of a line of the head, and how many header fields.
 MAX_LINE, MAX_FIELDS = 65536, 100
 
-_OURS_TO_SET = frozenset({"content-length", "transfer-encoding", "connection", "accept-encoding", "cookie"})
-
-
-class Cookies:
-    """The cookies of one run; each run has its own, since triggers of different tasks share the connections."""
-
-    def __init__(self) -> None:
-        # Also for hosts that are addresses, as requests does.
-        self._jar: aiohttp.CookieJar | None = None
-
-    def header(self, request: requests.PreparedRequest, url: URL) -> str | None:
-        """Return the header field for ``request``."""
-        own = request.headers.get("Cookie")
-        kept = self._jar.filter_cookies(url).values() if self._jar is not None else ()
-        return "; ".join([*([own] if own else []), *(f"{cookie.key}={cookie.value}" for cookie in kept)]) or None
-
-    def take(self, cookies: SimpleCookie, url: URL) -> None:
-        """Keep what an answer from ``url`` sets."""
-        if cookies:
-            if self._jar is None:
-                self._jar = aiohttp.CookieJar(unsafe=True)
-            self._jar.update_cookies(cookies, url)
+_OURS_TO_SET = frozenset({"content-length", "transfer-encoding", "connection", "accept-encoding"})
 
 
 class Connections:
@@ -80,24 +57,23 @@ class Connections:
         request: requests.PreparedRequest,
         settings: Mapping[str, Any],
         timeout: Any,
-        cookies: Cookies,
+        cookies: RequestsCookieJar,
         certified_name: str | None = None,
     ) -> requests.Response:
         """Send ``request``, read the response to its end, and return it in the form that functions of DAGs know.
 
         :param settings: of ``requests.Session.merge_environment_settings``.
         :param timeout: seconds, for connecting and between pieces of the response, or a pair of both.
+        :param cookies: takes those that the answer sets.
         :param certified_name: the name that the server's certificate has to bear; None: its host's.
         :raises requests.RequestException: when no response came, in the class that ``requests`` would raise.
         """
         url = self._checked_url(request)
         if origin_of(request.url or "") in self._lax_servers or not _is_ascii(request.headers):
-            return await self._exchange_in_thread(request, url, settings, timeout, cookies)
+            return await self._exchange_in_thread(request, settings, timeout, cookies)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS_TO_SET}
         # What is decoded within bounds.
         headers["Accept-Encoding"] = "gzip, deflate"
-        if (cookie := cookies.header(request, url)) is not None:
-            headers["Cookie"] = cookie
         context = await self._context(settings) if url.scheme == "https" else True
         options: dict[str, Any] = {} if certified_name is None else {"server_hostname": certified_name}
         try:
@@ -114,8 +90,7 @@ class Connections:
                 proxy=_proxy(self._conn_id, request.url or "", settings["proxies"]),
                 **options,
             ) as answer:
-                cookies.take(answer.cookies, answer.url)
-                return await _read(answer, request, self._conn_id)
+                return await _read(answer, request, self._conn_id, cookies)
         except (TimeoutError, aiohttp.ClientError) as error:
             failure = _error_of_requests(error, request)
             is_refused = isinstance(error, aiohttp.ClientResponseError) and certified_name is None
@@ -123,27 +98,23 @@ class Connections:
         if is_refused:
             self._lax_servers.add(origin_of(request.url or ""))
             if (request.method or "") in IDEMPOTENT:
-                return await self._exchange_in_thread(request, url, settings, timeout, cookies)
+                return await self._exchange_in_thread(request, settings, timeout, cookies)
         raise failure  # without the error of aiohttp as its context, whose text quotes the URL
 
     async def _exchange_in_thread(
-        self, request: requests.PreparedRequest, url: URL, settings: Mapping[str, Any], timeout: Any, cookies: Cookies
+        self, request: requests.PreparedRequest, settings: Mapping[str, Any], timeout: Any, cookies: RequestsCookieJar
     ) -> requests.Response:
         """Do as a worker does: ``http.client`` reads what ``aiohttp`` refuses, such as two lengths of one body."""
-        request = request.copy()
-        if (known := cookies.header(request, url)) is not None:
-            request.headers["Cookie"] = known
         options = {"timeout": timeout, **{name: settings[name] for name in ("verify", "cert", "proxies")}}
 
         def exchange() -> requests.Response:
-            response = self._threads.send(request, **options)
+            response = self._threads.send(request.copy(), **options)
             _ = response.content
             settle_charset(response)
             return response
 
         response = await asyncio.to_thread(exchange)
-        for cookie in _parse_cookies(response.raw.headers.getlist("Set-Cookie")):
-            cookies.take(cookie, url)
+        extract_cookies_to_jar(cookies, request, response.raw)  # type: ignore[no-untyped-call]
         return response
 
     def _checked_url(self, request: requests.PreparedRequest) -> URL:
@@ -186,7 +157,9 @@ def _timeouts(timeout: Any) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
 
 
-async def _read(answer: aiohttp.ClientResponse, request: requests.PreparedRequest, conn_id: str) -> requests.Response:
+async def _read(
+    answer: aiohttp.ClientResponse, request: requests.PreparedRequest, conn_id: str, cookies: RequestsCookieJar
+) -> requests.Response:
     response = requests.Response()
     response.status_code = answer.status
     # aiohttp reads the head as UTF-8; it is Latin-1 for http.client, and so for whoever reads it in a worker.
@@ -201,7 +174,9 @@ async def _read(answer: aiohttp.ClientResponse, request: requests.PreparedReques
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     response.headers = headers
     response.encoding = get_encoding_from_headers(headers)
-    response.cookies = _read_cookies(answer)
+    response.raw = _Head(answer)
+    for jar in (response.cookies, cookies):
+        extract_cookies_to_jar(jar, request, response.raw)  # type: ignore[no-untyped-call]
     reader, content = BodyReader(response, conn_id), bytearray()
     async for data in answer.content.iter_any():
         for piece in reader.feed(data):
@@ -213,21 +188,15 @@ async def _read(answer: aiohttp.ClientResponse, request: requests.PreparedReques
     return response
 
 
-def _read_cookies(answer: aiohttp.ClientResponse) -> RequestsCookieJar:
-    jar = RequestsCookieJar()
-    fields = (value.decode("latin-1") for name, value in answer.raw_headers if name.lower() == b"set-cookie")
-    for cookie in _parse_cookies(fields):
-        for morsel in cookie.values():
-            jar.set(morsel.key, morsel.value)
-    return jar
+class _Head:
+    """What ``requests`` reads cookies from: the fields of ``http.client``, as far as it looks at them."""
 
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._fields = [value.decode("latin-1") for name, value in answer.raw_headers if name.lower() == b"set-cookie"]
+        self._original_response = self.msg = self
 
-def _parse_cookies(fields: Iterable[str]) -> Iterator[SimpleCookie]:
-    for field in fields:
-        cookie: SimpleCookie = SimpleCookie()
-        with contextlib.suppress(CookieError):
-            cookie.load(field)
-            yield cookie
+    def get_all(self, name: str, default: list[str]) -> list[str]:
+        return self._fields if name == "Set-Cookie" else default
 
 
 _KINDS: tuple[tuple[type[BaseException], type[requests.RequestException]], ...] = (

@@ -104,7 +104,8 @@ class OAuth2Session(requests.Session):
         """Return where ``resp`` redirects to; bytes that are no text in UTF-8 are percent-encoded as they are."""
         if not resp.is_redirect:
             return None
-        raw = resp.headers["location"].encode("latin-1", errors="replace")
+        # Blanks around a value are none of it (RFC 9110 section 5.5); http.client leaves those at its end.
+        raw = resp.headers["location"].strip(" \t").encode("latin-1", errors="replace")
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:

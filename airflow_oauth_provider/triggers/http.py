@@ -156,7 +156,8 @@ class OAuth2HttpTrigger(BaseTrigger):
         return PageRequest(**{name: self._arguments[name] for name in names}, method=self._arguments["method"])
 
     def _sender(self, client: AsyncClient) -> Any:
-        from airflow_oauth_provider.http.aio_transport import Cookies
+        from requests.cookies import RequestsCookieJar
+
         from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy
 
         arguments = self._arguments
@@ -167,7 +168,7 @@ class OAuth2HttpTrigger(BaseTrigger):
             accepted=tuple(status.rstrip(":") for status in arguments.get("wait_on", ())),
         )
         throttle = RateLimit(arguments["requests_per_second"], max_retry_after=arguments["max_retry_after"])
-        cookies = Cookies()
+        cookies = RequestsCookieJar()
 
         async def send(request: PageRequest) -> Response:
             return await client.send(arguments["method"], request, policy, throttle, cookies)

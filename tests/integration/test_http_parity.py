@@ -192,6 +192,43 @@ def test_a_server_that_only_one_parser_takes_is_asked_once_a_page(scripted_serve
         assert cookies[2:] == [[b"c=a"], [b"c=b"]]
 
 
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        b"a=1",
+        b'a="with a blank"',
+        b"a=b=c",
+        b"a",
+        b"a=caf\xe9",
+        b'a={"j":1}',
+        b"a[b]=1; HttpOnly; SameSite=None",
+        b"a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+        b"a=1; Max-Age=0",
+        b"a=1; Secure",
+        b"a=1; Path=/elsewhere",
+        b"a=1; Domain=example.com",
+        b"z=1",
+    ],
+)
+@pytest.mark.parametrize("given", [{}, {"headers": {"Cookie": "z=9"}}, {"request_kwargs": {"cookies": {"z": "9"}}}])
+def test_both_send_the_same_cookies(scripted_server, monkeypatch, cookie, given):
+    def answer(target):
+        if target == "/a":
+            return message(b"", b"302 Found", b"Location: /b", b"Set-Cookie: " + cookie)
+        body = json.dumps({"next": {"/b": "/c"}.get(target)}).encode()
+        return message(body, b"200 OK", b"Set-Cookie: page=" + target[1:].encode())
+
+    sent = []
+    with raw_server(answer) as (url, heads):
+        connect(monkeypatch, scripted_server, host=url)
+        for deferrable in (False, True):
+            heads.clear()
+            fetch(deferrable, pagination=NextUrl("next"), response_filter=len, **given)
+            sent.append([(head.split(b" ")[1], re.findall(rb"Cookie: ([^\r]*)", head)) for head in heads])
+    assert sent[0] == sent[1]
+    assert [place for place, _ in sent[0]] == [b"/a", b"/b", b"/c"]
+
+
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_what_is_sent_is_latin_1(scripted_server, monkeypatch, deferrable):
     with raw_server(lambda _: message()) as (url, heads):
@@ -261,7 +298,13 @@ def test_a_body_that_breaks_off_names_connection_and_address(scripted_server, mo
 
 @pytest.mark.parametrize(
     ("location", "path"),
-    [(b"/b/caf\xc3\xa9", "/b/caf%C3%A9"), (b"/b/caf\xe9", "/b/caf%E9"), (b"b c", "/b%20c"), (b"/b#part", "/b")],
+    [
+        (b"/b/caf\xc3\xa9", "/b/caf%C3%A9"),
+        (b"/b/caf\xe9", "/b/caf%E9"),
+        (b"b c", "/b%20c"),
+        (b"/b#part", "/b"),
+        (b" /b \t", "/b"),
+    ],
 )
 def test_both_follow_the_same(scripted_server, monkeypatch, location, path):
     def answer(target):
