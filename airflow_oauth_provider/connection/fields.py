@@ -24,6 +24,7 @@ from typing import Literal
 
 from airflow_oauth_provider.connection.presets import PRESET_LABELS
 from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES
+from airflow_oauth_provider.stores.options import KINDS as STORE_KINDS
 
 Kind = Literal["string", "password", "boolean", "integer", "number", "object", "list", "pairs"]
 """What a value is. A ``list`` is text with commas between the items, in forms and in the stored value; ``pairs`` is a
@@ -203,13 +204,13 @@ FIELDS: tuple[Field, ...] = (
           help="If the answer to a refresh never arrives, send the same refresh token once more. Choose false for "
                "servers that end the grant when they see a refresh token twice."),
     Field("store", "Token store", STORE, "string", default="auto",
-          choices=("auto", "connection", "variable", "vault", "file", "aws_secrets_manager", "azure_keyvault",
-                   "gcp_secret_manager"),
+          choices=STORE_KINDS,
           help="connection: in this connection. variable: in an Airflow Variable. vault: in HashiCorp Vault or "
                "OpenBao. file: in a JSON file. aws_secrets_manager: in AWS. azure_keyvault: in Azure. "
                "gcp_secret_manager: in Google Cloud. auto: in this connection if Airflow's database has it, else "
                "(environment, secrets backend) in a Variable."),
-    Field("vault_conn_id", "Vault connection ID", STORE, "string", placeholder="vault_finance", unset="vault_default",
+    Field("vault_conn_id", "Vault connection ID", STORE, "string", default="vault_default",
+          placeholder="vault_finance",
           help="For Token store = vault: the Airflow connection of type Hashicorp Vault."),
     Field("vault_path", "Vault path", STORE, "string", placeholder="airflow/oauth2/xero",
           help="For Token store = vault: where the tokens are kept, without the mount point."),

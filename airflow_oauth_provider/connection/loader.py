@@ -13,6 +13,7 @@ from airflow_oauth_provider.connection.settings import Settings, read_settings
 from airflow_oauth_provider.exceptions import OAuth2Error, StoreNotWritable
 from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.factory import open_store
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.parsing import parse_record
 from airflow_oauth_provider.tokens.configuration import Snapshot
 from airflow_oauth_provider.tokens.record import Record
@@ -29,7 +30,7 @@ class ConnectionLoader:
     def __init__(self, conn_id: str, first: FoundConnection | None = None) -> None:
         self._conn_id = conn_id
         self._first = first
-        self._signed_in: tuple[object, TokenStore] | None = None
+        self._signed_in: tuple[StoreOptions, TokenStore] | None = None
 
     def load(self) -> Snapshot:
         """Read the connection and its record."""
@@ -64,18 +65,12 @@ class ConnectionLoader:
         )
 
     def _open(self, settings: Settings, found: FoundConnection) -> TokenStore:
-        choice = settings.store
-        if self._signed_in is not None and self._signed_in[0] == choice:
+        options = settings.store_options
+        if self._signed_in is not None and self._signed_in[0] == options:
             return self._signed_in[1]
-        store = open_store(
-            self._conn_id,
-            kind=choice.kind,
-            found=found,
-            options=choice.options,
-            keys=settings.keys,
-        )
-        if choice.kind in ("vault", "gcp_secret_manager"):
-            self._signed_in = choice, store
+        store = open_store(self._conn_id, options, found=found, keys=settings.keys)
+        if options.store in ("vault", "gcp_secret_manager"):
+            self._signed_in = options, store
         return store
 
 

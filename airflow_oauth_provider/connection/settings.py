@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -18,12 +18,13 @@ from airflow_oauth_provider.connection.address import Origin, is_template, origi
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.connection.dialect import read_bearer_usage, read_dialect
 from airflow_oauth_provider.connection.extra import Extra
-from airflow_oauth_provider.connection.fields import CONN_TYPE, FIELDS, STORE
+from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.stores.allowed_places import CA_FOLDERS, OWN, check_file
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.tokens import callbacks
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
@@ -53,17 +54,6 @@ class ConnectionLike(Protocol):
     login: Any
     password: Any
     extra: Any
-
-
-@dataclass(frozen=True, slots=True)
-class StoreChoice:
-    """Where rotated tokens are kept; see the connection's ``store`` and what goes with it.
-
-    ``options`` has all the keys of the form's section on stores, for the stores that are not built in.
-    """
-
-    kind: str
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +88,7 @@ class Settings:
     :param headers: sent with every API call.
     :param transport: timeout, TLS and proxies, for the API and the authorization server alike.
     :param http_options: HttpHook's further options, by its names.
-    :param store: where rotated tokens are kept.
+    :param store_options: where rotated tokens are kept.
     :param bearer_usage: how the API takes the access token.
     """
 
@@ -108,7 +98,7 @@ class Settings:
     headers: Mapping[str, str] = field(repr=False)
     transport: Transport
     http_options: Mapping[str, Any]
-    store: StoreChoice
+    store_options: StoreOptions
     bearer_usage: BearerUsage
     _extra: Extra = field(repr=False)
     _client_id: str | None = None
@@ -293,10 +283,7 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
             trust_env=extra.get("trust_env"),
         ),
         http_options=http_options,
-        store=StoreChoice(
-            kind=extra.get("store"),
-            options={row.key: extra.get(row.key) for row in FIELDS if row.section == STORE and not row.secret},
-        ),
+        store_options=_store_options(extra),
         bearer_usage=read_bearer_usage(extra),
         _extra=extra,
         _client_id=_text(connection.login),
@@ -364,6 +351,11 @@ def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
             conn_id=conn_id,
         )
     return url
+
+
+def _store_options(extra: Extra) -> StoreOptions:
+    given = {option.name: extra.get(option.name) for option in fields(StoreOptions)}
+    return StoreOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def _days(days: float | None) -> float | None:

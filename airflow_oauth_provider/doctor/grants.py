@@ -101,9 +101,9 @@ def read_grant(conn_id: str) -> Grant:
     try:
         snapshot = ConnectionLoader(conn_id, first=found).load()
     except ConfigurationError as failure:
-        return _describe_failure(conn_id, State.WRONG_CONFIGURATION, failure, vendor, settings.store.kind)
+        return _describe_failure(conn_id, State.WRONG_CONFIGURATION, failure, vendor, settings.store_options.store)
     except StoreError as failure:
-        return _describe_failure(conn_id, State.STORE_UNREADABLE, failure, vendor, settings.store.kind)
+        return _describe_failure(conn_id, State.STORE_UNREADABLE, failure, vendor, settings.store_options.store)
     state = determine_state(snapshot.configuration, snapshot.record, time.time())
     return _grant(conn_id, vendor, snapshot.store.name, state, snapshot.record)
 
@@ -115,7 +115,7 @@ def _grant_of_row(row: ConnectionRow, now: float) -> Grant:
         settings = read_settings(row.conn_id, row)
     except ConfigurationError as failure:
         return _describe_failure(row.conn_id, State.WRONG_CONFIGURATION, failure)
-    vendor, store = settings.vendor, settings.store.kind
+    vendor, store = settings.vendor, settings.store_options.store
     if store not in _IN_THE_ROW:
         return Grant(row.conn_id, vendor, store, GrantState(State.NOT_READ, f"Its tokens are in the store {store!r}."))
     store = "connection"

@@ -35,7 +35,7 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
         return None
     connection.say_keys_are_right(report)
     name = snapshot.store.name
-    chosen = " (that is what 'auto' stands for here)" if settings.store.kind == "auto" else ""
+    chosen = " (that is what 'auto' stands for here)" if settings.store_options.store == "auto" else ""
     report.ok(CHECK, f"the store {name!r}{chosen} can be read")
     if name == "variable" and sdk.AIRFLOW_V_3_0_PLUS:
         report.warn(

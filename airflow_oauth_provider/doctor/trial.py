@@ -146,7 +146,7 @@ def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantCo
     A store that goes by the connection's name is not asked. But Airflow puts what a form shows as ``***`` back in, so
     the record of the row that is tested comes along in ``extra``.
     """
-    if settings.store.kind not in _BY_NAME:
+    if settings.store_options.store not in _BY_NAME:
         snapshot = store.read(report, settings) if _may_open(report, settings) else None
         if snapshot is not None:
             return snapshot.configuration, snapshot.record
@@ -163,12 +163,11 @@ def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantCo
 
 def _may_open(report: Report, settings: Settings) -> bool:
     """Tell whether the store's place is one for all connections: which ones are this connection's own, nobody knows."""
-    kind, options = settings.store.kind, settings.store.options
-    named = options.get("keyvault_names") or {}
-    is_made_of_id = kind == azure_keyvault.KeyVaultBackend.name and any(
-        name not in named for name in azure_keyvault.NAMES
+    options = settings.store_options
+    is_made_of_id = options.store == azure_keyvault.KeyVaultBackend.name and any(
+        name not in options.keyvault_names for name in azure_keyvault.NAMES
     )
-    refusal = AnothersPlace() if is_made_of_id else find_permit(report.conn_id, kind, options).refusal
+    refusal = AnothersPlace() if is_made_of_id else find_permit(report.conn_id, options).refusal
     if refusal is not None:
         report.refuse(store.CHECK, refusal)
     return refusal is None

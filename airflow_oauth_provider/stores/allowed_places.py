@@ -152,6 +152,26 @@ def _host_pattern(pattern: str) -> str:
     return "[a-z0-9-]+".join(re.escape(part) for part in pattern.lower().removesuffix(":443").split("*"))
 
 
+def check_form(
+    conn_id: str, key: str, value: str | None, right: str, form: re.Pattern[str] = re.compile(".+", re.DOTALL)
+) -> str:
+    """Return what a connection names, if it has its form: a name of another form could lead elsewhere in a URL.
+
+    :param conn_id: the connection.
+    :param key: the key of its extra.
+    :param value: the value of that key.
+    :param right: what it has to be, for the error.
+    :param form: what the whole of it has to match.
+    :raises ConfigurationError: it is missing or has another form.
+    """
+    if value and form.fullmatch(value):
+        return value
+    wrong = (
+        f"the key {key!r} of its extra is {value!r}, but" if value else f"with its store, the key {key!r} of its extra"
+    )
+    raise ConfigurationError(f"{wrong} has to be {right}.", conn_id=conn_id)
+
+
 def check_file(conn_id: str, key: str, path: str, folders: Sequence[str]) -> None:
     """Raise unless a connection may name a file.
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.compat import deployment
-from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.allowed_places import Permit, check_connection, is_secret_allowed, secret_permit
+from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.allowed_places import Permit, check_form, is_secret_allowed, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
-from airflow_oauth_provider.stores.cloud_identity import call_hook, import_hook, missing_package
+from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore
 
 #: The label of the version that everybody reads.
@@ -58,7 +59,7 @@ class AwsBackend:
     :param name: name or ARN of the secret. It must exist: "there is none" is also what a wrong region looks like.
     :param layout: where things stand in it.
     :param region: the region; None for what the Airflow connection or the environment says.
-    :param aws_conn_id: the Airflow connection with the credentials; None for the worker's own identity.
+    :param identity: whom to act as; None for the worker's own identity.
     :param allowed_name: the name that counted when the connection was allowed to use it: that of an ARN is the secret's
         only if AWS says so, for a name may itself end like an ARN.
     """
@@ -71,14 +72,14 @@ class AwsBackend:
         name: str,
         layout: Layout,
         region: str | None = None,
-        aws_conn_id: str | None = None,
+        identity: CloudIdentity | None = None,
         allowed_name: str = "",
     ) -> None:
         self._allowed_name = allowed_name or name
         self._conn_id = conn_id
         self._id = name
         self._region = region
-        self._aws_conn_id = aws_conn_id
+        self._identity = identity
         self._document = JsonDocument(layout, f"the AWS secret {name!r}")
         self.where, self.record_where = self._document.where, self._document.record_where
         self._client: Any = None
@@ -133,7 +134,7 @@ class AwsBackend:
         where = self._document.where
         try:
             if self._client is None:
-                self._client = _new_client(self._conn_id, self._region, self._aws_conn_id)
+                self._client = _new_client(self._region, self._identity)
             return operation(self._client)
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "an unknown error"))
@@ -155,22 +156,25 @@ class AwsBackend:
             raise StoreUnavailable(f"AWS could not be asked for {where} ({kind}).{hint}") from None
 
 
-def _new_client(conn_id: str, region: str | None, aws_conn_id: str | None) -> Any:
+def _new_client(region: str | None, identity: CloudIdentity | None) -> Any:
     import boto3
     from botocore.config import Config
 
     config = Config(connect_timeout=5, read_timeout=_TIMEOUT, retries={"mode": "standard", "max_attempts": 3})
-    if aws_conn_id:
-        hook_class = import_hook(conn_id, "aws_conn_id", "amazon", "airflow.providers.amazon.aws.hooks.base_aws")
-        hook = hook_class.AwsGenericHook(aws_conn_id, client_type="secretsmanager", region_name=region, config=config)
-        return call_hook(conn_id, aws_conn_id, hook.get_conn)
+    if identity is not None:
+        asked = {"client_type": "secretsmanager", "region_name": region, "config": config}
+        return identity.log_in(
+            "amazon",
+            "airflow.providers.amazon.aws.hooks.base_aws",
+            lambda hooks, named: hooks.AwsGenericHook(named, **asked).get_conn(),
+        )
     # A session of its own: the default one is shared by all threads, and not safe to make clients in.
     return boto3.session.Session(region_name=region).client("secretsmanager", config=config)
 
 
-def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+def find_permit(conn_id: str, options: StoreOptions) -> Permit:
     """Return whether the connection may use the secret that it names; nothing is sent."""
-    name = _counting_name(conn_id, options.get("aws_name") or "")
+    name = _counting_name(conn_id, options.aws_name or "")
     return secret_permit(conn_id, "aws_name", name, deployment.allowed_secrets())
 
 
@@ -185,34 +189,19 @@ def _counting_name(conn_id: str, name: str) -> str:
     return _RANDOM_END.sub("", arn["name"])
 
 
-def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
+def open_store(conn_id: str, options: StoreOptions) -> RecordStore:
     """Return the store of a connection with ``store: aws_secrets_manager``.
 
     :param conn_id: the connection.
-    :param options: the keys of its extra that concern stores.
+    :param options: what it says about stores.
     :raises ConfigurationError: a key is missing or wrong, or the package for AWS is not installed.
     """
-    name = options.get("aws_name")
-    if not name:
-        raise ConfigurationError(
-            "with store 'aws_secrets_manager', the key 'aws_name' of its extra has to be the name or ARN of a secret.",
-            conn_id=conn_id,
-        )
-    permit = find_permit(conn_id, options)
-    region = options.get("aws_region")
-    if region and not _REGION.fullmatch(region):
-        raise ConfigurationError(
-            f"the key 'aws_region' of its extra is {region!r}, but has to be a region of AWS, such as eu-central-1.",
-            conn_id=conn_id,
-        )
-    aws_conn_id = options.get("aws_conn_id")
-    if aws_conn_id:
-        check_connection(conn_id, "aws_conn_id", aws_conn_id, deployment.allowed_connections())
-    layout = read_layout(conn_id, options.get("file_map"))
-    try:
-        import boto3  # noqa: F401
-    except ImportError:
-        raise missing_package(conn_id, "aws_secrets_manager", "aws") from None
-    return RecordStore(
-        AwsBackend(conn_id, name, layout, region, aws_conn_id, _counting_name(conn_id, name)), permit=permit
-    )
+    name = check_form(conn_id, "aws_name", options.aws_name, "the name or ARN of a secret")
+    region = options.aws_region
+    if region:
+        check_form(conn_id, "aws_region", region, "a region of AWS, such as eu-central-1", _REGION)
+    identity = find_identity(conn_id, "aws_conn_id", options.aws_conn_id)
+    layout = read_layout(conn_id, options.file_map)
+    check_packages(conn_id, "aws", "boto3")
+    backend = AwsBackend(conn_id, name, layout, region, identity, _counting_name(conn_id, name))
+    return RecordStore(backend, permit=find_permit(conn_id, options))

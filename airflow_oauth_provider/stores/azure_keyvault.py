@@ -13,17 +13,11 @@ from typing import Any
 
 from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.allowed_places import (
-    MEMBER,
-    OWN,
-    Permit,
-    check_connection,
-    check_host,
-    secret_permit,
-)
+from airflow_oauth_provider.stores.allowed_places import MEMBER, OWN, Permit, check_form, check_host, secret_permit
 from airflow_oauth_provider.stores.backend import Fetched
-from airflow_oauth_provider.stores.cloud_identity import call_hook, import_hook, missing_package
+from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.json_document import PlainTokens
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 
@@ -38,7 +32,7 @@ PREFIX = "airflow-oauth2-"
 _LONGEST_ID = 45
 _PLAIN_ID = re.compile(rf"(?=.{{1,{_LONGEST_ID}}}\Z)[a-z0-9]+([_-][a-z0-9]+)*")
 _NOT_IN_NAMES = re.compile(r"[^0-9a-z]+")
-_URL = re.compile(r"https://(?P<host>[A-Za-z0-9.-]+(:\d+)?)/?")
+_URL = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?/?")
 #: The member of the record's JSON with the marks of refresh tokens that we have put into their own secret.
 _OURS = "written_beside"
 #: How many of them are remembered.
@@ -74,7 +68,7 @@ class KeyVaultBackend:
     :param url: the vault.
     :param names: names of secrets, by :data:`NAMES` and :data:`KEYS`.
     :param permits: whether the connection may use each of them.
-    :param azure_conn_id: the Airflow connection with the credentials; None for the worker's own identity.
+    :param identity: whom to act as; None for the worker's own identity.
     """
 
     name = "azure_keyvault"
@@ -85,13 +79,13 @@ class KeyVaultBackend:
         url: str,
         names: Mapping[str, str],
         permits: Mapping[str, Permit],
-        azure_conn_id: str | None = None,
+        identity: CloudIdentity | None = None,
     ) -> None:
         self._conn_id = conn_id
         self._url = url
         self._names = names
         self._permits = permits
-        self._azure_conn_id = azure_conn_id
+        self._identity = identity
         self._tags: dict[str, Any] = {}
         self._client: Any = None
         self._credentials: dict[str, str | None] | None = None
@@ -165,20 +159,20 @@ class KeyVaultBackend:
             "written", name, lambda client: client.set_secret(self._names[name], value, tags=self._tags.get(name))
         )
 
-    def _identity(self) -> Any:
+    def _log_in(self) -> Any:
         """Return the credential to log in with."""
-        if not self._azure_conn_id:
+        if self._identity is None:
             from azure.identity import DefaultAzureCredential
 
             return DefaultAzureCredential()
-        module = "airflow.providers.microsoft.azure.hooks.base_azure"
-        hook = import_hook(self._conn_id, "azure_conn_id", "microsoft-azure", module).AzureBaseHook(
-            conn_id=self._azure_conn_id
+        credential = self._identity.log_in(
+            "microsoft-azure",
+            "airflow.providers.microsoft.azure.hooks.base_azure",
+            lambda hooks, named: hooks.AzureBaseHook(conn_id=named).get_credential(),
         )
-        credential = call_hook(self._conn_id, self._azure_conn_id, hook.get_credential)
         if not callable(getattr(credential, "get_token", None)):
             raise ConfigurationError(
-                f"the Airflow connection {self._azure_conn_id!r} gives credentials of an "
+                f"the Airflow connection {self._identity.named!r} gives credentials of an "
                 "older kind. Set use_azure_identity_object to true in its extra.",
                 conn_id=self._conn_id,
             )
@@ -195,7 +189,7 @@ class KeyVaultBackend:
         where = f"the secret {self._names[name]!r} of {self._url}"
         try:
             if self._client is None:
-                self._client = _new_client(self._url, self._identity())
+                self._client = _new_client(self._url, self._log_in())
             return operation(self._client)
         except ClientAuthenticationError:
             raise StoreUnavailable(f"{where} could not be {what}: Azure knows no identity of this worker.") from None
@@ -269,9 +263,9 @@ def _permit(conn_id: str, name: str) -> Permit:
     return secret_permit(conn_id, "keyvault_names", name.lower(), [*own, *listed])
 
 
-def _read_names(conn_id: str, options: Mapping[str, Any]) -> dict[str, str]:
+def _read_names(conn_id: str, options: StoreOptions) -> dict[str, str]:
     """Return the names of the secrets: those of ``keyvault_names``, and one made of the connection for each other."""
-    names: dict[str, str] = dict(options.get("keyvault_names") or {})
+    names = dict(options.keyvault_names)
     if unknown := [name for name in names if name not in (*NAMES, *KEYS)]:
         raise ConfigurationError(
             f"the key 'keyvault_names' of its extra has {unknown[0]!r} in it, which is none of "
@@ -285,19 +279,18 @@ def _read_names(conn_id: str, options: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+def find_permit(conn_id: str, options: StoreOptions) -> Permit:
     """Return whether the connection may use the secrets that it names; nothing is sent.
 
     :return: the first refusal, if any.
     """
-    named = dict(options.get("keyvault_names") or {})
-    permits = [_permit(conn_id, name) for name in named.values() if name]
+    permits = [_permit(conn_id, name) for name in options.keyvault_names.values() if name]
     return next((permit for permit in permits if permit.refusal is not None), Permit(conn_id))
 
 
 def open_store(
     conn_id: str,
-    options: Mapping[str, Any],
+    options: StoreOptions,
     *,
     settle_time: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -305,29 +298,17 @@ def open_store(
     """Return the store of a connection with ``store: azure_keyvault``.
 
     :param conn_id: the connection.
-    :param options: the keys of its extra that concern stores.
+    :param options: what it says about stores.
     :param settle_time: see :class:`TimedLeaseStore`; None: as the deployment says.
     :param sleep: waits so many seconds.
     :raises ConfigurationError: a key is missing or wrong, or the package for Azure is not installed.
     """
-    url = options.get("keyvault_url") or ""
-    address = _URL.fullmatch(url)
-    if address is None:
-        raise ConfigurationError(
-            f"with store 'azure_keyvault', the key 'keyvault_url' of its extra has to be the "
-            f"vault's address, such as https://my-vault.vault.azure.net{f', not {url!r}' if url else ''}.",
-            conn_id=conn_id,
-        )
-    check_host(conn_id, "keyvault_url", address["host"], deployment.allowed_endpoints())
-    azure_conn_id = options.get("azure_conn_id")
-    if azure_conn_id:
-        check_connection(conn_id, "azure_conn_id", azure_conn_id, deployment.allowed_connections())
+    right = "the vault's address, such as https://my-vault.vault.azure.net"
+    url = check_form(conn_id, "keyvault_url", options.keyvault_url, right, _URL).rstrip("/")
+    check_host(conn_id, "keyvault_url", url.removeprefix("https://"), deployment.allowed_endpoints())
+    identity = find_identity(conn_id, "azure_conn_id", options.azure_conn_id)
     names = _read_names(conn_id, options)
-    try:
-        import azure.identity
-        import azure.keyvault.secrets  # noqa: F401
-    except ImportError:
-        raise missing_package(conn_id, "azure_keyvault", "azure") from None
+    check_packages(conn_id, "azure", "azure.identity", "azure.keyvault.secrets")
     permits = {name: _permit(conn_id, names[name]) for name in names}
-    backend = KeyVaultBackend(conn_id, url.rstrip("/"), names, permits, azure_conn_id)
+    backend = KeyVaultBackend(conn_id, url, names, permits, identity)
     return TimedLeaseStore(backend, settle_time=settle_time, sleep=sleep)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from airflow_oauth_provider.compat import connections, deployment, sdk, supervisor
 from airflow_oauth_provider.compat.connections import FoundConnection
@@ -13,6 +11,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritab
 from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.connection import RouteBackend, RowBackend, key_in_extra, not_a_row
+from airflow_oauth_provider.stores.options import KINDS, StoreKind, StoreOptions
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.sealed_record import FERNET_KEY, ConnectionKeys
@@ -20,11 +19,7 @@ from airflow_oauth_provider.tokens.store import FallbackStore, TokenStore
 
 #: The type of the connections whose rows keep records.
 CONN_TYPE = "oauth2"
-#: The values of ``store`` that this module knows.
-KINDS = (
-    "auto", "connection", "variable", "vault", "file", "aws_secrets_manager", "azure_keyvault", "gcp_secret_manager",
-)  # fmt: skip
-#: Where the rest of them are: modules with a function ``open_store(conn_id, options)``, imported where used.
+#: Where the stores outside Airflow are: modules with a function ``open_store(conn_id, options)``, imported where used.
 _FURTHER = {
     "vault": "airflow_oauth_provider.stores.vault",
     "file": "airflow_oauth_provider.stores.file",
@@ -36,22 +31,21 @@ _FURTHER = {
 
 def open_store(
     conn_id: str,
+    options: StoreOptions,
     *,
-    kind: str,
     found: FoundConnection | None = None,
-    options: Mapping[str, Any] | None = None,
     keys: ConnectionKeys | None = None,
 ) -> TokenStore:
     """Return the store of the tokens of ``conn_id``.
 
     :param conn_id: the connection.
-    :param kind: its ``store``, one of :data:`KINDS`.
+    :param options: what it says about stores.
     :param found: the connection as just read, so that it need not be read again; None where it has not been read.
-    :param options: what the connection says about stores, key by key, for the other kinds.
     :param keys: what the connection has to seal its tokens with, in a variable.
-    :raises ConfigurationError: ``kind`` is unknown, or what it needs is not given.
+    :raises ConfigurationError: its ``store`` is unknown, or what it needs is not given.
     :raises StoreUnavailable: it cannot be told whether the connection is a row.
     """
+    kind = options.store
     if kind in ("auto", "connection"):
         kind, found = _settle(conn_id, kind, found or connections.find_connection(conn_id))
         if kind == "connection":
@@ -61,21 +55,20 @@ def open_store(
     if kind == "variable":
         return _variable_store(conn_id, keys)
     if kind in _FURTHER:
-        further: TokenStore = importlib.import_module(_FURTHER[kind]).open_store(conn_id, options or {})
+        further: TokenStore = importlib.import_module(_FURTHER[kind]).open_store(conn_id, options)
         return further
     raise ConfigurationError(f"it has store={kind!r} in its extra. Known are: {', '.join(KINDS)}.", conn_id=conn_id)
 
 
-def find_permit(conn_id: str, kind: str, options: Mapping[str, Any]) -> Permit:
+def find_permit(conn_id: str, options: StoreOptions) -> Permit:
     """Return whether a connection may use the place outside Airflow that it names; nothing is opened for that.
 
     :param conn_id: the connection.
-    :param kind: its ``store``.
-    :param options: what the connection says about stores, key by key.
+    :param options: what it says about stores.
     """
-    if kind not in _FURTHER:
+    if options.store not in _FURTHER:
         return Permit(conn_id)
-    permit: Permit = importlib.import_module(_FURTHER[kind]).find_permit(conn_id, options)
+    permit: Permit = importlib.import_module(_FURTHER[options.store]).find_permit(conn_id, options)
     return permit
 
 
@@ -101,7 +94,7 @@ def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> TokenStore:
     return variable.open_store(conn_id, all_keys)
 
 
-def _settle(conn_id: str, kind: str, found: FoundConnection) -> tuple[str, FoundConnection]:
+def _settle(conn_id: str, kind: StoreKind, found: FoundConnection) -> tuple[StoreKind, FoundConnection]:
     """Return the store that ``auto`` or ``connection`` stands for, and the connection, now with its record key.
 
     What decides is stored, and so the same for every worker: whether the connection is a row. The API server does not

@@ -8,18 +8,20 @@ import fcntl
 import json
 import logging
 import os
+import re
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from airflow_oauth_provider.compat import deployment
-from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.allowed_places import Permit, file_permit
+from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.allowed_places import Permit, check_form, file_permit
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 LOCK_PATIENCE = 10.0
 #: Bytes of the largest file that is read.
 LARGEST = 4 * 1024 * 1024
+_ABSOLUTE = re.compile(r"/[^\0]*")
 #: Errors of the file system that no waiting mends.
 _LASTING = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 
@@ -167,24 +170,18 @@ class FileBackend:
             raise kind(f"{self.where} could not be {what}: {error.strerror or type(error).__name__}.") from None
 
 
-def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+def find_permit(conn_id: str, options: StoreOptions) -> Permit:
     """Return whether the connection may use the file that it names."""
-    return file_permit(conn_id, "file_path", options.get("file_path") or "", deployment.allowed_folders())
+    return file_permit(conn_id, "file_path", options.file_path or "", deployment.allowed_folders())
 
 
-def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
+def open_store(conn_id: str, options: StoreOptions) -> RecordStore:
     """Return the store of a connection with ``store: file``.
 
     :param conn_id: the connection.
-    :param options: the keys of its extra that concern stores.
+    :param options: what it says about stores.
     :raises ConfigurationError: a key is missing or wrong.
     """
-    path = options.get("file_path")
-    if not path or not os.path.isabs(path) or "\0" in path:
-        raise ConfigurationError(
-            f"with store 'file', the key 'file_path' of its extra has to be the absolute path "
-            f"of a JSON file{f', not {path!r}' if path else ''}.",
-            conn_id=conn_id,
-        )
-    layout = read_layout(conn_id, options.get("file_map"))
+    path = check_form(conn_id, "file_path", options.file_path, "the absolute path of a JSON file", _ABSOLUTE)
+    layout = read_layout(conn_id, options.file_map)
     return RecordStore(FileBackend(conn_id, path, layout), permit=find_permit(conn_id, options))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.cloud_identity import call_hook, import_hook
+from airflow_oauth_provider.stores.cloud_identity import CloudIdentity
 
 #: Seconds that one request may take; the library's own limit is 60, longer than a lease.
 _TIMEOUT = 10
@@ -47,27 +47,25 @@ class GcpSecret:
     :param name: ``projects/…/secrets/…`` or ``projects/…/locations/…/secrets/…``.
     :param endpoint: host of the service; None for the secret's own.
     :param where: what the secret is called in errors.
-    :param conn_id: the connection whose tokens these are.
-    :param gcp_conn_id: the Airflow connection with the credentials; None for the worker's own identity.
+    :param identity: whom to act as; None for the worker's own identity.
     """
 
-    def __init__(
-        self, name: str, endpoint: str | None, where: str, conn_id: str = "", gcp_conn_id: str | None = None
-    ) -> None:
-        self._conn_id = conn_id
-        self._gcp_conn_id = gcp_conn_id
+    def __init__(self, name: str, endpoint: str | None, where: str, identity: CloudIdentity | None = None) -> None:
+        self._identity = identity
         self._name = name
         self._endpoint = endpoint or _endpoint_of(name)
         self._where = where
         self._client: Any = None
 
-    def _identity(self) -> Any:
-        if not self._gcp_conn_id:
+    def _log_in(self) -> Any:
+        """Return the credentials to log in with; None for what the library finds itself."""
+        if self._identity is None:
             return None
-        module = "airflow.providers.google.common.hooks.base_google"
-        hook_class = import_hook(self._conn_id, "gcp_conn_id", "google", module)
-        hook = hook_class.GoogleBaseHook(gcp_conn_id=self._gcp_conn_id)
-        return call_hook(self._conn_id, self._gcp_conn_id, hook.get_credentials)
+        return self._identity.log_in(
+            "google",
+            "airflow.providers.google.common.hooks.base_google",
+            lambda hooks, named: hooks.GoogleBaseHook(gcp_conn_id=named).get_credentials(),
+        )
 
     def newest(self) -> Version:
         """Return the version that Google takes for the newest one; it may lag behind.
@@ -184,7 +182,7 @@ class GcpSecret:
         again = Retry(initial=0.2, maximum=2.0, timeout=_PATIENCE) if repeat else None
         try:
             if self._client is None:
-                self._client = _new_client(self._endpoint, self._identity())
+                self._client = _new_client(self._endpoint, self._log_in())
             return operation(self._client, {"timeout": _TIMEOUT, "retry": again})
         except (GoogleAPIError, GoogleAuthError, RequestException) as error:
             # The message may quote what was sent.
@@ -231,12 +229,12 @@ def _endpoint_of(name: str) -> str | None:
     return f"secretmanager.{parts[3]}.rep.googleapis.com" if parts[2] == "locations" else None
 
 
-def _new_client(endpoint: str | None, identity: Any = None) -> Any:
+def _new_client(endpoint: str | None, credentials: Any = None) -> Any:
     from google.cloud.secretmanager_v1 import SecretManagerServiceClient
 
     # Not gRPC: Airflow forks its tasks, and gRPC does not always live through a fork.
     options = {"api_endpoint": endpoint} if endpoint else None
-    client = SecretManagerServiceClient(credentials=identity, transport="rest", client_options=options)
+    client = SecretManagerServiceClient(credentials=credentials, transport="rest", client_options=options)
     for name in _TALKATIVE:  # after the library has set them up as its own environment variable says
         logging.getLogger(name).setLevel(logging.INFO)
     return client

@@ -6,23 +6,23 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.compat import deployment
-from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.allowed_places import (
     Permit,
-    check_connection,
+    check_form,
     check_host,
     is_secret_allowed,
     secret_permit,
 )
 from airflow_oauth_provider.stores.backend import Fetched
-from airflow_oauth_provider.stores.cloud_identity import missing_package
+from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.gcp_client import GcpSecret, Version
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.parsing import is_leased
 from airflow_oauth_provider.stores.record_store import RecordStore
 
@@ -81,18 +81,23 @@ class GcpBackend:
     :param name: ``projects/…/secrets/…``. It must exist, with a version: we may not even have the right to create it.
     :param layout: where things stand in it.
     :param endpoint: host of the service; None for the secret's own.
-    :param gcp_conn_id: the Airflow connection with the credentials; None for the worker's own identity.
+    :param identity: whom to act as; None for the worker's own identity.
     """
 
     name = "gcp_secret_manager"
 
     def __init__(
-        self, conn_id: str, name: str, layout: Layout, endpoint: str | None = None, gcp_conn_id: str | None = None
+        self,
+        conn_id: str,
+        name: str,
+        layout: Layout,
+        endpoint: str | None = None,
+        identity: CloudIdentity | None = None,
     ) -> None:
         self._conn_id = conn_id
         self._document = JsonDocument(layout, f"the Google secret {name!r} of connection {conn_id!r}")
         self.where, self.record_where = self._document.where, self._document.record_where
-        self._secret = GcpSecret(name, endpoint, self.where, conn_id, gcp_conn_id)
+        self._secret = GcpSecret(name, endpoint, self.where, identity)
 
     def fetch(self) -> Fetched:
         """Return what the secret holds; see :meth:`Backend.fetch`."""
@@ -206,48 +211,34 @@ def _stamp_of(document: dict[str, Any]) -> _Stamp | None:
     return stamp if text.get("digest") == _digest(document, stamp) else None
 
 
-def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+def find_permit(conn_id: str, options: StoreOptions) -> Permit:
     """Return whether the connection may use the secret that it names; nothing is sent.
 
     The secret's own name counts, unless the deployment lists the whole of it.
     """
-    name, patterns = options.get("gcp_name") or "", deployment.allowed_secrets()
+    name, patterns = options.gcp_name or "", deployment.allowed_secrets()
     named = name if is_secret_allowed(name, patterns, conn_id) else name.rpartition("/")[2]
     return secret_permit(conn_id, "gcp_name", named, patterns)
 
 
-def open_store(conn_id: str, options: Mapping[str, Any]) -> RecordStore:
+def open_store(conn_id: str, options: StoreOptions) -> RecordStore:
     """Return the store of a connection with ``store: gcp_secret_manager``.
 
     :param conn_id: the connection.
-    :param options: the keys of its extra that concern stores.
+    :param options: what it says about stores.
     :raises ConfigurationError: a key is missing or wrong, or the package for Google is not installed.
     """
-    name = options.get("gcp_name") or ""
-    if not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"with store 'gcp_secret_manager', the key 'gcp_name' of its extra has to be the "
-            "whole name of a secret, such as projects/my-project/secrets/xero or "
-            f"projects/my-project/locations/europe-west3/secrets/xero{f', not {name!r}' if name else ''}.",
-            conn_id=conn_id,
-        )
-    endpoint = options.get("gcp_endpoint")
-    if endpoint and not _HOST.fullmatch(endpoint):
-        raise ConfigurationError(
-            f"the key 'gcp_endpoint' of its extra has to be a host, such as "
-            f"secretmanager-my-endpoint.p.googleapis.com, not {endpoint!r}.",
-            conn_id=conn_id,
-        )
+    right = (
+        "the whole name of a secret, such as projects/my-project/secrets/xero or "
+        "projects/my-project/locations/europe-west3/secrets/xero"
+    )
+    name = check_form(conn_id, "gcp_name", options.gcp_name, right, _NAME)
+    endpoint = options.gcp_endpoint
     if endpoint:
+        right = "a host, such as secretmanager-my-endpoint.p.googleapis.com"
+        check_form(conn_id, "gcp_endpoint", endpoint, right, _HOST)
         check_host(conn_id, "gcp_endpoint", endpoint, deployment.allowed_endpoints())
-    permit = find_permit(conn_id, options)
-    gcp_conn_id = options.get("gcp_conn_id")
-    if gcp_conn_id:
-        check_connection(conn_id, "gcp_conn_id", gcp_conn_id, deployment.allowed_connections())
-    layout = read_layout(conn_id, options.get("file_map"))
-    try:
-        import google.cloud.secretmanager_v1  # noqa: F401
-        import google_crc32c  # noqa: F401
-    except ImportError:
-        raise missing_package(conn_id, "gcp_secret_manager", "google") from None
-    return RecordStore(GcpBackend(conn_id, name, layout, endpoint, gcp_conn_id), permit=permit)
+    identity = find_identity(conn_id, "gcp_conn_id", options.gcp_conn_id)
+    layout = read_layout(conn_id, options.file_map)
+    check_packages(conn_id, "google", "google.cloud.secretmanager_v1", "google_crc32c")
+    return RecordStore(GcpBackend(conn_id, name, layout, endpoint, identity), permit=find_permit(conn_id, options))

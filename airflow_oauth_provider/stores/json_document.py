@@ -269,13 +269,13 @@ class JsonDocument:
         )
 
 
-def read_layout(conn_id: str, paths: dict[str, str] | None) -> Layout:
+def read_layout(conn_id: str, paths: Mapping[str, str]) -> Layout:
     """Return the layout that a connection's ``file_map`` describes.
 
     :raises ConfigurationError: it is wrong.
     """
     try:
-        return Layout.parse(paths or {})
+        return Layout.parse(paths)
     except BadPath as error:
         raise ConfigurationError(f"the key 'file_map' of its extra is wrong: {error}.", conn_id=conn_id) from None
 

@@ -10,17 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.compat import deployment, masking
-from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.stores.allowed_places import MEMBER, Permit, check_connection, read_named, secret_permit
+from airflow_oauth_provider.stores.allowed_places import (
+    MEMBER,
+    Permit,
+    check_connection,
+    check_form,
+    read_named,
+    secret_permit,
+)
 from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from airflow_oauth_provider.stores.vault_client import Changed, NotFound, VaultClient
 
 #: The key of the secret that holds the record.
 RECORD_KEY = "token_record"
-#: The Airflow connection to Vault where the connection names none.
-DEFAULT_CONN_ID = "vault_default"
 _MOUNT_POINT = re.compile(r"/?\w[\w.-]*(/\w[\w.-]*)*/?", re.ASCII)
 
 
@@ -147,18 +152,18 @@ class KvV1Backend(_VaultPlace):
         )
 
 
-def _path(options: Mapping[str, Any]) -> str:
-    return str(options.get("vault_path") or "").strip("/")
+def _path(options: StoreOptions) -> str:
+    return (options.vault_path or "").strip("/")
 
 
-def find_permit(conn_id: str, options: Mapping[str, Any]) -> Permit:
+def find_permit(conn_id: str, options: StoreOptions) -> Permit:
     """Return whether the connection may use the secret that it names; nothing is sent."""
     return secret_permit(conn_id, "vault_path", _path(options), deployment.allowed_secrets())
 
 
 def open_store(
     conn_id: str,
-    options: Mapping[str, Any],
+    options: StoreOptions,
     *,
     settle_time: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -166,26 +171,20 @@ def open_store(
     """Log in, and return the store of a connection with ``store: vault``.
 
     :param conn_id: the connection.
-    :param options: the keys of its extra that concern stores.
+    :param options: what it says about stores.
     :param settle_time: see :class:`TimedLeaseStore`; None: as the deployment says.
     :param sleep: waits so many seconds.
     :raises ConfigurationError: a key is missing or wrong.
     :raises StoreUnavailable: Vault does not let us in.
     """
-    path = _path(options)
-    if not path:
-        raise ConfigurationError("with store 'vault', its extra has to have the key 'vault_path'.", conn_id=conn_id)
-    vault_conn_id = options.get("vault_conn_id") or DEFAULT_CONN_ID
-    check_connection(conn_id, "vault_conn_id", vault_conn_id, deployment.allowed_connections())
+    path = check_form(conn_id, "vault_path", _path(options), "the path of a secret, without the mount point")
+    check_connection(conn_id, "vault_conn_id", options.vault_conn_id, deployment.allowed_connections())
     permit = find_permit(conn_id, options)
-    mount_point = options.get("vault_mount_point")
-    if mount_point and not _MOUNT_POINT.fullmatch(mount_point):
-        raise ConfigurationError(
-            f"the key 'vault_mount_point' of its extra is {mount_point!r}, but has to be the "
-            "name of a secrets engine, such as kv or team/kv.",
-            conn_id=conn_id,
-        )
-    client = VaultClient(conn_id, vault_conn_id, path, mount_point)
+    mount_point = options.vault_mount_point
+    if mount_point:
+        right = "the name of a secrets engine, such as kv or team/kv"
+        check_form(conn_id, "vault_mount_point", mount_point, right, _MOUNT_POINT)
+    client = VaultClient(conn_id, options.vault_conn_id, path, mount_point)
     if client.kv_version == 1:
         return TimedLeaseStore(KvV1Backend(client), permit=permit, settle_time=settle_time, sleep=sleep)
     return RecordStore(KvV2Backend(client), permit=permit)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_oauth_provider.stores import vault
+from airflow_oauth_provider.stores.options import StoreOptions
 from tests.integration.crashes import GOES_ON, SAYS_SO, STEPS, measure, send_half
 
 #: Between the server's rotation and the write.
@@ -31,7 +32,9 @@ def measured(openbao, monkeypatch):
     }  # fmt: skip
     monkeypatch.setenv("AIRFLOW_CONN_BAO", json.dumps(bao))
     return measure(
-        lambda conn_id: vault.open_store(conn_id, {"vault_conn_id": "bao", "vault_path": f"crashes/{conn_id}"}),
+        lambda conn_id: vault.open_store(
+            conn_id, StoreOptions("vault", vault_conn_id="bao", vault_path=f"crashes/{conn_id}")
+        ),
         send_half,
     )
 

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.factory import open_store
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens.record import Lease, Record
 from tests.servers.aws import AwsServer
 
@@ -46,8 +47,7 @@ def aws(moto, monkeypatch, request):
 
 
 def store_of(aws, **more):
-    options = {"aws_name": aws.name, **more}
-    return open_store("xero", kind="aws_secrets_manager", options=options)
+    return open_store("xero", StoreOptions("aws_secrets_manager", aws_name=aws.name, **more))
 
 
 def kept(aws):

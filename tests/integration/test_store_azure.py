@@ -16,6 +16,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, 
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.stores import azure_keyvault
 from airflow_oauth_provider.stores.factory import open_store
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
 from airflow_oauth_provider.tokens.record import Lease, Record
@@ -48,8 +49,7 @@ def vault(monkeypatch):
 
 
 def store_of(vault, delay=0.0, **names):
-    options = {"keyvault_url": vault.url, "keyvault_names": names}
-    store = open_store("xero", kind="azure_keyvault", options=options)
+    store = open_store("xero", StoreOptions("azure_keyvault", keyvault_url=vault.url, keyvault_names=names))
     store._settle_time = delay
     return store
 
@@ -218,10 +218,10 @@ def test_what_holds_something_else(vault):
 )
 def test_what_the_connection_says_is_checked(options, says):
     with pytest.raises(ConfigurationError, match=says):
-        open_store("xero", kind="azure_keyvault", options=options)
+        open_store("xero", StoreOptions("azure_keyvault", **options))
 
 
 def test_ids_of_connections_that_cannot_be_names():
-    store = open_store("a/b_c#d", kind="azure_keyvault", options={"keyvault_url": "https://v"})
+    store = open_store("a/b_c#d", StoreOptions("azure_keyvault", keyvault_url="https://v"))
     assert re.fullmatch(r"airflow-oauth2-a-b-c-d---[0-9a-f]{16}-token-record", store._backend._names["record"])
     assert Record() is not None

@@ -12,6 +12,7 @@ from azure.core.credentials import AccessToken
 from azure.keyvault.secrets import SecretClient
 
 from airflow_oauth_provider.stores import aws_secrets_manager, azure_keyvault, gcp_secret_manager, vault
+from airflow_oauth_provider.stores.options import StoreOptions
 from tests.integration._key_vault import TOKEN, KeyVault
 from tests.integration._secret_manager import SecretManager
 from tests.servers.aws import AwsServer
@@ -38,7 +39,7 @@ class TestVault(StoreContract):
     @pytest.fixture
     def place(self, kv) -> Place:
         bao, mount, version = kv
-        options = {"vault_path": "airflow/oauth2/xero"}
+        options = StoreOptions("vault", vault_path="airflow/oauth2/xero")
         return Place(
             lambda: vault.open_store("xero", options, settle_time=2.0),
             spoil=lambda text: bao.write("airflow/oauth2/xero", {"token_record": text}, mount=mount, version=version),
@@ -68,7 +69,7 @@ class TestAws(StoreContract):
         name = f"airflow/oauth2/{uuid.uuid4().hex}"
         client.create_secret(Name=name, SecretString="{}")
         return Place(
-            lambda: aws_secrets_manager.open_store("xero", {"aws_name": name}),
+            lambda: aws_secrets_manager.open_store("xero", StoreOptions("aws_secrets_manager", aws_name=name)),
             spoil=lambda text: client.put_secret_value(SecretId=name, SecretString=json.dumps({"token_record": text})),
         )
 
@@ -80,7 +81,8 @@ class TestGoogle(StoreContract):
             for name, value in google.environment(tmp_path).items():
                 monkeypatch.setenv(name, value)
             google.add("airflow-oauth2-xero", "{}")
-            options = {"gcp_name": "projects/finance/secrets/airflow-oauth2-xero", "gcp_endpoint": google.host}
+            name = "projects/finance/secrets/airflow-oauth2-xero"
+            options = StoreOptions("gcp_secret_manager", gcp_name=name, gcp_endpoint=google.host)
             yield Place(
                 lambda: gcp_secret_manager.open_store("xero", options),
                 spoil=lambda text: google.add("airflow-oauth2-xero", json.dumps({"token_record": text})),
@@ -103,7 +105,7 @@ class TestAzure(StoreContract):
                 )
 
             monkeypatch.setattr(azure_keyvault, "_new_client", new_client)
-            options = {"keyvault_url": server.url}
+            options = StoreOptions("azure_keyvault", keyvault_url=server.url)
             yield Place(
                 lambda: azure_keyvault.open_store("xero", options, settle_time=2.0),
                 spoil=lambda text: server.put(airflow_oauth2_xero_token_record=text),

@@ -24,6 +24,7 @@ from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.http import access
 from airflow_oauth_provider.stores import gcp_client
 from airflow_oauth_provider.stores.factory import open_store
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens.record import Lease, Record
 from tests.integration._secret_manager import SecretManager
 from tests.servers.scripted import Fault, ScriptedServer
@@ -49,7 +50,7 @@ def impatient(monkeypatch):
 
 def store_of(google, **more):
     options = {"gcp_name": NAME, "gcp_endpoint": google.host, **more}
-    return open_store("xero", kind="gcp_secret_manager", options=options)
+    return open_store("xero", StoreOptions("gcp_secret_manager", **options))
 
 
 def grown(record, token, **more):
@@ -347,7 +348,7 @@ def test_a_regional_secret_is_asked_for_in_its_region(google):
 )
 def test_what_the_connection_says_is_checked(options, says):
     with pytest.raises(ConfigurationError, match=says) as caught:
-        open_store("xero", kind="gcp_secret_manager", options=options)
+        open_store("xero", StoreOptions("gcp_secret_manager", **options))
     assert "'xero'" in str(caught.value)
 
 
@@ -355,7 +356,7 @@ def test_what_the_connection_says_is_checked(options, says):
 def test_without_the_package(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ConfigurationError, match=r"airflow-oauth-provider\[google\]"):
-        open_store("xero", kind="gcp_secret_manager", options={"gcp_name": NAME})
+        open_store("xero", StoreOptions("gcp_secret_manager", gcp_name=NAME))
 
 
 def test_the_library_logs_no_payload(google, monkeypatch, caplog):

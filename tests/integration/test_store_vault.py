@@ -15,6 +15,7 @@ from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import vault
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Lease, Record
@@ -51,7 +52,7 @@ def connect(monkeypatch: pytest.MonkeyPatch):
 
 
 def vault_store(vault_conn_id: str, path: str, mount: str | None = None, **more: Any) -> RecordStore | TimedLeaseStore:
-    options = {"vault_conn_id": vault_conn_id, "vault_path": path, "vault_mount_point": mount}
+    options = StoreOptions("vault", vault_conn_id=vault_conn_id, vault_path=path, vault_mount_point=mount)
     return vault.open_store("xero", options, **more)
 
 

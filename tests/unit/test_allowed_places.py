@@ -22,6 +22,7 @@ from airflow_oauth_provider.stores import (
     vault_client,
 )
 from airflow_oauth_provider.stores import file as file_store
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens.record import Lease, Record
 
 
@@ -65,7 +66,7 @@ def outside(tmp_path) -> Path:
 
 
 def open_file(path, **more):
-    return file_store.open_store("xero", {"file_path": str(path), **more})
+    return file_store.open_store("xero", StoreOptions("file", file_path=str(path), **more))
 
 
 def refused(call, *words: str) -> str:
@@ -343,20 +344,20 @@ def test_a_vault_path_elsewhere_is_not_given_away(monkeypatch):
 
     Client.more = {}
     monkeypatch.setattr(vault, "VaultClient", Client)
-    store = vault.open_store("xero", {"vault_path": "finance/xero"})
+    store = vault.open_store("xero", StoreOptions(vault_path="finance/xero"))
     refused(store.read, "'vault_path'", "allowed_secrets", "airflow_connection")
     refused(lambda: store.write(Record(refresh_token="x"), if_version=None))
     Client.more = {"airflow_connection": "xero"}
     assert store.read().kept["private_key"] == "the-key-of-the-worker"
     Client.more = {"airflow_connection": "other"}
     refused(store.read)
-    below = vault.open_store("xero", {"vault_path": "airflow/oauth2/xero"})
+    below = vault.open_store("xero", StoreOptions(vault_path="airflow/oauth2/xero"))
     refused(below.read, "for other connections")
 
 
 @pytest.mark.parametrize("mount", ["../sys", "kv/../other", "kv?x", "kv%2f", "kv/data\n", "https://evil", "//kv"])
 def test_mount_points_are_names(mount):
-    options = {"vault_path": "airflow/oauth2/xero", "vault_mount_point": mount}
+    options = StoreOptions(vault_path="airflow/oauth2/xero", vault_mount_point=mount)
     refused(lambda: vault.open_store("xero", options), "vault_mount_point")
 
 
@@ -372,7 +373,12 @@ def test_other_connections_are_not_used(key, monkeypatch):
         key: "of_another_team",
     }
     store = stores[key.partition("_")[0]]
-    refused(lambda: store.open_store("xero", options), f"'{key}'", "'of_another_team'", "allowed_connections")
+    refused(
+        lambda: store.open_store("xero", StoreOptions(**options)),
+        f"'{key}'",
+        "'of_another_team'",
+        "allowed_connections",
+    )
 
 
 @pytest.mark.parametrize(
@@ -387,7 +393,7 @@ def test_other_connections_are_not_used(key, monkeypatch):
     ],
 )
 def test_names_in_aws(name, allowed, monkeypatch):
-    store = aws_secrets_manager.open_store("xero", {"aws_name": name})
+    store = aws_secrets_manager.open_store("xero", StoreOptions(aws_name=name))
 
     def call(*_, **__):
         return {"SecretString": json.dumps(SERVICE_ACCOUNT), "VersionId": "1", "Name": "airflow/oauth2/xero"}
@@ -402,7 +408,7 @@ def test_names_in_aws(name, allowed, monkeypatch):
 def test_a_name_that_ends_like_an_arn_is_no_way_to_another_secret(monkeypatch):
     """AWS takes an ARN without its last six characters, too: then the name itself may end so."""
     arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:airflow/oauth2/xero-client"
-    store = aws_secrets_manager.open_store("xero", {"aws_name": arn})
+    store = aws_secrets_manager.open_store("xero", StoreOptions(aws_name=arn))
     answer = {"SecretString": json.dumps(SERVICE_ACCOUNT), "VersionId": "1", "Name": "airflow/oauth2/xero-client"}
     monkeypatch.setattr(store._backend, "_call", lambda *_, **__: answer)
     refused(store.read, "'aws_name'", "airflow/oauth2/xero")
@@ -410,20 +416,20 @@ def test_a_name_that_ends_like_an_arn_is_no_way_to_another_secret(monkeypatch):
 
 @pytest.mark.parametrize("region", ["evil.com/", "eu-central-1.evil.com", "eu-central-1/..", "EU", "@evil", "x-1 "])
 def test_regions_are_regions(region):
-    options = {"aws_name": "airflow/oauth2/x", "aws_region": region}
+    options = StoreOptions(aws_name="airflow/oauth2/x", aws_region=region)
     refused(lambda: aws_secrets_manager.open_store("xero", options), "aws_region")
 
 
 def test_regions_that_are_regions():
     for region in ("eu-central-1", "us-gov-west-1", "cn-north-1", "ap-southeast-2", "us-isob-east-1"):
-        aws_secrets_manager.open_store("xero", {"aws_name": "airflow/oauth2/x", "aws_region": region})
+        aws_secrets_manager.open_store("xero", StoreOptions(aws_name="airflow/oauth2/x", aws_region=region))
 
 
 @pytest.mark.parametrize("project", ["projects/p", "projects/p/locations/europe-west3"])
 def test_names_in_google_cloud(project):
-    good = gcp_secret_manager.open_store("xero", {"gcp_name": f"{project}/secrets/airflow-oauth2-xero"})
+    good = gcp_secret_manager.open_store("xero", StoreOptions(gcp_name=f"{project}/secrets/airflow-oauth2-xero"))
     assert good._permit.refusal is None
-    other = gcp_secret_manager.open_store("xero", {"gcp_name": f"{project}/secrets/billing"})
+    other = gcp_secret_manager.open_store("xero", StoreOptions(gcp_name=f"{project}/secrets/billing"))
     assert "allowed_secrets" in str(other._permit.refusal)
 
 
@@ -434,12 +440,14 @@ def test_names_in_google_cloud(project):
 def test_projects_are_names(project):
     """They come before the secret's own name in the path of a URL."""
     name = f"projects/{project}/secrets/airflow-oauth2-xero"
-    refused(lambda: gcp_secret_manager.open_store("xero", {"gcp_name": name}), "gcp_name")
+    refused(lambda: gcp_secret_manager.open_store("xero", StoreOptions(gcp_name=name)), "gcp_name")
 
 
 @pytest.mark.parametrize("project", ["p", "my-project-1", "123456789012", "example.com:my-project"])
 def test_projects_that_are_names(project):
-    store = gcp_secret_manager.open_store("xero", {"gcp_name": f"projects/{project}/secrets/airflow-oauth2-xero"})
+    store = gcp_secret_manager.open_store(
+        "xero", StoreOptions(gcp_name=f"projects/{project}/secrets/airflow-oauth2-xero")
+    )
     assert store._permit.refusal is None
 
 
@@ -457,11 +465,12 @@ def test_names_in_azure(monkeypatch):
 
     asked: list[str] = []
     monkeypatch.setattr(azure_keyvault, "_new_client", lambda *_: Client())
-    options = {"keyvault_url": "https://a.vault.azure.net", "keyvault_names": {"client_secret": "billing-key"}}
+    names = {"client_secret": "billing-key"}
+    options = StoreOptions(keyvault_url="https://a.vault.azure.net", keyvault_names=names)
     refused(azure_keyvault.open_store("xero", options).read, "'keyvault_names'", "allowed_secrets")
     Properties.tags = {"airflow_connection": "other"}
     refused(azure_keyvault.open_store("xero", options).read)
-    own = azure_keyvault.open_store("xero", {"keyvault_url": "https://a.vault.azure.net"})
+    own = azure_keyvault.open_store("xero", StoreOptions(keyvault_url="https://a.vault.azure.net"))
     assert all(name.startswith("airflow-oauth2-xero-") for name in own._backend._names.values())
     assert all(permit.refusal is None for permit in own._backend._permits.values())
 
@@ -503,9 +512,9 @@ def test_hosts_of_clouds(host, allowed):
 
 @pytest.mark.parametrize("host", [host for host, allowed in HOSTS if not allowed and host])
 def test_the_workers_identity_goes_to_no_other_host(host):
-    options = {"gcp_name": "projects/p/secrets/airflow-oauth2-x", "gcp_endpoint": host}
+    options = StoreOptions(gcp_name="projects/p/secrets/airflow-oauth2-x", gcp_endpoint=host)
     refused(lambda: gcp_secret_manager.open_store("xero", options), "gcp_endpoint")
-    refused(lambda: azure_keyvault.open_store("xero", {"keyvault_url": f"https://{host}"}), "keyvault_url")
+    refused(lambda: azure_keyvault.open_store("xero", StoreOptions(keyvault_url=f"https://{host}")), "keyvault_url")
 
 
 # ------------------------------------------------------------------------------------------------- all of the keys

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
 from airflow_oauth_provider.stores import aws_secrets_manager, azure_keyvault, gcp_client, gcp_secret_manager
+from airflow_oauth_provider.stores.options import StoreOptions
 
 MODULES = {
     "amazon": "airflow.providers.amazon.aws.hooks.base_aws",
@@ -60,7 +61,7 @@ def defined(monkeypatch):
 
 def open_store(key, conn_id="cloud"):
     _, store, options = STORES[key]
-    return store.open_store("xero", {**options, key: conn_id})
+    return store.open_store("xero", StoreOptions(**options, **{key: conn_id}))
 
 
 @pytest.mark.parametrize("key", STORES)

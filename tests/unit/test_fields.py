@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +21,10 @@ from airflow_oauth_provider.connection.fields import (
     MASK,
     RECORD_KEY,
     STANDARD_FIELDS,
+    STORE,
 )
+from airflow_oauth_provider.connection.settings import read_settings
+from airflow_oauth_provider.stores.options import StoreOptions
 
 ids = {"ids": lambda field: field.key}
 KINDS = {"string", "password", "boolean", "integer", "number", "object", "list", "pairs"}
@@ -35,6 +40,30 @@ def airflow_hides(key: str) -> bool:
 
 def test_keys_are_unique():
     assert len(FIELDS_BY_KEY) == len(FIELDS)
+
+
+def test_what_stores_read_are_the_fields_about_stores():
+    """So a store asks for no option that a connection cannot have, and none is left out."""
+    rows = [field for field in FIELDS if field.section == STORE and not field.kept]
+    assert not any(field.secret for field in rows)
+    unset = {"pairs": {}}
+    assert asdict(StoreOptions()) == {
+        field.key: unset.get(field.kind) if field.default is None else field.default for field in rows
+    }
+
+
+def test_a_connection_gives_its_stores_every_option():
+    given = {
+        field.key: f"refresh_token=the {field.key}" if field.kind == "pairs" else f"the {field.key}"
+        for field in FIELDS
+        if field.section == STORE and not field.kept and not field.choices
+    }
+    columns = dict.fromkeys(("host", "schema", "port", "login", "password"))
+    connection = SimpleNamespace(conn_type="oauth2", extra=json.dumps({**given, "store": "vault"}), **columns)
+    options = asdict(read_settings("xero", connection).store_options)
+    assert options.pop("store") == "vault"
+    pairs = {key: {"refresh_token": f"the {key}"} for key in ("file_map", "keyvault_names")}
+    assert options == {**given, **pairs}
 
 
 @pytest.mark.parametrize("field", FIELDS, **ids)

@@ -9,6 +9,7 @@ import pytest
 from airflow_oauth_provider.stores import file as file_store
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.connection import RowBackend
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 from tests.store_contract import Place, StoreContract
@@ -67,6 +68,6 @@ class TestFile(StoreContract):
         path = tmp_path / "a.json"
         path.write_text("{}")
         return Place(
-            lambda: file_store.open_store("xero", {"file_path": str(path)}),
+            lambda: file_store.open_store("xero", StoreOptions("file", file_path=str(path))),
             spoil=lambda text: path.write_text(json.dumps({"token_record": text})),
         )

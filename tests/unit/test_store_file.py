@@ -17,6 +17,7 @@ from airflow_oauth_provider.oauth2.json_paths import follow
 from airflow_oauth_provider.stores import file as file_store
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.json_document import BadPath, Layout, format_expiry, parse_expiry, parse_path, set_at
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
 from airflow_oauth_provider.tokens.record import Lease, Record, fingerprint
@@ -44,7 +45,7 @@ def path(tmp_path):
 
 
 def open_file(path, entries=MAP):
-    return open_store("xero", kind="file", options={"file_path": str(path), "file_map": entries})
+    return open_store("xero", StoreOptions("file", file_path=str(path), file_map=entries))
 
 
 def kept(path):
@@ -236,7 +237,7 @@ def test_a_map_that_does_not_fit_the_file(path):
 )
 def test_what_the_connection_says_is_checked(options, says):
     with pytest.raises(ConfigurationError, match=says) as caught:
-        open_store("xero", kind="file", options=options)
+        open_store("xero", StoreOptions("file", **options))
     assert "'xero'" in str(caught.value)
 
 

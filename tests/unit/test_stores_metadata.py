@@ -18,6 +18,7 @@ from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, St
 from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.connection import RowBackend
 from airflow_oauth_provider.stores.factory import open_store
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.tokens.record import Record
 from tests.unit.store_fakes import KEYS, Database, database, record
@@ -246,7 +247,7 @@ def test_a_connection_just_read_saves_one_read_and_only_one(connection_store, ai
 
 def test_a_connection_of_the_environment_cannot_be_written_and_says_what_can(airflow, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_ENV_ONLY", "oauth2://host")
-    store = open_store("env_only", kind="connection")
+    store = open_store("env_only", StoreOptions("connection"))
     assert store.read().record is None
     with pytest.raises(StoreNotWritable, match=r"AIRFLOW_CONN_ENV_ONLY.*'variable' or 'vault'"):
         store.write(record(1, owner="me"), if_version=None)
@@ -255,7 +256,7 @@ def test_a_connection_of_the_environment_cannot_be_written_and_says_what_can(air
 def test_a_row_hidden_by_the_environment_is_noticed_before_anything_is_spent(connection_store, airflow, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_XERO", "oauth2://host")
     with pytest.raises(StoreNotWritable, match="AIRFLOW_CONN_XERO"):
-        open_store("xero", kind="connection").write(record(1, owner="me"), if_version=None)
+        open_store("xero", StoreOptions("connection")).write(record(1, owner="me"), if_version=None)
     assert airflow.extra("xero") == EXTRA
 
 

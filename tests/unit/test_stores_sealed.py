@@ -18,6 +18,7 @@ from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, St
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.stores import sealed_record, variable
 from airflow_oauth_provider.stores.factory import open_store
+from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.tokens import precedence, sealing
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
@@ -429,7 +430,7 @@ def test_airflows_key_opens_what_a_command_line_sign_in_left_after_the_client_se
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", KEY.decode())
 
     def opened(secret: str) -> Any:
-        return open_store("xero", kind="variable", keys=keys(client_secret=secret))
+        return open_store("xero", StoreOptions("variable"), keys=keys(client_secret=secret))
 
     opened(SECRET).write(grown(3), if_version=None)
     assert set(json.loads(supervisor.variables[NAME])["keys"]) == {"client_secret", "fernet_key"}
@@ -438,7 +439,7 @@ def test_airflows_key_opens_what_a_command_line_sign_in_left_after_the_client_se
 
 def test_a_connection_without_any_secret_is_sealed_with_airflows_key(supervisor, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", f"{KEY.decode()},{KEY.decode()[::-1]}")
-    opened = open_store("xero", kind="variable")
+    opened = open_store("xero", StoreOptions("variable"))
     opened.write(grown(3), if_version=None)
     assert "secret-3" not in supervisor.variables[NAME]
     assert opened.read().record == grown(3)
@@ -449,7 +450,7 @@ def test_the_command_line_does_not_seal_with_airflows_key_alone(tmp_path, monkey
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", KEY.decode())
     with database(tmp_path, monkeypatch):
         monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", list)
-        signed_in = open_store("xero", kind="variable")
+        signed_in = open_store("xero", StoreOptions("variable"))
         signed_in.write(grown(3), if_version=None)
         text = variables.read_variable(NAME)
         assert sealed_record.unseal(text, ConnectionKeys(), "xero", "here").record == grown(3)
@@ -488,7 +489,7 @@ def test_the_command_line_adds_airflows_key_to_the_connections_own(tmp_path, mon
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", KEY.decode())
     with database(tmp_path, monkeypatch):
         monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", list)
-        open_store("xero", kind="variable", keys=keys(client_secret=SECRET)).write(grown(3), if_version=None)
+        open_store("xero", StoreOptions("variable"), keys=keys(client_secret=SECRET)).write(grown(3), if_version=None)
         assert set(json.loads(variables.read_variable(NAME))["keys"]) == {"client_secret", "fernet_key"}
 
 
