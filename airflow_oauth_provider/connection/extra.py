@@ -7,18 +7,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_oauth_provider.connection.fields import ALIASES, FIELDS, FIELDS_BY_KEY, MASK, Field
+from airflow_oauth_provider.connection.fields import ALIASES, FIELDS, FIELDS_BY_KEY, Field
+from airflow_oauth_provider.connection.presets import URL_KEYS, PresetParameterError, is_unset, preset
 from airflow_oauth_provider.exceptions import ConfigurationError
 
-_ADDRESSES = (
-    "oauth_url",
-    "issuer",
-    "refresh_url",
-    "revocation_url",
-    "introspection_url",
-    "authorize_url",
-    "device_authorize_url",
-)
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -39,7 +31,7 @@ class Extra:
         given: dict[str, Any] = {}
         # An alias gives way to the key that it stands for, wherever in the text it is.
         for key, value in _parse(conn_id, text).items():
-            if _is_set(value):
+            if not is_unset(value):
                 name = ALIASES.get(key, key)
                 if key == name or name not in given:
                     given[name] = value
@@ -68,15 +60,13 @@ class Extra:
         return self._preset.get("values", {}).get(key)
 
     def _read_preset(self, columns: Mapping[str, Any]) -> dict[str, Any]:
-        from airflow_oauth_provider.connection.presets import PresetParameterError, preset
-
         name = self.get("provider")
         found = preset(name)
         parameters = {**self._given, **(self.get("provider_params") or {})}
         given = {**columns, **self._given}
         # Addresses belong together: whoever names another server must not have a secret sent to the preset's.
         if "oauth_url" in given or "issuer" in given:
-            given = {**dict.fromkeys(_ADDRESSES, "another"), **given}
+            given = {**{key: "another" for key in URL_KEYS if key != "host"}, **given}
         try:
             values = found.resolve(parameters, given)
         except PresetParameterError as error:
@@ -136,11 +126,6 @@ def _parse(conn_id: str, text: str | None) -> dict[str, Any]:
     if not isinstance(members, dict):
         raise ConfigurationError("its extra has to be a JSON object.", conn_id=conn_id)
     return members
-
-
-def _is_set(value: object) -> bool:
-    """Tell whether a form left the field empty: a new connection stores every field, as null, "" or ***."""
-    return value is not None and value not in ("", MASK) and not (isinstance(value, str) and not value.strip())
 
 
 def _text(value: object) -> str | None:

@@ -9,7 +9,7 @@ from airflow_oauth_provider.doctor import connection
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreError, StoreNotWritable
 from airflow_oauth_provider.stores.connection import key_in_extra
-from airflow_oauth_provider.stores.factory import open_fallback
+from airflow_oauth_provider.stores.fallback import open_fallback
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
@@ -133,7 +133,7 @@ def check_fallback(report: Report, snapshot: Snapshot) -> None:
     following = record.generation + 1
     try:
         key = fallback_key(following, record.refresh_token or "")
-        waiting = open_fallback(report.conn_id).load(key)
+        waiting = open_fallback().load(key)
     except StoreError as failure:
         report.warn(FALLBACK, str(failure), "Refreshes wait while it cannot be told whether tokens are kept there.")
         return

@@ -25,6 +25,7 @@ from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.stores import azure_keyvault
 from airflow_oauth_provider.stores.allowed_places import AnothersPlace
 from airflow_oauth_provider.stores.factory import find_permit
+from airflow_oauth_provider.stores.options import IN_AIRFLOW
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.manager import TokenManager
@@ -38,8 +39,6 @@ TOKEN = "token"  # noqa: S105 - the name of a check
 PATIENCE = 4.0
 #: Where IPv6 leads to the addresses of IPv4 that are its last 32 bits (RFC 6052 section 2.1, RFC 8215).
 _TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
-#: Stores that find a record by the connection's name, which a test does not know.
-_BY_NAME = frozenset({"auto", "connection", "variable"})
 
 
 def try_connection(conn_id: str) -> tuple[bool, str]:
@@ -143,10 +142,10 @@ def _check_host(report: Report, settings: Settings, answering: Origin | None) ->
 def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantConfiguration, Record | None] | None:
     """Return the connection's configuration and record; None where that fails.
 
-    A store that goes by the connection's name is not asked. But Airflow puts what a form shows as ``***`` back in, so
-    the record of the row that is tested comes along in ``extra``.
+    A store that goes by the connection's name, which a test does not know, is not asked. But Airflow puts what a form
+    shows as ``***`` back in, so the record of the row that is tested comes along in ``extra``.
     """
-    if settings.store_options.store not in _BY_NAME:
+    if settings.store_options.store not in IN_AIRFLOW:
         snapshot = store.read(report, settings) if _may_open(report, settings) else None
         if snapshot is not None:
             return snapshot.configuration, snapshot.record

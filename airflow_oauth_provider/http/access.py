@@ -16,7 +16,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error
 from airflow_oauth_provider.http import srv
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.oauth2.redaction import is_secret_name
-from airflow_oauth_provider.stores.factory import open_fallback
+from airflow_oauth_provider.stores.fallback import open_fallback
 from airflow_oauth_provider.tokens.manager import TokenManager
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
 
@@ -96,7 +96,7 @@ class ApiAccess:
             usage = self.settings.bearer_usage
             source = ConnectionLoader(self.conn_id, first=self._found)
             mask = usage.mask_with(masking.mask_secret)
-            fallback = open_fallback(self.conn_id)
+            fallback = open_fallback()
             self._manager = _OutspokenTokenManager(
                 self.conn_id, source, fallback, mask=mask, actor=self._actor, on_event=handle_event
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from typing import Any
 
 from airflow_oauth_provider.compat import connections, deployment, sdk, supervisor
 from airflow_oauth_provider.compat.connections import FoundConnection
@@ -11,22 +12,14 @@ from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritab
 from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.connection import RouteBackend, RowBackend, key_in_extra, not_a_row
-from airflow_oauth_provider.stores.options import KINDS, StoreKind, StoreOptions
+from airflow_oauth_provider.stores.options import IN_AIRFLOW, KINDS, StoreKind, StoreOptions
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.sealed_record import FERNET_KEY, ConnectionKeys
-from airflow_oauth_provider.tokens.store import FallbackStore, TokenStore
+from airflow_oauth_provider.tokens.store import TokenStore
 
 #: The type of the connections whose rows keep records.
 CONN_TYPE = "oauth2"
-#: Where the stores outside Airflow are: modules with a function ``open_store(conn_id, options)``, imported where used.
-_FURTHER = {
-    "vault": "airflow_oauth_provider.stores.vault",
-    "file": "airflow_oauth_provider.stores.file",
-    "aws_secrets_manager": "airflow_oauth_provider.stores.aws_secrets_manager",
-    "azure_keyvault": "airflow_oauth_provider.stores.azure_keyvault",
-    "gcp_secret_manager": "airflow_oauth_provider.stores.gcp_secret_manager",
-}
 
 
 def open_store(
@@ -54,10 +47,8 @@ def open_store(
             return RecordStore(RouteBackend(conn_id, found))
     if kind == "variable":
         return _variable_store(conn_id, keys)
-    if kind in _FURTHER:
-        further: TokenStore = importlib.import_module(_FURTHER[kind]).open_store(conn_id, options)
-        return further
-    raise ConfigurationError(f"it has store={kind!r} in its extra. Known are: {', '.join(KINDS)}.", conn_id=conn_id)
+    opened: TokenStore = _import_store(conn_id, kind).open_store(conn_id, options)
+    return opened
 
 
 def find_permit(conn_id: str, options: StoreOptions) -> Permit:
@@ -66,20 +57,17 @@ def find_permit(conn_id: str, options: StoreOptions) -> Permit:
     :param conn_id: the connection.
     :param options: what it says about stores.
     """
-    if options.store not in _FURTHER:
+    if options.store in IN_AIRFLOW:
         return Permit(conn_id)
-    permit: Permit = importlib.import_module(_FURTHER[options.store]).find_permit(conn_id, options)
+    permit: Permit = _import_store(conn_id, options.store).find_permit(conn_id, options)
     return permit
 
 
-def open_fallback(conn_id: str) -> FallbackStore:
-    """Return where the tokens of ``conn_id`` go while their store is away."""
-    from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback, VariableFallback
-
-    del conn_id  # one place for all: connections may share a record, and what is kept is named after that
-    if deployment.multi_team():
-        return FallbackChain([PathFallback()])  # a variable of one team is not seen by the others
-    return FallbackChain([VariableFallback(), PathFallback()])
+def _import_store(conn_id: str, kind: StoreKind) -> Any:
+    """Return the module of a store outside Airflow: it has the store's name, and needs packages that others lack."""
+    if kind not in KINDS:
+        raise ConfigurationError(f"it has store={kind!r} in its extra. Known are: {', '.join(KINDS)}.", conn_id=conn_id)
+    return importlib.import_module(f"airflow_oauth_provider.stores.{kind}")
 
 
 def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> TokenStore:

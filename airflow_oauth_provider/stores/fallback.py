@@ -141,3 +141,13 @@ def _said_by(store: FallbackStore, error: Exception) -> str:
     """Return who failed and how; messages that are not ours might quote what was to be kept."""
     reason = str(error) if isinstance(error, OAuth2Error) else f"{type(error).__name__}."
     return f"{type(store).__name__}: {reason}"
+
+
+def open_fallback() -> FallbackStore:
+    """Return where tokens go while their store is away: one place for all connections, since they may share a record.
+
+    What is kept there is named after the record.
+    """
+    if deployment.multi_team():
+        return FallbackChain([PathFallback()])  # a variable of one team is not seen by the others
+    return FallbackChain([VariableFallback(), PathFallback()])

@@ -23,8 +23,7 @@ from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_pa
 from airflow_oauth_provider.stores.gcp_client import GcpSecret, Version
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
 from airflow_oauth_provider.stores.options import StoreOptions
-from airflow_oauth_provider.stores.parsing import is_leased
-from airflow_oauth_provider.stores.record_store import RecordStore
+from airflow_oauth_provider.stores.record_store import RecordStore, is_leased
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,8 @@ StoreKind = Literal[
 ]
 #: The values of ``store``.
 KINDS: tuple[StoreKind, ...] = get_args(StoreKind)
+#: Those of Airflow itself, which find a record by the connection's name.
+IN_AIRFLOW: tuple[StoreKind, ...] = ("auto", "connection", "variable")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""Asks the plugin in Airflow's API server to replace the record of a connection, or to mint its record key."""
+"""Asks the plugin in Airflow's API server to replace the record of a connection, or to mint its record key.
+
+What is sent there is what the Execution API shows to the same task. So the address that Airflow itself has for that API
+is good enough; any other has to be https, or this machine.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import certifi
 import requests
@@ -19,10 +23,10 @@ from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2 import deadline
+from airflow_oauth_provider.oauth2.client import is_secure
 from airflow_oauth_provider.oauth2.lifetimes import parse_http_date
 from airflow_oauth_provider.stores import record_key
 from airflow_oauth_provider.stores.record_key import KEY_ROUTE, RECORD_ROUTE, URL_PREFIX
-from airflow_oauth_provider.stores.server_address import SETTING, ServerAddress, find_address
 
 #: Seconds for one request, from looking up the name to the last byte of the answer.
 TIMEOUT = 15.0
@@ -32,6 +36,76 @@ _CONNECT = 5.0
 _MAX_ANSWER = 65_536
 #: What Airflow tells a task about itself, in the order in which it is shown.
 _TASK = ("AIRFLOW_CTX_DAG_ID", "AIRFLOW_CTX_DAG_RUN_ID", "AIRFLOW_CTX_TASK_ID", "AIRFLOW_CTX_TRY_NUMBER")
+#: The one setting to name in an error.
+SETTING = "[oauth2] api_url"
+#: What the URLs of two of Airflow's own settings end with, where the first one wins: an edge worker derives the address
+#: of the Execution API from its own as this does (``apache-airflow-providers-edge3`` 5.1).
+_EXECUTION, _EDGE = ("[core] execution_api_server_url", "/execution"), ("[edge] api_url", "/edge_worker/v1/rpcapi")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """The base URL of the API server, without a slash at its end.
+
+    :param url: the base URL.
+    :param setting: the setting that says so.
+    """
+
+    url: str
+    setting: str
+
+
+def find_address(api_url: str, execution_url: str, edge_url: str, base_url: str) -> ServerAddress:
+    """Return the address of the API server.
+
+    :param api_url: ``[oauth2] api_url``; empty where it is not set, as the others.
+    :param execution_url: ``[core] execution_api_server_url``.
+    :param edge_url: ``[edge] api_url``, which edge workers have.
+    :param base_url: ``[api] base_url``.
+    :raises ConfigurationError: a setting is no such URL.
+    """
+    if base_url.startswith("/") or not base_url:
+        base_url = f"http://localhost:8080{base_url}"  # as Airflow completes it
+    if api_url:
+        url = _check_url(api_url, SETTING)
+        if not is_secure(url) and _origin(url) != _origin(execution_url or edge_url or base_url):
+            raise ConfigurationError(
+                f"{SETTING} has to be https: tokens are sent there. Plain http is for this machine, and for the host "
+                "and port of the Execution API."
+            )
+        return ServerAddress(url, SETTING)
+    for (setting, ending), url in ((_EXECUTION, execution_url), (_EDGE, edge_url)):
+        if url:
+            return ServerAddress(_remove_ending(_check_url(url, setting), setting, ending), setting)
+    return ServerAddress(_check_url(base_url, "[api] base_url"), "[api] base_url")
+
+
+def _remove_ending(url: str, setting: str, ending: str) -> str:
+    if not url.endswith(ending):
+        raise ConfigurationError(
+            f"{setting} does not end with {ending!r}, so it does not say where Airflow's API server is. Set {SETTING} "
+            "to its address."
+        )
+    return url.removesuffix(ending)
+
+
+def _check_url(url: str, setting: str) -> str:
+    try:
+        parts = urlsplit(url.strip())
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        more = "@" in parts.netloc or parts.query or parts.fragment
+    except ValueError:
+        right, more = False, ""
+    if not right or more:
+        raise ConfigurationError(
+            f"{setting} has to be an address such as https://airflow.example.org, without user, query and fragment."
+        )
+    return url.strip().rstrip("/")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Protocol
 
+from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.compat.database import version_of
-from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUnavailable
+from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.backend import Backend, Fetched, PlainBackend
-from airflow_oauth_provider.stores.parsing import mask_record, parse_record
 from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.store import StoredRecord
 
@@ -46,6 +47,44 @@ class ClearFormat:
     def decode(self, text: str, where: str) -> Record:
         """See :meth:`RecordFormat.decode`."""
         return parse_record(text, where)
+
+
+def parse_record(text: str, where: str) -> Record:
+    """Return the record that ``text`` holds.
+
+    :param text: what the store holds.
+    :param where: the place, for the error.
+    :raises StoreNotWritable: it is no record. Nobody but a person can tell what else to do with it.
+    """
+    try:
+        record = Record.from_json(text)
+    except ValueError as error:
+        raise not_a_record(where, error) from None
+    mask_record(record)
+    return record
+
+
+def not_a_record(where: str, error: ValueError) -> StoreNotWritable:
+    """Return the error for a place whose text is no record.
+
+    :param where: the place.
+    :param error: what is wrong with the text, without quoting it.
+    """
+    return StoreNotWritable(
+        f"{where} does not hold a token record of this version ({error}). If nothing else uses it, "
+        "remove it and enter a new refresh token in the connection."
+    )
+
+
+def mask_record(record: Record) -> None:
+    """Hide the tokens of ``record`` in logs."""
+    masking.mask_secret(record.access_token)
+    masking.mask_secret(record.refresh_token)
+
+
+def is_leased(text: str) -> bool:
+    """Tell whether the record in ``text``, which this package has written just now, carries a lease."""
+    return "lease" in json.loads(text)
 
 
 class BaseStore:

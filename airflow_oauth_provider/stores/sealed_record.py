@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.parsing import not_a_record, parse_record
+from airflow_oauth_provider.stores.record_store import not_a_record, parse_record
 from airflow_oauth_provider.tokens import sealing
 from airflow_oauth_provider.tokens.record import RECORD_FORMAT, Record, fingerprint
 

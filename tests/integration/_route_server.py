@@ -21,8 +21,7 @@ from airflow_oauth_provider.api_server.routes import Throttle
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.stores import record_key
 from airflow_oauth_provider.stores.record_key import URL_PREFIX
-from airflow_oauth_provider.stores.record_route import RecordRoute
-from airflow_oauth_provider.stores.server_address import ServerAddress
+from airflow_oauth_provider.stores.record_route import RecordRoute, ServerAddress
 from tests.servers.processes import LOOPBACK, free_port
 from tests.unit.store_fakes import Database, database
 

@@ -47,7 +47,7 @@ class Case:
         self.place = None
         self.waiting = None
         monkeypatch.setattr(connections, "find_connection", lambda _: FoundConnection(self.connection(), self.place))
-        monkeypatch.setattr(store_checks, "open_fallback", lambda _: self)
+        monkeypatch.setattr(store_checks, "open_fallback", lambda: self)
         discovery._known.clear()
 
     def connection(self):

@@ -20,9 +20,8 @@ from airflow_oauth_provider.exceptions import StaleVersion, StoreError, StoreNot
 from airflow_oauth_provider.stores import record_key, record_route
 from airflow_oauth_provider.stores.connection import RouteBackend
 from airflow_oauth_provider.stores.record_key import URL_PREFIX
-from airflow_oauth_provider.stores.record_route import RecordRoute
+from airflow_oauth_provider.stores.record_route import RecordRoute, ServerAddress
 from airflow_oauth_provider.stores.record_store import RecordStore
-from airflow_oauth_provider.stores.server_address import ServerAddress
 from airflow_oauth_provider.tokens.record import Record
 from tests.integration._route_server import KEY, OTHER_KEY, RouteServer, route_server
 from tests.servers.processes import LOOPBACK

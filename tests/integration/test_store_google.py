@@ -391,7 +391,7 @@ def _work(start, log: Path) -> None:
 @pytest.fixture
 def connect(google, monkeypatch):
     """An authorization server, and a way to enter the connection anew. There is no database for the fallback store."""
-    monkeypatch.setattr(access, "open_fallback", lambda _: MemoryFallback({}, lambda _, call: call()))
+    monkeypatch.setattr(access, "open_fallback", lambda: MemoryFallback({}, lambda _, call: call()))
     with ScriptedServer(lifetime=3600) as server:
         credentials = {"client_id": server.client_id, "client_secret": server.client_secret}
         google.add("xero", json.dumps(credentials | {"refresh_token": server.issue()}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.stores.server_address import find_address
+from airflow_oauth_provider.stores.record_route import find_address
 
 EXECUTION = "http://airflow-api:8080/execution/"
 EDGE = "https://edge.example/af/edge_worker/v1/rpcapi/"

@@ -11,8 +11,8 @@ from airflow.sdk.execution_time import comms as messages
 from airflow_oauth_provider.compat import connections, sdk
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import factory
-from airflow_oauth_provider.stores.factory import open_fallback, open_store
-from airflow_oauth_provider.stores.fallback import PathFallback, VariableFallback
+from airflow_oauth_provider.stores.factory import open_store
+from airflow_oauth_provider.stores.fallback import PathFallback, VariableFallback, open_fallback
 from airflow_oauth_provider.stores.options import StoreOptions
 from tests.unit.store_fakes import Database, Supervisor, database, put_in_task, server_error
 
@@ -135,7 +135,7 @@ def test_nothing_is_asked_while_a_store_is_opened_from_a_connection_just_read(su
     supervisor.log.clear()
     open_store("xero", StoreOptions("connection"), found=found)
     open_store("xero", StoreOptions("variable"), found=found)
-    open_fallback("xero")
+    open_fallback()
     assert [type(message).__name__ for message in supervisor.log if type(message).__name__ != "MaskSecret"] == []
 
 
@@ -153,7 +153,7 @@ def test_the_key_is_masked(supervisor):
 )
 def test_teams_have_no_fallback_in_a_variable_that_others_do_not_see(monkeypatch, multi_team, kinds):
     monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", multi_team)
-    assert [type(place) for place in open_fallback("xero")._stores] == kinds
+    assert [type(place) for place in open_fallback()._stores] == kinds
 
 
 # ------------------------------------------------------------------------------------ with the database at hand

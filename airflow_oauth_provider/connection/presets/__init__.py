@@ -18,44 +18,6 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-PRESET_KEYS = (
-    "oauth_url",
-    "refresh_url",
-    "revocation_url",
-    "introspection_url",
-    "authorize_url",
-    "device_authorize_url",
-    "issuer",
-    "grant_type",
-    "auth_method",
-    "scope",
-    "scope_separator",
-    "audience",
-    "request_format",
-    "extra_params",
-    "extra_headers",
-    "response_map",
-    "expires_in_unit",
-    "default_expires_in",
-    "refresh_expires_in",
-    "refresh_idle_days",
-    "min_refresh_interval",
-    "accepted_types",
-    "error_map",
-    "error_in_200",
-    "expired_statuses",
-    "expired_pattern",
-    "header_name",
-    "header_prefix",
-    "in_query",
-    "resend_lost_response",
-    "authorize_params",
-    "sign_in_scope",
-    "test_client",
-    "host",
-)
-"""The keys of ``extra`` that a preset may fill in, in the order in which they stand in the data."""
-
 URL_KEYS = (
     "oauth_url",
     "refresh_url",
@@ -116,7 +78,7 @@ class Preset:
         :param given: what the connection sets itself; ``None``, the empty text and the mask are "not set".
         :raises PresetParameterError: for a placeholder without a value, or with one that does not fit.
         """
-        taken = {key for key, value in (given or {}).items() if not _is_unset(value)}
+        taken = {key for key, value in (given or {}).items() if not is_unset(value)}
         values = parameters or {}
         return {
             key: self._fill(value, values) if key in URL_KEYS else _thaw(value)
@@ -128,7 +90,7 @@ class Preset:
         url = template
         for name in placeholders(template):
             value = parameters.get(name)
-            if _is_unset(value):
+            if is_unset(value):
                 raise PresetParameterError(
                     f"The preset {self.name!r} needs the parameter {name!r}: {self.parameters[name]}"
                 )
@@ -214,8 +176,8 @@ def _preset(name: str, vendor: Mapping[str, Any]) -> Preset:
     )
 
 
-def _is_unset(value: object) -> bool:
-    # Forms store null or "" for an empty field; "***" is what Airflow shows in place of a secret.
+def is_unset(value: object) -> bool:
+    """Tell whether a form left a field empty: it stores null or "" then, or the ``***`` that Airflow shows."""
     return value is None or (isinstance(value, str) and value.strip() in ("", "***"))
 
 
