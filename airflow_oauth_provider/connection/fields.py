@@ -22,8 +22,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from airflow_oauth_provider.compat.extra_json import GUARD_MEMBER, KEY_MEMBER, RECORD_MEMBER
 from airflow_oauth_provider.connection.presets import PRESET_LABELS
 from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES
+from airflow_oauth_provider.oauth2.redaction import MASK
 from airflow_oauth_provider.stores.options import KINDS as STORE_KINDS
 
 Kind = Literal["string", "password", "boolean", "integer", "number", "object", "list", "pairs"]
@@ -34,18 +36,6 @@ Default = str | int | float | bool | None
 
 CONN_TYPE = "oauth2"
 HOOK_NAME = "OAuth 2.0"
-
-MASK = "***"
-"""What Airflow shows in place of a secret, and sends back unchanged when a form is saved."""
-
-RECORD_KEY = "token_record"
-"""The key under which the ``connection`` store keeps the rotated tokens; see the last row of the table."""
-
-KEY_KEY = "token_record_key"
-"""The key under which the API server keeps what opens the record to tasks of Airflow 3."""
-
-GUARD_KEY = "use_oauth2_hook"
-"""The key at which Airflow's own hooks fail before they send the others away as headers."""
 
 NEEDED = "Needed"
 SERVER = "Authorization server"
@@ -425,11 +415,11 @@ FIELDS: tuple[Field, ...] = (
     # A form replaces extra as a whole: what it does not send back is gone, and with it the tokens that a worker wrote
     # while the form was open. As a field of the form it is sent back as MASK, and for MASK Airflow keeps what stands in
     # the database at that moment. (A new connection stores MASK itself.)
-    Field(RECORD_KEY, "Kept by Airflow", STORE, "password", default=MASK, secret=True, kept=True,
+    Field(RECORD_MEMBER, "Kept by Airflow", STORE, "password", default=MASK, secret=True, kept=True,
           help="The tokens of the last refresh. Written by the program; do not edit."),
-    Field(KEY_KEY, "Kept by Airflow, too", STORE, "password", default=MASK, secret=True, kept=True,
+    Field(KEY_MEMBER, "Kept by Airflow, too", STORE, "password", default=MASK, secret=True, kept=True,
           help="The key by which tasks write the tokens. Written by the program; do not edit."),
-    Field(GUARD_KEY, "Guard", STORE, "object", in_form=False, kept=True,
+    Field(GUARD_MEMBER, "Guard", STORE, "object", in_form=False, kept=True,
           help="An empty object that stands first: stock hooks, which would send these keys away, fail at it."),
 )
 # fmt: on

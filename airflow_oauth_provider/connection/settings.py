@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
+from airflow_oauth_provider.oauth2.lifetimes import parse_time
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.stores.allowed_places import CA_FOLDERS, OWN, check_file
 from airflow_oauth_provider.stores.options import StoreOptions
@@ -418,17 +418,10 @@ def _expires_at(extra: Extra) -> float | None:
     value: str | None = extra.get("expires_at")
     if value is None:
         return None
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        date = datetime.fromisoformat(value)
-    except ValueError:
-        raise extra.error(
-            "expires_at", "has to be a date such as 2030-01-31T12:00:00Z, or seconds since 1970"
-        ) from None
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    time = parse_time(value)
+    if time is None:
+        raise extra.error("expires_at", "has to be a date such as 2030-01-31T12:00:00Z, or seconds since 1970")
+    return time
 
 
 def _text(value: object) -> str | None:

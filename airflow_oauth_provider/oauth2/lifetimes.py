@@ -9,8 +9,8 @@ from email.utils import parsedate_to_datetime
 #: Longest lifetime that is believed, in seconds (ten years); beyond it lies a mistake such as milliseconds.
 MAX_LIFETIME = 10 * 365 * 86400.0
 
-# Seconds since 1970 have ten digits until the year 2286; a greater number is milliseconds.
-_MILLISECONDS_FROM = 1e11
+#: Seconds since 1970 have ten digits until the year 2286; a greater number is milliseconds.
+MILLISECONDS_FROM = 1e11
 
 
 def parse_lifetime(value: object, *, milliseconds: bool = False) -> float | None:
@@ -29,17 +29,24 @@ def parse_lifetime(value: object, *, milliseconds: bool = False) -> float | None
 def parse_date(value: object, *, server_now: float) -> float | None:
     """Return the seconds from ``server_now`` to a date; None where ``value`` is none, or one that has passed.
 
-    :param value: ISO 8601 (UTC where it names no zone), an HTTP date, or seconds or milliseconds since 1970.
+    :param value: see :func:`parse_time`.
     :param server_now: the server's clock, in seconds since 1970: the date was made by that clock.
     """
-    at = _parse_number(value)
-    if at is None and isinstance(value, str):
-        at = _parse_iso_date(value.strip())
-    elif at is not None and at >= _MILLISECONDS_FROM:
-        at /= 1000
+    at = parse_time(value)
     if at is None or at <= server_now:
         return None
     return min(at - server_now, MAX_LIFETIME)
+
+
+def parse_time(value: object) -> float | None:
+    """Return a date as seconds since 1970; None where ``value`` is none.
+
+    :param value: ISO 8601 (UTC where it names no zone), an HTTP date, or seconds or milliseconds since 1970.
+    """
+    at = _parse_number(value)
+    if at is None:
+        return _parse_iso_date(value.strip()) if isinstance(value, str) else None
+    return at / 1000 if at >= MILLISECONDS_FROM else at
 
 
 def parse_http_date(text: str | None) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
 from airflow_oauth_provider.oauth2.json_paths import follow, plain_steps
+from airflow_oauth_provider.oauth2.lifetimes import MILLISECONDS_FROM, parse_time
 from airflow_oauth_provider.stores.allowed_places import MEMBER, read_named
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.tokens.record import Record, fingerprint
@@ -30,9 +31,6 @@ NAMES = (
     "expires_at",
     "record",
 )
-
-#: Numbers beyond this one are dates in milliseconds: as seconds they would be in the year 5138.
-_MILLISECONDS_FROM = 1e11
 
 
 class BadPath(ValueError):
@@ -75,24 +73,6 @@ def set_at(document: Any, steps: tuple[str | int, ...], value: Any) -> None:
             raise BadPath(f"there is no place for the step {step!r} of a path")
 
 
-def parse_expiry(value: Any) -> float | None:
-    """Return a date in seconds since the epoch: from seconds, milliseconds or ISO 8601; None where it is none."""
-    if isinstance(value, str):
-        try:
-            date = datetime.fromisoformat(value)
-        except ValueError:
-            pass
-        else:
-            return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return seconds / 1000 if seconds > _MILLISECONDS_FROM else seconds
-
-
 def format_expiry(seconds: float, like: Any) -> Any:
     """Return a date in the form in which ``like`` gives one, so that whoever reads the document still can."""
     if isinstance(like, str):
@@ -100,8 +80,8 @@ def format_expiry(seconds: float, like: Any) -> Any:
             number = float(like)
         except ValueError:
             return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
-        return str(int(seconds * 1000 if number > _MILLISECONDS_FROM else seconds))
-    if isinstance(like, int | float) and like > _MILLISECONDS_FROM:
+        return str(int(seconds * 1000 if number >= MILLISECONDS_FROM else seconds))
+    if isinstance(like, int | float) and like >= MILLISECONDS_FROM:
         return int(seconds * 1000)
     return int(seconds)
 
@@ -265,7 +245,7 @@ class JsonDocument:
         return PlainTokens(
             self.layout.text(document, "refresh_token"),
             self.layout.text(document, "access_token"),
-            parse_expiry(self.layout.get(document, "expires_at")),
+            parse_time(self.layout.get(document, "expires_at")),
         )
 
 

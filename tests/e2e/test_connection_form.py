@@ -9,8 +9,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from airflow_oauth_provider.compat.extra_json import GUARD_MEMBER, KEY_MEMBER
-from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY, STANDARD_FIELDS
+from airflow_oauth_provider.compat.extra_json import GUARD_MEMBER, KEY_MEMBER, RECORD_MEMBER
+from airflow_oauth_provider.connection.fields import FIELDS, STANDARD_FIELDS
+from airflow_oauth_provider.oauth2.redaction import MASK
 from airflow_oauth_provider.tokens.record import Record
 from tests.e2e.connection_form import SECTIONS, SHOWN, Form
 from tests.e2e.in_browser import PATIENCE
@@ -88,7 +89,7 @@ def test_a_new_form_has_every_field_in_its_section_with_its_help(blank):
 def test_what_the_program_keeps_is_not_shown(blank):
     for name in SECTIONS:
         blank.open(name)
-        expect(blank.dialog.locator(f"#element_{RECORD_KEY}:visible")).to_have_count(0)
+        expect(blank.dialog.locator(f"#element_{RECORD_MEMBER}:visible")).to_have_count(0)
         expect(blank.dialog.get_by_text("Kept by Airflow")).to_have_count(0)
 
 
@@ -136,7 +137,7 @@ def test_create_reopen_edit_one_field_save_again(airflow, page, conn_id):
     assert created["host"] == "https://api.example.com/v1"
     assert created["login"] == "client-1"
     assert created["password"] == "first client secret"
-    provisions = {RECORD_KEY, KEY_MEMBER, GUARD_MEMBER}  # of the API server
+    provisions = {RECORD_MEMBER, KEY_MEMBER, GUARD_MEMBER}  # of the API server
     stored = {key: value for key, value in created["extra"].items() if value is not None and key not in provisions}
     assert stored == {**entered, "leeway": 90, "timeout": 12.5}
     assert created["extra"].keys() == {field.key for field in FIELDS if field.in_form} | provisions
@@ -151,7 +152,7 @@ def test_create_reopen_edit_one_field_save_again(airflow, page, conn_id):
     edited = airflow.connection(conn_id)
     assert changes(created, edited) == {
         "audience": (None, "https://api.example.com"),
-        RECORD_KEY: (MASK, record),
+        RECORD_MEMBER: (MASK, record),
     }
 
     # And once more, with a record that is replaced while the form is open.
@@ -161,7 +162,7 @@ def test_create_reopen_edit_one_field_save_again(airflow, page, conn_id):
     form.enter("leeway", "30")
     form.save()
 
-    assert changes(edited, airflow.connection(conn_id)) == {"leeway": (90, 30), RECORD_KEY: (record, newer)}
+    assert changes(edited, airflow.connection(conn_id)) == {"leeway": (90, 30), RECORD_MEMBER: (record, newer)}
 
 
 def test_a_person_enters_a_new_refresh_token(airflow, page, conn_id):
@@ -176,7 +177,7 @@ def test_a_person_enters_a_new_refresh_token(airflow, page, conn_id):
     form.save()
 
     after = airflow.connection(conn_id)
-    assert after["extra"][RECORD_KEY] == record
+    assert after["extra"][RECORD_MEMBER] == record
     assert changes(before, after) == {"refresh_token": ("entered-refresh-1", "entered-refresh-2")}
 
 
@@ -228,7 +229,7 @@ def test_the_first_record_is_written_while_a_form_that_never_saw_one_is_open(air
     form.enter("leeway", "15")
     form.save()
 
-    assert changes(before, airflow.connection(conn_id)) == {"leeway": (90, 15), RECORD_KEY: ("(absent)", record)}
+    assert changes(before, airflow.connection(conn_id)) == {"leeway": (90, 15), RECORD_MEMBER: ("(absent)", record)}
 
 
 def test_no_secret_reaches_the_page(airflow, page, conn_id):

@@ -15,7 +15,7 @@ import requests
 from cryptography.fernet import Fernet
 
 from airflow_oauth_provider.compat.extra_json import set_member
-from airflow_oauth_provider.connection.fields import MASK
+from airflow_oauth_provider.oauth2.redaction import MASK
 from airflow_oauth_provider.tokens.record import Record
 from scripts.environments import ROOT, python_of
 from tests.integration._store_airflow import FERNET_KEY, airflow_environ

@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
-from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY
+from airflow_oauth_provider.compat.extra_json import RECORD_MEMBER
+from airflow_oauth_provider.connection.fields import FIELDS
+from airflow_oauth_provider.oauth2.redaction import MASK
 from scripts.environments import ROOT, clean_environ, minor_of
 from tests.matrix import form_probe
 
@@ -82,4 +84,4 @@ def test_airflow_2_shows_no_secret(found):
 def test_airflow_2_saves_what_nobody_touched_as_it_was(found):
     assert found["errors"] == {}
     assert found["saved"] == form_probe.STORED
-    assert found["saved"][RECORD_KEY] == "kept-record"
+    assert found["saved"][RECORD_MEMBER] == "kept-record"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_oauth_provider.connection.fields import FIELDS, MASK
+from airflow_oauth_provider.connection.fields import FIELDS
+from airflow_oauth_provider.oauth2.redaction import MASK
 from scripts.environments import ROOT
 from scripts.scene import Scene, example_dag
 from tests.integration._web_form import Fields

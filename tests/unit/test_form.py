@@ -8,8 +8,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from airflow_oauth_provider.connection.fields import FIELDS, FIELDS_BY_KEY, KEY_KEY, MASK, RECORD_KEY
+from airflow_oauth_provider.compat.extra_json import KEY_MEMBER, RECORD_MEMBER
+from airflow_oauth_provider.connection.fields import FIELDS, FIELDS_BY_KEY
 from airflow_oauth_provider.hooks import form
+from airflow_oauth_provider.oauth2.redaction import MASK
 
 SHOWN = [field for field in FIELDS if field.in_form]
 
@@ -61,14 +63,14 @@ def test_ui_field_behaviour(monkeypatch, modern):
 
     assert found["relabeling"]["login"] == "Client ID"
     assert found["placeholders"]["host"] == "https://api.example.com"
-    kept = [] if modern else [f"extra__oauth2__{key}" for key in (RECORD_KEY, KEY_KEY)]
+    kept = [] if modern else [f"extra__oauth2__{key}" for key in (RECORD_MEMBER, KEY_MEMBER)]
     assert found["hidden_fields"] == ["schema", "port", *kept]
 
 
 def test_airflow_3_sends_the_record_back(wtforms, monkeypatch):
     monkeypatch.setattr(form, "AIRFLOW_V_3_0_PLUS", True)
 
-    assert form.connection_form_widgets()[RECORD_KEY].default == MASK
+    assert form.connection_form_widgets()[RECORD_MEMBER].default == MASK
 
 
 @pytest.fixture

@@ -13,8 +13,10 @@ import jsonschema
 import pytest
 
 import airflow_oauth_provider
-from airflow_oauth_provider.connection.fields import FIELDS, MASK, RECORD_KEY, STANDARD_FIELDS
+from airflow_oauth_provider.compat.extra_json import RECORD_MEMBER
+from airflow_oauth_provider.connection.fields import FIELDS, STANDARD_FIELDS
 from airflow_oauth_provider.get_provider_info import get_provider_info
+from airflow_oauth_provider.oauth2.redaction import MASK
 
 INFO = get_provider_info()
 (CONNECTION,) = INFO["connection-types"]
@@ -102,7 +104,7 @@ def test_a_field_of_the_form(field):
 
 
 def test_the_record_is_sent_back_by_every_form_and_shown_by_none():
-    assert FORM[RECORD_KEY]["schema"]["const"] == FORM[RECORD_KEY]["schema"]["default"] == MASK
+    assert FORM[RECORD_MEMBER]["schema"]["const"] == FORM[RECORD_MEMBER]["schema"]["default"] == MASK
 
 
 def test_standard_fields_are_relabelled():

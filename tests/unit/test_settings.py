@@ -82,6 +82,7 @@ def test_base_url(parts, url):
         ({"password": ""}, "auth_method to 'none'"),
         ({"refresh_when": "interval"}, "'refresh_interval'"),
         ({"expires_at": "tomorrow"}, "'expires_at'"),
+        ({"expires_at": "nan"}, "'expires_at'"),
         ({"allowed_hosts": "ftp://x"}, "'allowed_hosts'"),
         ({"cert": ["a", "b", "c"]}, "'cert'"),
         ({"host": "https:/api.example.com"}, "'host' is 'https:/api.example.com', but"),
@@ -138,7 +139,14 @@ def test_what_the_connection_says_wins_over_what_is_kept():
 
 @pytest.mark.parametrize(
     ("entered", "seconds"),
-    [(1893456000, 1893456000.0), ("1893456000", 1893456000.0), ("2030-01-01T00:00:00Z", 1893456000.0)],
+    [
+        (1893456000, 1893456000.0),
+        ("1893456000", 1893456000.0),
+        (1893456000000, 1893456000.0),
+        ("2030-01-01T00:00:00Z", 1893456000.0),
+        ("2030-01-01T00:00:00", 1893456000.0),
+        ("Tue, 01 Jan 2030 00:00:00 GMT", 1893456000.0),
+    ],
 )
 def test_expiry_as_entered(entered, seconds):
     assert settings(expires_at=entered).grant_configuration().entered.expires_at == seconds

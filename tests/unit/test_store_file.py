@@ -14,9 +14,10 @@ import pytest
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.json_paths import follow
+from airflow_oauth_provider.oauth2.lifetimes import parse_time
 from airflow_oauth_provider.stores import file as file_store
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.json_document import BadPath, Layout, format_expiry, parse_expiry, parse_path, set_at
+from airflow_oauth_provider.stores.json_document import BadPath, Layout, format_expiry, parse_path, set_at
 from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
@@ -264,7 +265,7 @@ def test_paths():
     [(1900000000, 1900000000), ("1900000000", 1900000000), (1900000000000, 1900000000), (True, None), ("soon", None)],
 )
 def test_dates(value, seconds):
-    assert parse_expiry(value) == seconds
+    assert parse_time(value) == seconds
     if seconds is not None:
         assert format_expiry(seconds, value) == value
 

@@ -18,6 +18,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_oauth_provider.oauth2.redaction import MASK
+
 URL_KEYS = (
     "oauth_url",
     "refresh_url",
@@ -178,7 +180,7 @@ def _preset(name: str, vendor: Mapping[str, Any]) -> Preset:
 
 def is_unset(value: object) -> bool:
     """Tell whether a form left a field empty: it stores null or "" then, or the ``***`` that Airflow shows."""
-    return value is None or (isinstance(value, str) and value.strip() in ("", "***"))
+    return value is None or (isinstance(value, str) and value.strip() in ("", MASK))
 
 
 def _freeze(value: Any) -> Any:
