@@ -59,6 +59,10 @@ class PageRequest:
         _require_mapping(data, "data")
         return replace(self, data={**data, **parameters})
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the request as plain values: arguments of ``OAuth2HttpTrigger``."""
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
+
     def to_url(self, url: str) -> PageRequest:
         """Return the request for a whole URL. The URL brings its own query; a body goes along."""
         kept = {name: value for name, value in self.request_kwargs.items() if name != "params"}

@@ -333,12 +333,7 @@ class OAuth2HttpOperator(HttpOperator):
 
         return OAuth2HttpTrigger(
             oauth2_conn_id=self.oauth2_conn_id,
-            method=self.method,
-            endpoint=request.endpoint,
-            headers=dict(request.headers),
-            data=request.data,
-            extra_options=dict(request.extra_options),
-            request_kwargs=dict(request.request_kwargs),
+            **request.to_dict(),
             pagination=self.pagination.to_dict() if self.pagination is not None else None,
             output=None if self.output_path is None else self._output_spec(context).to_dict(),
             records_path=self.records_path,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_oauth_provider.compat.sdk import Context, PokeReturnValue
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
+    from airflow_oauth_provider.http.page import PageRequest
 
 
 class OAuth2HttpSensor(HttpSensor):
@@ -134,12 +135,15 @@ class OAuth2HttpSensor(HttpSensor):
         return None
 
     def _why_not_deferred(self) -> str | None:
-        from airflow_oauth_provider.http.page import PageRequest
         from airflow_oauth_provider.triggers.events import why_not_sendable
 
-        return why_not_sendable(
-            PageRequest(self.endpoint, self.request_params, self.headers, self.extra_options, self.request_kwargs)
-        )
+        return why_not_sendable(self._request())
+
+    def _request(self) -> PageRequest:
+        from airflow_oauth_provider.http.page import PageRequest
+
+        options, more = self.extra_options, self.request_kwargs
+        return PageRequest(self.endpoint, self.request_params, self.headers, options, more, self.method)
 
     def _defer(self, began: float, first_pause: float) -> None:
         from airflow_oauth_provider.triggers.http import OAuth2HttpSensorTrigger
@@ -148,15 +152,10 @@ class OAuth2HttpSensor(HttpSensor):
             timeout=timedelta(seconds=max(0.0, self.timeout - (time.time() - began))),
             trigger=OAuth2HttpSensorTrigger(
                 poke_interval=self.poke_interval,
-                wait_on=self.response_error_codes_allowlist,
+                wait_on=list(self.response_error_codes_allowlist),
                 first_pause=first_pause,
                 oauth2_conn_id=self.oauth2_conn_id,
-                method=self.method,
-                endpoint=self.endpoint,
-                headers=self.headers,
-                data=self.request_params,
-                extra_options=self.extra_options,
-                request_kwargs=self.request_kwargs,
+                **self._request().to_dict(),
                 max_attempts=self.max_attempts,
                 max_retry_after=self.max_retry_after,
                 retry_non_idempotent=self.retry_non_idempotent,

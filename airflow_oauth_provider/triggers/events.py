@@ -40,10 +40,9 @@ def make_sendable(text: str) -> str:
 
 def why_not_sendable(request: PageRequest) -> str | None:
     """Return why ``request`` cannot go to the triggerer; None where it can."""
-    for name in ("data", "headers", "extra_options", "request_kwargs"):
-        value = getattr(request, name)
+    for name, value in request.to_dict().items():
         try:
-            json.dumps(dict(value) if isinstance(value, Mapping) else value)
+            json.dumps(value)
         except (TypeError, ValueError):
             return f"{name} holds what cannot be sent to the triggerer (bytes, a file, or another object)"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _LARGE_EVENT = 4 << 20
 
 
+@dataclass(eq=False, repr=False)
 class OAuth2HttpTrigger(BaseTrigger):
     """Fetches one page, or with a ready paginator all pages, with a token that stays fresh.
 
@@ -36,46 +38,29 @@ class OAuth2HttpTrigger(BaseTrigger):
     :param records_path: see :class:`~airflow_oauth_provider.operators.http.OAuth2HttpOperator`, also for the others.
     """
 
-    def __init__(
-        self,
-        oauth2_conn_id: str = "oauth2_default",
-        method: str = "POST",
-        endpoint: str | None = None,
-        headers: dict[str, Any] | None = None,
-        data: dict[str, Any] | str | None = None,
-        extra_options: dict[str, Any] | None = None,
-        request_kwargs: dict[str, Any] | None = None,
-        pagination: dict[str, Any] | None = None,
-        output: dict[str, Any] | None = None,
-        records_path: str | None = None,
-        requests_per_second: float | None = None,
-        max_attempts: int = 5,
-        max_retry_after: float = 300.0,
-        retry_non_idempotent: bool = False,
-        concurrent_pages: int = 1,
-    ) -> None:
+    oauth2_conn_id: str = "oauth2_default"
+    method: str = "POST"
+    endpoint: str | None = None
+    headers: dict[str, Any] | None = None
+    data: dict[str, Any] | str | None = None
+    extra_options: dict[str, Any] | None = None
+    request_kwargs: dict[str, Any] | None = None
+    pagination: dict[str, Any] | None = None
+    output: dict[str, Any] | None = None
+    records_path: str | None = None
+    requests_per_second: float | None = None
+    max_attempts: int = 5
+    max_retry_after: float = 300.0
+    retry_non_idempotent: bool = False
+    concurrent_pages: int = 1
+
+    def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._arguments: dict[str, Any] = {
-            "oauth2_conn_id": oauth2_conn_id,
-            "method": method,
-            "endpoint": endpoint,
-            "headers": headers or {},
-            "data": data,
-            "extra_options": extra_options or {},
-            "request_kwargs": request_kwargs or {},
-            "pagination": pagination,
-            "output": output,
-            "records_path": records_path,
-            "requests_per_second": requests_per_second,
-            "max_attempts": max_attempts,
-            "max_retry_after": max_retry_after,
-            "retry_non_idempotent": retry_non_idempotent,
-            "concurrent_pages": concurrent_pages,
-        }
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class and what to make it of again."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", dict(self._arguments)
+        """Return the class and the arguments that make an equal trigger."""
+        arguments = {argument.name: getattr(self, argument.name) for argument in fields(self)}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fetch, and tell the task."""
@@ -88,7 +73,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         from airflow_oauth_provider.triggers.events import error_event, is_safe, trail_of
 
         try:
-            async with client_of(self._arguments["oauth2_conn_id"]) as client:
+            async with client_of(self.oauth2_conn_id) as client:
                 return await self._work(client)
         except asyncio.CancelledError:
             raise
@@ -97,10 +82,10 @@ class OAuth2HttpTrigger(BaseTrigger):
                 self.log.warning("Failed: %s", error)
             else:
                 self.log.warning("Failed, without the error's own text, which may hold secrets:\n%s", trail_of(error))
-            return error_event(error, self._arguments["oauth2_conn_id"])
+            return error_event(error, self.oauth2_conn_id)
 
     async def _work(self, client: AsyncClient) -> dict[str, Any]:
-        return await (self._fetch(client) if self._arguments["output"] is None else self._write(client))
+        return await (self._fetch(client) if self.output is None else self._write(client))
 
     async def _fetch(self, client: AsyncClient) -> dict[str, Any]:
         from airflow_oauth_provider.http.page_loop import apart
@@ -126,8 +111,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         from airflow_oauth_provider.http.progress import Progress
 
         progress = Progress(self.log)
-        arguments = self._arguments
-        writer = await asyncio.to_thread(PageWriter, OutputSpec(**arguments["output"]), arguments["records_path"])
+        writer = await asyncio.to_thread(PageWriter, OutputSpec(**(self.output or {})), self.records_path)
         try:
             await asyncio.to_thread(writer.open)
             async for page in self._pages(client):
@@ -143,68 +127,64 @@ class OAuth2HttpTrigger(BaseTrigger):
         from airflow_oauth_provider.http.pagination import FunctionPaginator, paginator_from_dict
         from airflow_oauth_provider.http.walk import Walk
 
-        arguments = self._arguments
         single = FunctionPaginator(following_page=lambda _: None)
-        paginator = single if arguments["pagination"] is None else paginator_from_dict(arguments["pagination"])
-        walk = Walk(paginator, self._request(), arguments["records_path"])
-        return run_pages_async(page_loop(walk, arguments["concurrent_pages"]), self._sender(client))
+        paginator = single if self.pagination is None else paginator_from_dict(self.pagination)
+        walk = Walk(paginator, self._request(), self.records_path)
+        return run_pages_async(page_loop(walk, self.concurrent_pages), self._sender(client))
 
     def _request(self) -> PageRequest:
         from airflow_oauth_provider.http.page import PageRequest
 
-        names = ("endpoint", "data", "headers", "extra_options", "request_kwargs")
-        return PageRequest(**{name: self._arguments[name] for name in names}, method=self._arguments["method"])
+        headers, options, more = self.headers or {}, self.extra_options or {}, self.request_kwargs or {}
+        return PageRequest(self.endpoint, self.data, headers, options, more, self.method)
 
-    def _sender(self, client: AsyncClient) -> Any:
+    def _sender(self, client: AsyncClient, accepted: Sequence[str] = ()) -> Any:
+        """Return what sends a request.
+
+        :param accepted: beginnings of statuses that are answers, not failures to try again.
+        """
         from requests.cookies import RequestsCookieJar
 
         from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy
 
-        arguments = self._arguments
         policy = RetryPolicy(
-            arguments["max_attempts"],
-            arguments["max_retry_after"],
-            arguments["retry_non_idempotent"],
-            accepted=tuple(status.rstrip(":") for status in arguments.get("wait_on", ())),
+            self.max_attempts,
+            self.max_retry_after,
+            self.retry_non_idempotent,
+            accepted=tuple(status.rstrip(":") for status in accepted),
         )
-        throttle = RateLimit(arguments["requests_per_second"], max_retry_after=arguments["max_retry_after"])
+        throttle = RateLimit(self.requests_per_second, max_retry_after=self.max_retry_after)
         cookies = RequestsCookieJar()
 
         async def send(request: PageRequest) -> Response:
-            return await client.send(arguments["method"], request, policy, throttle, cookies)
+            return await client.send(self.method, request, policy, throttle, cookies)
 
         return send
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
     """Asks again and again until the answer's status is a good one; its event holds that answer.
+
+    Takes the arguments of :class:`OAuth2HttpTrigger`, too.
 
     :param poke_interval: seconds between two requests.
     :param wait_on: statuses, or beginnings of statuses, that mean "not yet".
     :param first_pause: seconds to wait before the first request.
-    :param arguments: of :class:`OAuth2HttpTrigger`.
     """
 
-    def __init__(
-        self,
-        poke_interval: float = 60.0,
-        wait_on: tuple[str, ...] = ("404",),
-        first_pause: float = 0.0,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(**arguments)
-        self._arguments |= {"poke_interval": poke_interval, "wait_on": list(wait_on), "first_pause": first_pause}
+    poke_interval: float = 60.0
+    wait_on: Sequence[str] = ("404",)
+    first_pause: float = 0.0
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask until the answer is there, and tell the task."""
-        await asyncio.sleep(self._arguments["first_pause"])
+        await asyncio.sleep(self.first_pause)
         while "not_yet" in (outcome := await self._outcome()):
-            await asyncio.sleep(max(self._arguments["poke_interval"], outcome["wait"]))
+            await asyncio.sleep(max(self.poke_interval, outcome["wait"]))
         yield TriggerEvent(outcome)  # type: ignore[no-untyped-call]
 
     async def _work(self, client: AsyncClient) -> dict[str, Any]:
-        from dataclasses import replace
-
         from airflow_oauth_provider.http.errors import check_status
         from airflow_oauth_provider.http.page_loop import apart
         from airflow_oauth_provider.oauth2.retry_after import read_wait
@@ -212,12 +192,12 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
 
         request = self._request()
         unchecked = replace(request, extra_options={**request.extra_options, "check_response": False})
-        response = await self._sender(client)(unchecked)
+        response = await self._sender(client, self.wait_on)(unchecked)
         if await client.checks(request.extra_options):
-            if is_listed(response, self._arguments["wait_on"]):
+            if is_listed(response, self.wait_on):
                 wait = read_wait(response.status_code, response.headers) or 0.0
-                return {"not_yet": response.status_code, "wait": min(wait, self._arguments["max_retry_after"])}
-            check_status(response, self._arguments["oauth2_conn_id"])
+                return {"not_yet": response.status_code, "wait": min(wait, self.max_retry_after)}
+            check_status(response, self.oauth2_conn_id)
         return {"status": "success", "responses": await apart(len(response.content), pack_pages, [response])}
 
 

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from requests import Response
 
 
+@dataclass(init=False, eq=False, repr=False, kw_only=True)
 class OAuth2HttpEventTrigger(OAuth2HttpTrigger, BaseEventTrigger):
     """Asks an API again and again, and fires when a function says that its answer is the event.
 
@@ -32,6 +34,10 @@ class OAuth2HttpEventTrigger(OAuth2HttpTrigger, BaseEventTrigger):
     :param http_conn_id: another name of ``oauth2_conn_id``.
     :param arguments: of :class:`~airflow_oauth_provider.triggers.http.OAuth2HttpTrigger`, for one page.
     """
+
+    response_check_path: str
+    poll_interval: float
+    max_consecutive_failures: int
 
     def __init__(
         self,
@@ -48,11 +54,9 @@ class OAuth2HttpEventTrigger(OAuth2HttpTrigger, BaseEventTrigger):
         super().__init__(method=method, **arguments)
         if max_consecutive_failures < 1:
             raise ValueError(f"max_consecutive_failures is {max_consecutive_failures}, but has to be 1 at least")
-        self._arguments |= {
-            "response_check_path": response_check_path,
-            "poll_interval": poll_interval,
-            "max_consecutive_failures": max_consecutive_failures,
-        }
+        self.response_check_path = response_check_path
+        self.poll_interval = poll_interval
+        self.max_consecutive_failures = max_consecutive_failures
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask until the answer is the event."""
@@ -68,23 +72,23 @@ class OAuth2HttpEventTrigger(OAuth2HttpTrigger, BaseEventTrigger):
                 failures = 0
             except Exception as error:
                 failures += 1
-                if failures >= self._arguments["max_consecutive_failures"]:
+                if failures >= self.max_consecutive_failures:
                     raise
                 self.log.warning(
                     "Failure %d in a row, trying again: %s", failures, error if is_safe(error) else trail_of(error)
                 )
-            await asyncio.sleep(self._arguments["poll_interval"])
+            await asyncio.sleep(self.poll_interval)
 
     async def _ask(self) -> Response:
         from airflow_oauth_provider.http.aio_client import client_of
 
-        async with client_of(self._arguments["oauth2_conn_id"]) as client:
+        async with client_of(self.oauth2_conn_id) as client:
             response: Response = await self._sender(client)(self._request())
             return response
 
     async def _load_check(self) -> Callable[[Response], Awaitable[bool]]:
         """Import the function, anew each time: its module may have changed while the triggerer runs."""
-        path = self._arguments["response_check_path"]
+        path = self.response_check_path
         module, _, name = path.rpartition(".")
         loaded = sys.modules.get(module)
         if loaded is not None:

@@ -438,10 +438,8 @@ def test_a_cancelled_trigger_leaves_no_output(server, tmp_path):
     trigger = operator(pagination=NextUrl("next"), output=str(tmp_path / "x"), records_path="items")._trigger(
         operator()._first_request(), {}
     )
-    trigger._arguments |= {
-        "pagination": NextUrl("next").to_dict(),
-        "output": {"path": str(tmp_path / "x"), "conn_id": None, "owner": "me"},
-    }
+    trigger.pagination = NextUrl("next").to_dict()
+    trigger.output = {"path": str(tmp_path / "x"), "conn_id": None, "owner": "me"}
 
     async def cancelled():
         async def consume():
