@@ -6,6 +6,7 @@ relatively, so that a base URL with a path makes no difference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -129,40 +131,12 @@ def show_sign_in(request: Request, connection: str, user: GetUserDep) -> Respons
 # ----------------------------------------------------------------------------------------------------- acting
 
 
-@router.post("/refresh")
-async def refresh(request: Request, user: GetUserDep) -> Response:
-    """Refresh the access token now."""
-    return await _act(request, user, _refresh)
-
-
-@router.post("/revoke")
-async def revoke(request: Request, user: GetUserDep) -> Response:
-    """End the grant."""
-    return await _act(request, user, _revoke)
-
-
-@router.post("/check")
-async def check(request: Request, user: GetUserDep) -> Response:
-    """Have the doctor examine the connection, and show what it found."""
-    return await _act(request, user, _check)
-
-
-@router.post("/start")
-async def start(request: Request, user: GetUserDep) -> Response:
-    """Send the browser to the authorization server."""
-    return await _act(request, user, _start)
-
-
-@router.post("/device")
-async def begin_device(request: Request, user: GetUserDep) -> Response:
-    """Show the code to enter on another device."""
-    return await _act(request, user, _begin_device)
-
-
-@router.post("/device-poll", response_class=JSONResponse)
-async def poll_device(request: Request, user: GetUserDep) -> Response:
-    """Ask once whether the person has signed in on the other device."""
-    return await _act(request, user, _poll_device)
+@router.post("/{action}")
+async def act(request: Request, action: str, user: GetUserDep) -> Response:
+    """Check a form, and who has sent it; then do what it asks for, in a thread: it may wait for servers."""
+    form = await session.read_form(request)
+    session.check_form(request, form.get(session.FORM_FIELD, ""), user)
+    return await run_in_threadpool(_act_on, request, action, form, user)
 
 
 @router.get("/callback")
@@ -182,26 +156,19 @@ def callback(request: Request, user: GetUserDep) -> Response:
     return response
 
 
-async def _act(request: Request, user: Any, action: Any) -> Response:
-    """Check a form, and who has sent it; then do what it asks for, in a thread: it may wait for servers."""
-    from starlette.concurrency import run_in_threadpool
-
-    form = await session.read_form(request)
-    session.check_form(request, form.get(session.FORM_FIELD, ""), user)
+def _act_on(request: Request, action: str, form: dict[str, str], user: Any) -> Response:
+    perform = _ACTIONS.get(action)
+    if perform is None:
+        raise HTTPException(404, "There is no such page.")
     connection = form.get("connection", "")
-    return await run_in_threadpool(_act_on, request, connection, form, user, action)
-
-
-def _act_on(request: Request, connection: str, form: dict[str, str], user: Any, action: Any) -> Response:
     require("PUT", connection, user)
     grants_json.find_grant(connection)
     try:
-        response: Response = action(request, connection, form, user)
+        return perform(request, connection, form, user)
     except (OAuth2Error, OAuth2ProtocolError) as failure:
-        if action is _poll_device:
+        if perform is _poll_device:
             return JSONResponse({"error": str(failure)}, 409)
         return _leave_note(request, connection, Note("fail", str(failure)))
-    return response
 
 
 def _refresh(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
@@ -258,6 +225,16 @@ def _poll_device(request: Request, connection: str, form: dict[str, str], user: 
     session.delete_cookie(response, browser_sign_in.DEVICE_COOKIE)
     return response
 
+
+#: What the buttons of the pages do, by the last part of the form's address.
+_ACTIONS: dict[str, Callable[[Request, str, dict[str, str], Any], Response]] = {
+    "refresh": _refresh,  # refresh the access token now
+    "revoke": _revoke,  # end the grant
+    "check": _check,  # have the doctor examine the connection, and show what it found
+    "start": _start,  # send the browser to the authorization server
+    "device": _begin_device,  # show the code to enter on another device
+    "device-poll": _poll_device,  # ask once whether the person has signed in there
+}
 
 # ---------------------------------------------------------------------------------------------------- answers
 

@@ -22,7 +22,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
-from airflow_oauth_provider.compat import connections, database
+from airflow_oauth_provider.compat import api_server, connections, database
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
 from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.exceptions import StoreError, StoreNotWritable, StoreUnavailable
@@ -251,17 +251,9 @@ def _answer(refusal: _Refusal) -> Response:
 
 
 def _audit(conn_id: str, task: str) -> None:
-    """Note in Airflow's audit log that tokens were replaced, once for each refresh."""
-    from airflow.models.log import Log
-    from airflow.utils.session import create_session
-    from sqlalchemy.exc import SQLAlchemyError
+    """Note in Airflow's audit log that tokens were replaced, once for each refresh.
 
-    extra = json.dumps({"connection_id": conn_id, "task_instance_unverified": task})
-    owner = "oauth2 task"
-    entry = Log(event="oauth2_put_token_record", owner=owner, owner_display_name=owner, extra=extra)
-    try:
-        with create_session() as session:
-            session.add(entry)
-    except SQLAlchemyError as error:
-        # The record is written; to say otherwise now would make the worker write it again.
-        log.warning("The write to %s is missing in the audit log (%s)", conn_id, type(error).__name__)
+    A failure is logged only. The record is written: an error now would make the worker write it again.
+    """
+    members = {"connection_id": conn_id, "task_instance_unverified": task}
+    api_server.write_audit_log("oauth2_put_token_record", "oauth2 task", **members)
