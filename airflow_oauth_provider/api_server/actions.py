@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from fastapi import HTTPException
 
 from airflow_oauth_provider.compat import api_server
+from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
 from airflow_oauth_provider.doctor.examination import examine
-from airflow_oauth_provider.doctor.grants import Grant, list_grants, report_dead_grants
+from airflow_oauth_provider.doctor.grants import Grant, list_grants, read_grant, report_dead_grants
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
@@ -44,6 +45,17 @@ def list_permitted_grants(user: Any) -> list[Grant]:
     grants = list_grants()
     report_dead_grants(grants)
     return [grant for grant in grants if grant.conn_id in permitted]
+
+
+def find_grant(conn_id: str) -> Grant:
+    """Return a grant.
+
+    :raises HTTPException: 404, there is no such connection.
+    """
+    try:
+        return read_grant(conn_id)
+    except AirflowNotFoundException:
+        raise HTTPException(404, f"There is no connection {conn_id!r}.") from None
 
 
 def audit(event: str, conn_id: str, user: Any, action: Callable[[], T]) -> T:

@@ -9,8 +9,6 @@ from fastapi import APIRouter, Header, HTTPException, Request
 
 from airflow_oauth_provider.api_server import actions, session
 from airflow_oauth_provider.api_server.actions import list_permitted_grants, require
-from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
-from airflow_oauth_provider.doctor.grants import Grant, read_grant
 from airflow_oauth_provider.exceptions import OAuth2Error
 
 router = APIRouter(prefix="/json")
@@ -28,7 +26,7 @@ def get_grants(user: GetUserDep) -> dict[str, Any]:
 def get_grant(connection: str, user: GetUserDep) -> dict[str, Any]:
     """Return one grant with its history, from whichever store it has."""
     require("GET", connection, user)
-    grant = find_grant(connection)
+    grant = actions.find_grant(connection)
     events = [
         {"at": event.at, "kind": event.kind, "actor": event.actor, "detail": event.detail}
         for event in reversed(grant.history)
@@ -63,18 +61,7 @@ def post_check(request: Request, connection: str, user: GetUserDep, token: FormT
     return actions.check(connection, user).as_json()
 
 
-def find_grant(conn_id: str) -> Grant:
-    """Return a grant.
-
-    :raises HTTPException: 404, there is no such connection.
-    """
-    try:
-        return read_grant(conn_id)
-    except AirflowNotFoundException:
-        raise HTTPException(404, f"There is no connection {conn_id!r}.") from None
-
-
 def _allow(request: Request, conn_id: str, user: Any, token: str) -> None:
     session.check_form(request, token, user)
     require("PUT", conn_id, user)
-    find_grant(conn_id)
+    actions.find_grant(conn_id)

@@ -162,7 +162,7 @@ def _act_on(request: Request, action: str, form: dict[str, str], user: Any) -> R
         raise HTTPException(404, "There is no such page.")
     connection = form.get("connection", "")
     require("PUT", connection, user)
-    grants_json.find_grant(connection)
+    actions.find_grant(connection)
     try:
         return perform(request, connection, form, user)
     except (OAuth2Error, OAuth2ProtocolError) as failure:
@@ -269,7 +269,7 @@ def _grant_page(
         user,
         "grant.html",
         status=status,
-        grant=grants_json.find_grant(connection),
+        grant=actions.find_grant(connection),
         note=note,
         findings=look_at(connection) if findings is None else findings,
         may_act=api_server.is_permitted("PUT", connection, user),

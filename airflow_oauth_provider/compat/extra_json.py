@@ -44,10 +44,7 @@ def get_member(extra: str | None, name: str = RECORD_MEMBER) -> str | None:
 
     :raises NotAnObjectError: ``extra`` is not a JSON object, or the member is no string.
     """
-    value = None
-    for member in _members(extra or ""):
-        if member.name == name:
-            value = _value(extra or "", member)
+    value = _read_last(extra or "", name)
     if value in (None, "", MASK):
         return None
     if not isinstance(value, str):
@@ -60,10 +57,7 @@ def get_key(extra: str | None) -> str | None:
 
     :raises NotAnObjectError: ``extra`` is not a JSON object.
     """
-    value = None
-    for member in _members(extra or ""):
-        if member.name == KEY_MEMBER:  # of two members with one name every parser takes the last
-            value = _value(extra or "", member)
+    value = _read_last(extra or "", KEY_MEMBER)
     return value if isinstance(value, str) and len(value) >= _KEY_LENGTH else None
 
 
@@ -151,6 +145,12 @@ def without_provisions(extra: str | None) -> str | None:
     for name in (RECORD_MEMBER, KEY_MEMBER, GUARD_MEMBER):
         extra = without_member(extra, name)
     return extra
+
+
+def _read_last(text: str, name: str) -> Any:
+    """Return the value of the member ``name``, None where it is absent; of two with one name the last counts."""
+    values = [_value(text, member) for member in _members(text) if member.name == name]
+    return values[-1] if values else None
 
 
 def _value(text: str, member: _Member) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider.doctor import client, connection, host, server, store, tokens
+from airflow_oauth_provider.doctor import connection, host, server, store, tokens
 from airflow_oauth_provider.doctor.report import Finding, Report
 
 
@@ -22,7 +22,7 @@ def examine(conn_id: str) -> Report:
     configuration = snapshot.configuration if snapshot else store.configuration_without(report, settings)
     if configuration is not None:
         server.check(report, configuration)
-        client.check(report, configuration, settings.test_client)
+        server.check_client(report, configuration, settings.test_client)
     host.check(report, settings, snapshot)
     if snapshot is None:
         if configuration is not None:

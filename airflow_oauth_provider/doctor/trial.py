@@ -16,7 +16,7 @@ from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.compat.extra_json import get_member
 from airflow_oauth_provider.connection.address import Origin, is_template, origin_of
 from airflow_oauth_provider.connection.settings import Settings
-from airflow_oauth_provider.doctor import client, connection, host, server, store
+from airflow_oauth_provider.doctor import connection, host, server, store
 from airflow_oauth_provider.doctor.report import Finding, Report
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, name_connection
 from airflow_oauth_provider.oauth2 import addresses, deadline
@@ -95,7 +95,7 @@ def _try(report: Report) -> None:
     _check_host(report, settings, answering)
     if report.failed:
         return
-    client.check(report, configuration, settings.test_client)
+    server.check_client(report, configuration, settings.test_client)
     if report.has_doubts(store.CHECK):
         return  # what is kept there is not known
     if configuration.rotates:
