@@ -1,6 +1,6 @@
-"""What people see and do, for the pages and the JSON alike.
+"""What people see and do, for both pages and JSON.
 
-The auth manager decides for each connection who may, and the audit log has what was done, under the person's name.
+The auth manager decides who may, for each connection. The audit log has each action under the person's name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def require(method: str, conn_id: str, user: Any) -> None:
-    """Refuse what the person may not do.
+    """Refuse an action that the person may not do.
 
     :param method: ``GET`` to see, ``PUT`` to act.
     :raises HTTPException: 403, the same one for a connection that does not exist.

@@ -1,7 +1,7 @@
 """A person signs in from the page: the authorization-code grant by way of the API server, or the device grant.
 
 Nothing is kept in the server's memory. What belongs to a sign-in (state, PKCE verifier, person, connection) travels in
-a sealed cookie; that it is answered once only is held by a row of the audit log, which all workers see.
+a sealed cookie. A row of the audit log, which all workers see, makes sure that an answer is used once only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from airflow_oauth_provider.tokens.record import Record
 LIFETIME = 900
 CODE, DEVICE = "authorization code", "device code"
 CODE_COOKIE, DEVICE_COOKIE = "oauth2_sign_in", "oauth2_device"
-#: Asks for a refresh token, without which no sign-in succeeds; Microsoft and others never list it among the granted.
+#: Asks for a refresh token. Microsoft and others never list it among the granted scopes.
 _REFRESH_SCOPE = "offline_access"
 #: The row of the audit log that an answer leaves, so that no second one counts.
 _ANSWERED = "oauth2_sign_in_answered"
@@ -104,7 +104,7 @@ def _use_once(state: str, conn_id: str, user: Any) -> None:
     """Refuse the second of two requests with the same answer, at whichever worker they arrive.
 
     A code that is sent twice may end the grant (RFC 6749 section 4.1.2). Both write a row and then look for another
-    one, so of two at the same time none may win, but never both.
+    one, so at most one of two simultaneous requests wins.
 
     :raises OAuth2ProtocolError: this answer has been used.
     """

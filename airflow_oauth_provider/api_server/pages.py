@@ -1,7 +1,7 @@
 """The pages: all grants, one grant, sign in. They look like Airflow's own, and need no script to work.
 
 All pages stand at one level below :data:`~airflow_oauth_provider.compat.api_server.PAGES_PREFIX` and link to each other
-relatively, so that a base URL with a path makes no difference.
+relatively, so that they work below a base URL with a path.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from airflow_oauth_provider.tokens.grant_state import State
 NOTE_COOKIE = "oauth2_note"
 _NOTE = "note"
 
-#: Nothing but this server's own files; no frames, so that nobody can be made to click a button unseen.
+#: Only this server's own files; no frames, so that nobody can be tricked into clicking a hidden button.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
@@ -197,7 +197,7 @@ def _summarize(findings: list[Finding]) -> Note:
 
 def _start(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
     url, sealed = browser_sign_in.begin(request, connection, user)
-    # Not a redirect: form-action would have to allow whatever addresses the vendor redirects to in turn.
+    # Not a redirect: form-action would have to allow each address that the vendor redirects to.
     response = _page(request, user, "leave.html", connection=connection, url=url, server=urlsplit(url).hostname or "")
     session.set_cookie(request, response, browser_sign_in.CODE_COOKIE, sealed, browser_sign_in.LIFETIME)
     return response
@@ -297,7 +297,7 @@ async def _add_headers(request: Request, call_next: Any) -> Response:
 
 
 async def _show_refusal(request: Request, error: Exception) -> Response:
-    """Answer in the form that was asked for: JSON to scripts, a page to people, the login page to strangers."""
+    """Answer in the right form: JSON for scripts, a page for people, the login page for those who are not signed in."""
     if isinstance(error, RequestValidationError):
         error = HTTPException(422, "The address has to name a connection: connection=NAME.")
     if not isinstance(error, StarletteHTTPException):
@@ -306,7 +306,7 @@ async def _show_refusal(request: Request, error: Exception) -> Response:
     if path.startswith("/json") or path == "/device-poll":
         return JSONResponse({"detail": error.detail}, error.status_code)
     if error.status_code == 401 and request.method == "GET":
-        # Not back to a callback: its answer may be used only once, and by whoever is signed in already.
+        # Not back to a callback: its answer counts once only, for the person who began the sign-in.
         here = f"{api_server.base_url()}{api_server.PAGES_PREFIX}/"
         if path != "/callback":
             here += f"{path.lstrip('/')}{'?' if request.url.query else ''}{request.url.query}"

@@ -12,9 +12,9 @@ from airflow_oauth_provider.stores.record_key import URL_PREFIX
 
 
 class _OfServers:
-    """A list that only servers ask for. They also edit connections, so being asked is the time to prepare for that.
+    """A list that only servers ask for. Servers also edit connections, so this prepares for edits when it is asked.
 
-    A property would not do, Airflow asks the class.
+    A property does not work: Airflow asks the class.
     """
 
     def __init__(self, make: Callable[[], list[dict[str, Any]]]) -> None:
@@ -50,7 +50,7 @@ def _views() -> list[dict[str, Any]]:
 
 
 class TokenStorePlugin(AirflowPlugin):
-    """Mounts the application of :mod:`airflow_oauth_provider.api_server.routes`, and keeps what edits must not lose."""
+    """Mounts the pages and :mod:`airflow_oauth_provider.api_server.routes`, and keeps records through edits."""
 
     name = "oauth2_token_store"
     fastapi_apps = _OfServers(_apps)  # asked for by the API server of Airflow 3

@@ -1,8 +1,8 @@
 """The two routes by which tasks keep tokens in a connection: replace its record, and have its record key minted.
 
 No auth manager is asked. A request to replace a record is signed with the record key of the connection
-(:mod:`airflow_oauth_provider.stores.record_key`), which whoever can read the connection has. So a task can write only
-what it can read, whatever auth manager Airflow has.
+(:mod:`airflow_oauth_provider.stores.record_key`), which everybody has who can read the connection. So a task can write
+only what it can read, with any auth manager.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Throttle:
             return allowed
 
 
-#: Failures by client and connection: what is beyond is answered 429, and not logged. What is signed rightly passes
-#: nevertheless: a stranger must not keep tasks from writing, and 256 random bits are not guessed.
+#: Failures by client and connection: those beyond are answered 429, and not logged. A request with a valid signature
+#: always passes: a stranger must not keep tasks from writing, and 256 random bits cannot be guessed.
 _failures = Throttle(burst=20, rate=0.5)
 #: Requests for a key, by client. A worker's tasks share one.
 _requests = Throttle(burst=300, rate=20.0)
@@ -143,7 +143,7 @@ async def post_record_key(connection_id: str, request: Request) -> Response:
 
 
 async def _read(request: Request) -> bytes:
-    """Return the body, bounded in size and time: nobody knows yet who sends it."""
+    """Return the body, bounded in size and time: the sender is not known yet."""
     length = request.headers.get("content-length", "")
     if not length.isdigit():
         raise _Refusal(411, "length_required", "Content-Length required")
@@ -164,9 +164,9 @@ async def _read(request: Request) -> bytes:
 
 
 def _find_key(conn_id: str, signature: Signature, body: bytes) -> str | None:
-    """Return the record key of ``conn_id`` if the request is signed with it; None for whatever is wrong."""
+    """Return the record key of ``conn_id`` if the request is signed with it, else None."""
     held = database.record_key(conn_id, CONN_TYPE)
-    # Where there is no key a random one takes its place, so that the answer takes as long.
+    # Without a key check against a random one, so that the answer takes as long.
     key = held or secrets.token_urlsafe(32)
     valid = record_key.is_valid(signature, key, "PUT", conn_id, body, now=time.time())
     return held if valid and held is not None else None
@@ -208,13 +208,13 @@ def _parse(body: bytes) -> tuple[TokenRecordBody, Record]:
         # The errors of this package do not quote what they read; others may.
         message = str(error) if type(error) is ValueError else "the record is malformed"
         raise _Refusal(422, "not_a_record", message) from None
-    # Its tokens are not masked: nothing here logs them, and Airflow compiles one pattern of all values that it
-    # was ever told, anew for each. A server that runs for months would get slower with every refresh.
+    # Its tokens are not masked: nothing here logs them. Airflow compiles one pattern of all masked values, again for
+    # each new one: a server that runs for months would get slower with every refresh.
     return parsed, record
 
 
 def _hiding_place(conn_id: str) -> str | None:
-    """Return from where tasks are given this connection, where that is not its row."""
+    """Return the place from which tasks get this connection; None where that is its row."""
     try:
         return connections.find_connection(conn_id).place
     except StoreUnavailable as error:
@@ -233,7 +233,7 @@ def _has_new_tokens(previous: str | None, record: Record) -> bool:
 
 
 def _forbidden(request: Request, conn_id: str) -> _Refusal:
-    """Return one and the same answer for an unknown connection, a wrong key, and a wrong time."""
+    """Return the same answer for an unknown connection, a wrong key, and a wrong time."""
     client = _client(request)
     if not _failures.allow((client, conn_id)):
         return _Refusal(429, "too_many_requests", "Too many failures. Try again later.")

@@ -1,7 +1,7 @@
-"""A person's session with the pages: no forged request, and secrets in the browser only under seal.
+"""A person's session with the pages: protects from forged requests, and encrypts what the browser keeps.
 
-The API server may have several workers, and none of them remembers anything: what has to outlast a request stands in a
-cookie that is encrypted with a key made from a secret that all workers share.
+The API server may have several workers, and none of them remembers anything. State that outlasts a request is in a
+cookie, encrypted with a key made from a secret that all workers share.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def keep_session(request: Request, response: Response) -> None:
 def check_form(request: Request, sent: str, user: Any) -> None:
     """Refuse a request that changes something unless the pages themselves have sent it.
 
-    A bearer token is sent by nobody's browser on its own, so such a request cannot be forged.
+    No browser sends a bearer token by itself, so such a request cannot be forged.
 
     :param sent: the form token of the request.
     :raises HTTPException: 403.
@@ -84,7 +84,7 @@ def _is_same_origin(request: Request) -> bool:
 async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of a form (``application/x-www-form-urlencoded``), each the first of its name.
 
-    :raises HTTPException: 413 for a form that is too large, 400 for what is no text.
+    :raises HTTPException: 413 for a form that is too large, 400 for one that is not text.
     """
     from urllib.parse import parse_qsl
 
@@ -103,7 +103,7 @@ async def read_form(request: Request) -> dict[str, str]:
 def seal(purpose: str, members: dict[str, Any]) -> str:
     """Return ``members``, encrypted and signed; :func:`unseal` opens it.
 
-    :param purpose: what for: one seal does not open where another is wanted.
+    :param purpose: :func:`unseal` opens the text for the same purpose only.
     """
     return _fernet(purpose).encrypt(json.dumps(members).encode()).decode()
 
@@ -123,9 +123,9 @@ def unseal(purpose: str, text: str | None, lifetime: int) -> dict[str, Any] | No
 
 
 def set_cookie(request: Request, response: Response, name: str, value: str, lifetime: int) -> None:
-    """Set a cookie that no script and no other path of this server gets.
+    """Set a cookie that is hidden from scripts and from other paths of this server.
 
-    ``Lax`` and not ``Strict``: the browser comes back from the authorization server's site, and has to bring it along.
+    ``Lax`` and not ``Strict``: the browser has to send it when it comes back from the authorization server's site.
 
     :param lifetime: seconds.
     """

@@ -95,7 +95,7 @@ def _unknown(configuration: GrantConfiguration, key: str) -> ConfigurationError:
 
 
 def _remedy(configuration: GrantConfiguration) -> str:
-    """Say which provider or issuer would do in place of the one address that the connection has."""
+    """Name the provider or issuer that could replace the one address that the connection has."""
     client = configuration.client
     names = find_presets(client.token_url) if client.token_url else []
     if names:
@@ -105,7 +105,7 @@ def _remedy(configuration: GrantConfiguration) -> str:
 
 
 def _issuer_of(configuration: GrantConfiguration) -> str:
-    """Return the issuer at the token endpoint's origin, if it publishes that endpoint as its own; else nothing."""
+    """Return the issuer at the token endpoint's origin if it publishes that endpoint; else an empty text."""
     url = urlsplit(configuration.client.token_url)
     origin = f"{url.scheme}://{url.netloc}"
     try:

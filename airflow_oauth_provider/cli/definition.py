@@ -1,6 +1,6 @@
-"""The commands and their arguments, once: for ``argparse``, and for Airflow's own command line (3.2 and later).
+"""The commands and their arguments, for ``argparse`` and for Airflow's own command line (3.2 and later).
 
-Airflow imports this each time anybody runs an ``airflow`` command: nothing but the standard library at its top.
+Airflow imports this for each ``airflow`` command: its top imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ _EDITORS = ("connections_add", "connections_import", "rotate_fernet_key")
 def get_cli_commands() -> list[Any]:
     """Return the command group ``airflow oauth2``.
 
-    Airflow asks when any of its commands begins. That is the one moment to have the commands that edit connections
-    keep the records: they load no plugins.
+    Airflow asks when any of its commands begins. Commands that edit connections load no plugins, so this is the only
+    moment to make them keep the records.
     """
     from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
     from airflow.utils.cli_action_loggers import register_pre_exec_callback

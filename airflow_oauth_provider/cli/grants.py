@@ -1,4 +1,4 @@
-"""``status``, ``refresh``, ``revoke``, ``doctor``, ``revive``: see and act from a shell or a monitoring check."""
+"""``status``, ``refresh``, ``revoke``, ``doctor``, ``revive``: the commands that look at a grant and act on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_oauth_provider.tokens.grant_state import State
 #: The exit codes of a monitoring plugin, as Nagios, Icinga and Sensu read them.
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 _CODES = {State.ENDS_SOON: WARNING, State.STORE_UNREADABLE: UNKNOWN, State.NOT_READ: UNKNOWN}
-#: What one state says about all: what is broken counts for more than what nobody knows.
+#: The exit code for several grants is the last one here that any of them has.
 _SEVERITY = (OK, WARNING, UNKNOWN, CRITICAL)
 
 
@@ -46,7 +46,7 @@ def status(arguments: Any) -> int:
 
 
 def _read_all() -> list[Grant]:
-    """Return all grants, those in other stores too: whoever asks here can wait for that."""
+    """Return all grants, those in other stores too: a command has the time."""
     grants = [read_grant(grant.conn_id) if grant.state.state is State.NOT_READ else grant for grant in list_grants()]
     report_dead_grants(grants)
     return sort_by_urgency(grants)

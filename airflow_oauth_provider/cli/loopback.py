@@ -28,7 +28,8 @@ _PATIENCE_WITH_A_CONNECTION = 2.0
 
 
 class _Server(HTTPServer):
-    # The port of an earlier sign-in, which the system keeps for a minute; elsewhere this would share a port in use.
+    # So that a port can be used again at once, which the system blocks for a minute. Beyond POSIX this option would
+    # share a port that is in use.
     allow_reuse_address = os.name == "posix"
     accept: Callable[[str], str]
     path: str
@@ -39,7 +40,7 @@ class _Server(HTTPServer):
     ends: float = 0.0
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection, which is shut when its time is up: a client that drips would hold up the command."""
+        """Serve one connection, and shut it when its time is up: a slow client would hold up the command."""
         left = min(_PATIENCE_WITH_A_CONNECTION, max(0.0, self.ends - time.monotonic()))
         timer = threading.Timer(left, _shut, [request])
         timer.daemon = True
@@ -50,7 +51,7 @@ class _Server(HTTPServer):
             timer.cancel()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay silent about connections that break: the traceback would show the request line, and the code in it."""
+        """Stay silent about broken connections: the traceback would show the request line, which has the code."""
 
 
 def _shut(connection: socket.socket) -> None:
@@ -75,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.server.code = self.server.accept(self.path)
         except NotOurs as failure:
-            # Some other page of the browser, or a program that guesses: the sign-in goes on.
+            # Another page of the browser, or a program that guesses: wait on.
             self._answer(400, "Not this sign-in", str(failure))
         except OAuth2ProtocolError as failure:
             self.server.failure = failure

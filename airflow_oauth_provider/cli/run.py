@@ -11,7 +11,7 @@ _output: TextIO | None = None
 
 
 def own_the_output() -> None:
-    """Keep standard output for what the command says: Airflow's log lines, which go there, go to standard error."""
+    """Keep standard output for what the command says: send Airflow's log lines to standard error instead."""
     global _output
     sys.stdout.flush()
     _output = os.fdopen(os.dup(1), "w")
@@ -34,7 +34,7 @@ def complain(text: str) -> None:
 def check_one_or_all(arguments: Any) -> None:
     """Refuse a command that names no connection, or names one beside ``--all``.
 
-    :raises ConfigurationError: it does.
+    :raises ConfigurationError: it names none, or both.
     """
     from airflow_oauth_provider.exceptions import ConfigurationError
 

@@ -12,7 +12,7 @@ from airflow_oauth_provider.compat.sdk import AIRFLOW
 
 log = logging.getLogger(__name__)
 
-#: Where the pages of the grants are. Not ``/oauth2``: the program oauth2-proxy keeps that path to itself.
+#: Where the pages of the grants are. Not ``/oauth2``: the program oauth2-proxy uses that path.
 PAGES_PREFIX = "/oauth2-grants"
 #: Whether Airflow's own session opens a plugin's pages; before, only a bearer token did.
 HAS_PAGES = AIRFLOW >= (3, 1)
@@ -40,7 +40,7 @@ def base_path() -> str:
 def signing_secret() -> str:
     """Return a secret that all workers of the API server share.
 
-    The one that signs Airflow's sessions comes first: where workers do not share that, nobody is signed in for long.
+    The one that signs Airflow's sessions comes first: workers share it, or nobody would stay signed in.
     """
     from airflow_oauth_provider.compat.deployment import fernet_keys
     from airflow_oauth_provider.compat.sdk import conf
@@ -75,9 +75,9 @@ def _team_of(conn_id: str) -> dict[str, Any]:
 
 
 def permitted_connections(user: Any) -> set[str]:
-    """Return the names of the connections that ``user`` may read; only for one who may read connections at all.
+    """Return the names of the connections that ``user``, who may read connections at all, may read.
 
-    Whether that is so, :func:`is_permitted` tells. FAB's auth manager returns all names here, whoever asks.
+    Ask :func:`is_permitted` first: FAB's auth manager returns all names here to everybody.
     """
     from airflow.api_fastapi.app import get_auth_manager
 
@@ -92,7 +92,7 @@ def permitted_connections(user: Any) -> set[str]:
 
 
 def write_audit_log(event: str, user_name: str, **members: str) -> int | None:
-    """Write a row of Airflow's audit log, in a transaction of its own.
+    """Write a row of Airflow's audit log, in a separate transaction.
 
     :param event: what happened.
     :param user_name: who did it.

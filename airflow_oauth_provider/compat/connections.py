@@ -34,7 +34,7 @@ def get_connection(conn_id: str) -> Connection:
 
 
 def find_connection(conn_id: str) -> FoundConnection:
-    """Return the connection ``conn_id`` from wherever Airflow would take it.
+    """Return the connection ``conn_id`` from the place where Airflow looks it up.
 
     :raises AirflowNotFoundException: it is defined nowhere.
     :raises ConfigurationError: the environment variable that holds it cannot be read, or its extra is no JSON object.
@@ -49,7 +49,7 @@ def find_connection(conn_id: str) -> FoundConnection:
 
 
 def _check_readable(conn_id: str, connection: Connection) -> None:
-    """Read what Airflow's model decrypts, and on 3.x parses, only when it is asked for it."""
+    """Read the attributes that Airflow's model decrypts, and on 3.x parses, at their first use."""
     try:
         connection.extra, connection.password  # noqa: B018 - properties
     except ValueError:
@@ -95,7 +95,7 @@ def _preset(conn_id: str) -> Connection | None:
 
 
 class Supervisor:
-    """Stands where Airflow has its own ExecutionAPISecretsBackend, but tells failure from absence."""
+    """Replaces Airflow's ExecutionAPISecretsBackend, and tells failure from absence."""
 
     def get_connection(self, conn_id: str) -> Connection | None:
         """Return the connection, None where the API server says that there is none."""
@@ -123,10 +123,9 @@ def secrets_backends() -> list[Any]:
 
 
 def _team_of(backend: Any, conn_id: str) -> dict[str, str]:
-    """Return the team of a row, without which Airflow's own backend does not give a team's connection.
+    """Return the team of a row: Airflow's own backend does not give a team's connection without it.
 
-    In a task the supervisor knows the team. Here a server asks, once whoever acts was found to have the right, or a
-    command.
+    In a task the supervisor knows the team. Here a command asks, or a server that has checked the person's rights.
     """
     if type(backend).__name__ != "MetastoreBackend" or not deployment.multi_team():
         return {}
@@ -145,14 +144,14 @@ def _connection_of(backend: Any, conn_id: str) -> Connection | None:
         raise
     except Exception as error:  # noqa: BLE001 - see below
         if type(backend).__name__ == "EnvironmentVariablesBackend":
-            # The environment is always there: it is the text that cannot be read, and no retry makes it better.
+            # The environment is always there, so the text is wrong, and no retry helps.
             raise ConfigurationError(
                 f"the environment variable AIRFLOW_CONN_{conn_id.upper()} holds neither a connection in JSON nor a "
                 f"connection URI ({type(error).__name__}). Write JSON, which needs no encoding of special characters: "
                 '{"conn_type": "oauth2", "host": …, "login": …, "password": …, "extra": {…}}.',
                 conn_id=conn_id,
             ) from None
-        # Its text may quote what is secret; whatever it is, it does not say that there is no connection.
+        # Its text may quote secrets. No error means that there is no connection.
         raise StoreUnavailable(
             f"it could not be looked up in {type(backend).__name__} ({type(error).__name__}).", conn_id=conn_id
         ) from None

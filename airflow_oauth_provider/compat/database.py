@@ -4,7 +4,7 @@ For processes that have the database: everything on Airflow 2.11, the API server
 plugin's route and the stores share these functions, so there is one mechanism of compare-and-set.
 
 It has two locks, because neither is enough alone: ``SELECT … FOR UPDATE``, which SQLite does not know, and an
-``UPDATE`` that names the value it replaces, which a writer such as the connection form does not do.
+``UPDATE`` that names the value it replaces, which other writers such as the connection form do not use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How often a write is tried anew when somebody changes another field of the same row between its read and its write.
+#: How often a write is tried when somebody changes another field of the same row between its read and its write.
 _ATTEMPTS = 20
 
 
@@ -83,12 +83,12 @@ class Cell:
 
         fernet = get_fernet()
         try:
-            # Where no key is set, Airflow's stand-in hands the cipher text back.
+            # Without a key, Airflow's stand-in returns the cipher text.
             plain: str | None = fernet.decrypt(self.raw.encode()).decode() if fernet.is_encrypted else None
         except (InvalidToken, AttributeError, ValueError):
             plain = None
         if plain is None:
-            # Not "there is none": a worker with an old key would go on with the token that was first entered.
+            # Not "there is none": a worker with an old key would spend the token that was first entered.
             raise StoreUnavailable(
                 f"{what} cannot be decrypted in this process. Give it the Fernet key ([core] fernet_key) "
                 "with which the value was written."
@@ -184,7 +184,7 @@ def record_key(conn_id: str, conn_type: str) -> str | None:
             cell = _connection_cell(transaction, conn_id)
             return None if cell.conn_type != conn_type else get_key(cell.text("Its extra"))
         except (MissingRow, NotAnObjectError, StoreUnavailable):
-            return None  # an error of the database is none of these yet
+            return None  # errors of the database are still SQLAlchemy's here
 
 
 def swap_record(
@@ -216,7 +216,7 @@ def swap_record(
                 raise StaleRecord(conn_id, held)
             if _replace_extra(transaction, cell, set_member(extra, record)):
                 return Swapped(new_version, previous)
-        # Another field of the row was changed in between, which only SQLite lets happen. Compare anew.
+        # Another field of the row was changed in between, which only SQLite allows. Compare again.
     raise StoreUnavailable("it is being changed all the time; its record was not written.", conn_id=conn_id)
 
 
@@ -226,7 +226,7 @@ def _check_key(cell: Cell, extra: str | None, conn_type: str | None, key: str | 
 
 
 def prepare_rows(conn_type: str, conn_id: str | None = None, *, with_key: bool) -> int:
-    """Give rows that were written by what does not load this package their guard and their record key.
+    """Give rows that were written without this package their guard and their record key.
 
     :param conn_type: the type of the connections that have them.
     :param conn_id: only this connection; None: all.
@@ -262,7 +262,7 @@ def _prepare_row(row_id: int, conn_id: str, conn_type: str, *, with_key: bool) -
 def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None:
     """Lock a row until ``transaction`` ends, and return the type of its connection and its ``extra``.
 
-    :param transaction: whose statements these are; it may have read the row before, but not changed it.
+    :param transaction: it may have read the row before, but not changed it.
     :param row_id: ``id`` of the row, not the connection's.
     :return: what the database holds now; None where the row is gone.
     """
@@ -270,7 +270,7 @@ def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None
 
     table = _connection_table()
     if transaction.dialect.name == "sqlite":
-        # It has no row locks and ignores FOR UPDATE. A write takes its one lock, even one that changes nothing.
+        # It has no row locks and ignores FOR UPDATE. Any write takes its one lock, even without a change.
         transaction.execute(update(table).where(table.c.id == row_id).values(id=table.c.id))
     query = select(table.c.conn_type, table.c.extra, table.c.is_extra_encrypted).where(table.c.id == row_id)
     row = transaction.execute(query.with_for_update()).first()
@@ -415,12 +415,12 @@ def _encrypt(text: str) -> tuple[str, bool]:
 
 @contextmanager
 def _transaction() -> Iterator[Transaction]:
-    """Open a transaction of its own.
+    """Open a separate transaction.
 
-    Not Airflow's session: on 2.11 that is shared by whatever else runs in this thread, and committing it
-    would commit the task's half-done state with it.
+    Not Airflow's session: on 2.11 all code of a thread shares it, and a commit would commit the task's half-done state,
+    too.
 
-    :raises StoreUnavailable: for every error of the database; statements are not quoted, they hold tokens.
+    :raises StoreUnavailable: for every error of the database; it does not quote statements, which hold tokens.
     """
     from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 

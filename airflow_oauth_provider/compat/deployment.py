@@ -1,10 +1,9 @@
 """Settings of the deployment: the section ``[oauth2]`` of ``airflow.cfg``, read here and nowhere else.
 
-To add one: a row of :data:`OPTIONS`, a function below it, a row of the table in ``docs/deployment.md``. The section
-``config`` of the provider info is made of the table, and ``airflow config list`` of that. Airflow's own Fernet key is
-read here, too.
+To add one, write a row of :data:`OPTIONS`, a function below it, and a row of the table in ``docs/deployment.md``. The
+provider info makes its section ``config`` of the table. Airflow's own Fernet key is read here, too.
 
-Nothing of Airflow is imported until a setting is read: the provider info must not.
+Airflow is imported only when a setting is read: the provider info must not import it.
 """
 
 from __future__ import annotations
@@ -265,8 +264,8 @@ def get_fernet() -> Any:
 def fernet_keys() -> list[str]:
     """Return Airflow's Fernet keys, the newest first; none where this process has not been given any.
 
-    Tasks of Airflow 3 need none to run, but mostly share the configuration of whoever started them. Asked for once in
-    a process: a configuration can say that a command prints it, or that a secrets backend has it.
+    Tasks of Airflow 3 need none to run, but mostly share the configuration of the process that started them. Asked for
+    once in a process: it may come from a command or from a secrets backend.
     """
     from airflow_oauth_provider.compat.sdk import AirflowConfigException, conf
 

@@ -1,4 +1,4 @@
-"""Read, replace and remove members of a connection's ``extra``; every other character stays as it is."""
+"""Read, replace and remove members of a connection's ``extra``, and leave every other character as it is."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def get_member(extra: str | None, name: str = RECORD_MEMBER) -> str | None:
 
 
 def get_key(extra: str | None) -> str | None:
-    """Return the record key; None where there is none, or what stands there was not minted.
+    """Return the record key; None where there is none, or the value was not minted.
 
     :raises NotAnObjectError: ``extra`` is not a JSON object.
     """
@@ -166,7 +166,7 @@ def _members(text: str) -> Iterator[_Member]:
         raise NotAnObjectError("extra is not valid JSON") from None
     if not isinstance(document, dict):
         raise NotAnObjectError("extra is not a JSON object")
-    # From here on the text is known to be well-formed, which keeps the walk short.
+    # The text is well-formed, so the walk needs no further checks.
     at = _skip(text, text.index("{") + 1)
     while text[at] != "}":
         begin = at

@@ -1,4 +1,4 @@
-"""What ``apache-airflow-providers-http`` cannot do in the versions that older Airflow releases bring."""
+"""What older versions of ``apache-airflow-providers-http`` cannot do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SILENCERS = frozenset({"warn_on_non_idempotent"})  # 6.3 warns of a deferred PO
 
 
 def known_arguments(operator: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what silences a warning that this version of ``operator`` does not give."""
+    """Leave out arguments that silence a warning which this version of ``operator`` does not give."""
     known = inspect.signature(operator).parameters
     return {name: value for name, value in given.items() if name in known or name not in _SILENCERS}
 

@@ -14,9 +14,9 @@ from airflow_oauth_provider.exceptions import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: Characters of the values that stay hidden: those that were named last. Airflow compiles all that it was ever told
-#: into one pattern, anew for each new value: a third of a second for so many. Tokens rotate, so a triggerer that runs
-#: for months would get slower with every refresh.
+#: Characters of all hidden values together; older values go first. Airflow compiles all values into one pattern, again
+#: for each new one, in a third of a second for so many. Tokens rotate, so without a bound a triggerer that runs for
+#: months would get slower with every refresh.
 _MOST = 400_000
 #: Value to the patterns that it has added, masker by masker; the one that was named last is the last.
 _hidden: OrderedDict[str, list[tuple[Any, set[str]]]] = OrderedDict()

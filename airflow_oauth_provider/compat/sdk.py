@@ -1,10 +1,10 @@
 """Which Airflow this is, and its classes and functions, from where that version has them.
 
-``apache-airflow-providers-common-compat`` has such a module too, but only from 1.8 on, and the names that are used
-here were added as late as 1.13. Airflow's official constraints bring 1.7 with Airflow 2.11.0 and 3.0, 1.11 with 3.1.
+``apache-airflow-providers-common-compat`` has such a module too, but only from 1.8 on, and some of these names only
+from 1.13 on. Airflow's official constraints bring 1.7 with Airflow 2.11.0 and 3.0, 1.11 with 3.1.
 
-The place is chosen by the version and not by trying: a failed import would hide its cause, and an old place may still
-work but warn.
+The version decides the place: a trial import would hide the cause of a failure, and an old place may still work but
+warn.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _PLACES: dict[str, tuple[tuple[tuple[int, int], str], ...]] = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``name`` when it is first asked for: most processes need few of them, and some are slow to import."""
+    """Import ``name`` at its first use: most processes need few of them, and some are slow to import."""
     for since, module in _PLACES.get(name, ()):
         if since <= AIRFLOW:
             found = globals()[name] = getattr(importlib.import_module(module), name)

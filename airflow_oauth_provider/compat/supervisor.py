@@ -1,8 +1,8 @@
 """Ask Airflow 3's supervisor, through which a task, a triggerer and a DAG processor reach the API server.
 
-Airflow's own look-ups are made for values that seldom change: when a backend fails they log it and go on as if the
-value were not there. Here "not there" means "spend the refresh token that a person once entered", which was rotated
-long ago. So :func:`ask` returns the answer or raises :class:`StoreUnavailable`.
+When a backend fails, Airflow's own look-ups log that and go on as if the value did not exist. Here that would spend the
+refresh token that a person once entered, which was rotated long ago. So :func:`ask` returns the answer or raises
+:class:`StoreUnavailable`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def on_task_sdk() -> bool:
 
 
 def has_database() -> bool:
-    """Tell whether this process has the metadata database: so it is without a supervisor, and in ``dag.test()``.
+    """Tell whether this process has the metadata database: without a supervisor, and in ``dag.test()``.
 
     There the supervisor is part of the same process, and there may be no API server at all.
     """
@@ -52,8 +52,8 @@ def ask(message: Any) -> Any:
     try:
         writer = getattr(comms, "_async_writer", None)
         if writer is not None and not hasattr(comms, "_loop"):
-            # The triggerers of 3.0 and 3.1 bind their streams to the main loop but run a synchronous ``send``
-            # on another loop unless asgiref started the thread. Later ones bring a call home by themselves.
+            # The triggerers of 3.0 and 3.1 bind their streams to the main loop but run a synchronous ``send`` on
+            # another loop unless asgiref started the thread. Later versions switch to the right loop themselves.
             return _ask_through_loop(comms, message, writer._loop)
         if writer is not None or hasattr(comms, "_thread_lock"):
             return comms.send(message)
@@ -65,8 +65,8 @@ def ask(message: Any) -> Any:
         answer = getattr(error, "error", None)
         if hasattr(answer, "error"):
             return answer  # AirflowRuntimeError: the supervisor did answer, with an ErrorResponse
-        # Whatever else went wrong (a closed socket, an answer that does not parse, in ``dag.test()`` the API
-        # client's own errors) means the same, and its text could quote the message, which holds tokens.
+        # Every other error (a closed socket, an answer that does not parse, in ``dag.test()`` the API client's own
+        # errors) means the same. Its text could quote the message, which holds tokens.
         raise StoreUnavailable(f"Airflow's supervisor did not answer {kind} ({type(error).__name__}).") from None
 
 
@@ -76,7 +76,7 @@ def _ask_through_loop(comms: Any, message: Any, loop: asyncio.AbstractEventLoop)
     except RuntimeError:
         here = None
     if here is loop:
-        # To wait here would be to wait for ourselves.
+        # Waiting here would block the loop that has to answer.
         raise StoreUnavailable("Airflow's supervisor can be asked from a worker thread only, not from the event loop.")
     return asyncio.run_coroutine_threadsafe(comms.asend(message), loop).result()
 

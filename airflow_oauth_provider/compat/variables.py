@@ -1,6 +1,6 @@
 """Read, write and delete Airflow's variables: done, or :class:`StoreUnavailable` (see :mod:`.supervisor`).
 
-``airflow.sdk.Variable`` does not do: its ``get`` turns every failure into "not found".
+``airflow.sdk.Variable`` does not serve: its ``get`` turns every failure into "not found".
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-#: What proves, where Airflow cannot list variables, that variables can be read at all (see `_is_absent`).
+#: Where Airflow cannot list variables, this one proves that they can be read (see `_is_absent`).
 _PROBE_KEY = "oauth2_store_probe"
 _PROBE_VALUE = "ok"
-#: How many times a variable is asked for that is there, but not found.
+#: How often to ask for a variable that exists, but is not found.
 _LOOKS = 3
 
 
 def read_variable(key: str) -> str | None:
     """Return the variable ``key`` as Airflow's metadata database has it, None where it certainly has none.
 
-    Environment variables and secrets backends of this process are passed by: they cannot be written.
+    Ignores environment variables and secrets backends of this process: they cannot be written.
 
     :raises StoreUnavailable: it cannot be told.
     """
@@ -32,7 +32,7 @@ def read_variable(key: str) -> str | None:
         value = _ask_variable(key)
         if value is not None or _is_absent(key):
             return value
-        # Between the two questions another task has set the variable for the first time. So ask again.
+        # Another task set the variable for the first time between the two questions. So ask again.
     raise StoreUnavailable(
         f"The variable {key!r} exists but Airflow's API server could not read it {_LOOKS} times in a row: its database "
         "fails, or the value was encrypted with another Fernet key."
@@ -51,7 +51,7 @@ def _ask_variable(key: str) -> str | None:
 
 
 def _is_absent(key: str) -> bool:
-    """Tell whether ``key``, which was not found, certainly was not there; False: it is there by now.
+    """Tell whether ``key``, which was not found, certainly does not exist; False: it exists by now.
 
     The API server answers "not found" not only for a variable that does not exist but also while its database
     fails (every version up to 3.3 logs that and goes on) and where the value cannot be decrypted.
@@ -69,7 +69,7 @@ def _is_absent(key: str) -> bool:
 
 
 def _is_absent_by_probe(key: str) -> bool:
-    """Ask again between two look-ups of a variable that exists, which take a working database."""
+    """Ask again between two look-ups of a variable that exists: they show that the database works."""
     if _ask_variable(_PROBE_KEY) is None:
         write_variable(_PROBE_KEY, _PROBE_VALUE, "Shows the OAuth 2.0 provider that variables can be read.")
     readable = _ask_variable(_PROBE_KEY) is not None
@@ -120,7 +120,7 @@ def refuse_shadowed_variable(key: str) -> None:
         except NotImplementedError:
             continue
         except Exception as error:  # noqa: BLE001
-            # Not being told does no harm here: reads and writes of the record pass such backends by.
+            # Not knowing does no harm: reads and writes of the record do not use such backends.
             log.debug("%s did not say whether it has %s (%s)", name, key, type(error).__name__)
             continue
         if value is not None:

@@ -17,7 +17,7 @@ KEYS = "keys"
 
 
 def look_up(report: Report) -> Any | None:
-    """Find the connection and say where it comes from; None where it cannot be had."""
+    """Find the connection and say where it comes from; None where it cannot be read."""
     conn_id = report.conn_id
     try:
         found = connections.find_connection(conn_id)
@@ -103,5 +103,5 @@ def read_keys(report: Report, connection: Any) -> Settings | None:
 
 
 def say_keys_are_right(report: Report) -> None:
-    """Note that the keys are right together as well, so that a configuration could be made of them."""
+    """Note that the keys also fit together: a configuration was made of them."""
     report.ok(KEYS, "every key of its extra has a value that can be used")

@@ -1,4 +1,4 @@
-"""All grants of a deployment: what a list shows of them, without asking an authorization server."""
+"""All grants of a deployment, as a list shows them; no authorization server is asked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_oauth_provider.tokens.record import Record
 
 #: The gauge of :func:`report_dead_grants`; see docs/sign-in.md.
 GRANTS_TO_SIGN_IN = "oauth2.grants_to_sign_in"
-#: The stores whose records stand in the row of the connection, which the one query of a list reads anyway.
+#: The stores whose records are in the row of the connection, which a list's one query reads.
 _IN_THE_ROW = ("auto", "connection")
 
 
@@ -76,8 +76,8 @@ def sort_by_urgency(grants: list[Grant]) -> list[Grant]:
 def report_dead_grants(grants: list[Grant]) -> None:
     """Tell Airflow's metrics how many grants a person has to sign in for again.
 
-    :param grants: all grants of the deployment. Where one of them is not read yet nothing is told: half of them would
-        look like a grant that works again.
+    :param grants: all grants of the deployment. If one of them is not read yet, the gauge stays as it is: a partial
+        count would look as if grants worked again.
     """
     states = [grant.state.state for grant in grants]
     if State.NOT_READ not in states:

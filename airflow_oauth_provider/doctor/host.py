@@ -1,4 +1,4 @@
-"""The API's host: whether anything answers there. The token stays here, and so do the connection's headers."""
+"""The API's host: whether it answers. Neither the token nor the connection's headers are sent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CHECK = "host"
 
 
 def check(report: Report, settings: Settings, snapshot: Snapshot | None = None, patience: float | None = None) -> None:
-    """Send one request without a token; whatever status comes back, name, TLS and proxy are right.
+    """Send one request without a token; any status means that name, TLS and proxy are right.
 
-    :param snapshot: where a host with names in braces finds what they stand for; None: such a host is passed by.
+    :param snapshot: the values for a host with names in braces; None: such a host is not checked.
     :param patience: seconds that the request may take at most; None: the connection's timeout.
     """
     url = _url(report, settings, snapshot)

@@ -49,7 +49,7 @@ class Report:
         self.findings.append(Finding("fail", check, text, change))
 
     def refuse(self, check: str, failure: OAuth2Error) -> None:
-        """Note that the connection is wrong, or that nobody can tell since its id is not known."""
+        """Note that the connection is wrong; or, where its id is not known, that this cannot be told."""
         if isinstance(failure, AnothersPlace) and not self.knows_id:
             self.warn(
                 check,

@@ -78,7 +78,7 @@ def _check_offered(report: Report, members: dict[str, Any], name: str, key: str,
 
 
 def _check_binding(report: Report, configuration: GrantConfiguration, members: dict[str, Any]) -> None:
-    """Look whether the server takes proofs of such a key (RFC 9449 section 5.1)."""
+    """Check whether the server takes proofs of such a key (RFC 9449 section 5.1)."""
     key = configuration.client.dpop_key
     if key is None:
         return
@@ -91,7 +91,7 @@ def _check_binding(report: Report, configuration: GrantConfiguration, members: d
 
 
 def _check_endpoint(report: Report, configuration: GrantConfiguration, url: str) -> HttpResponse | None:
-    """Send a request without grant and credentials: the server can but refuse it, and nothing is spent."""
+    """Send a request without grant and credentials: the server has to refuse it, and nothing is spent."""
     headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
     try:
         answer = exchange(configuration.client.transport, "POST", url, headers, b"")
@@ -103,7 +103,7 @@ def _check_endpoint(report: Report, configuration: GrantConfiguration, url: str)
 
 
 def _judge(report: Report, configuration: GrantConfiguration, url: str, answer: HttpResponse) -> None:
-    """Say whether it is a token endpoint that has answered. What says most of the address comes first."""
+    """Say whether a token endpoint has answered. The strongest evidence about the address comes first."""
     status, said = answer.status, f"{answer.endpoint} answered {answer.status} to an empty request"
     elsewhere = "Check the address in the vendor's documentation."
     if 300 <= status < 400:
@@ -117,7 +117,7 @@ def _judge(report: Report, configuration: GrantConfiguration, url: str, answer: 
             "Run this again later.",
         )
     elif status in (404, 405, 410) and not (_names_error(answer) and urlsplit(url).path == _GITHUBS_PATH):
-        # Before the body: most APIs say in JSON, too, that there is nothing at an address.
+        # Before the body: most APIs, too, answer in JSON that there is nothing at an address.
         report.fail(ENDPOINT, f"{said}: there is no token endpoint", elsewhere)
     elif _names_error(answer):
         secure = ", over TLS" if url.startswith("https:") else ""
@@ -147,7 +147,7 @@ def _check_clock(report: Report, answer: HttpResponse) -> None:
         report.warn(
             CLOCK,
             f"this machine's clock is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} the server's",
-            "Set the clock (NTP). Signed requests may be refused, and lifetimes go by the clock of whoever refreshed.",
+            "Set the clock (NTP). Servers may refuse signed requests. Lifetimes go by the refreshing worker's clock.",
         )
     else:
         report.ok(CLOCK, "this machine's clock agrees with the server's")
@@ -157,7 +157,7 @@ def check_client(report: Report, configuration: GrantConfiguration, allowed: boo
     """Ask the server about the client with a made-up refresh token; it refuses that, and nothing is spent.
 
     :param report: what was found so far.
-    :param configuration: the connection; one that fetches its tokens by a callback or another grant is passed by.
+    :param configuration: the connection; one with a callback or another grant is not checked.
     :param allowed: the connection's ``test_client``.
     """
     unreachable = report.has_failed(DISCOVERY, ENDPOINT)
@@ -191,14 +191,14 @@ def check_client(report: Report, configuration: GrantConfiguration, allowed: boo
 
 
 def ask_about(client: Client) -> bool:
-    """Ask for a refresh with a refresh token that was made up, and see what the server dislikes about it.
+    """Ask for a refresh with a made-up refresh token, and see why the server refuses.
 
     A server authenticates the client before it looks at the refresh token (RFC 6749 section 6). So ``invalid_grant``
     says that the client is right, and ``invalid_client`` that it is wrong (section 5.2).
 
     :param client: whom to check.
-    :return: True: the server knows the client. False: it gave a token for a refresh token that it never issued, and
-        that says nothing of the client.
+    :return: True: the server knows the client. False: it gave a token for a refresh token that it never issued, which
+        says nothing about the client.
     :raises OAuth2ProtocolError: every other answer; see :mod:`airflow_oauth_provider.oauth2.errors`.
     """
     made_up = secrets.token_urlsafe(32)

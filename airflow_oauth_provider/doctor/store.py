@@ -21,7 +21,7 @@ CHECK = "store"
 ROUTE = "API server"
 FALLBACK = "fallback store"
 
-#: A version that no record ever has.
+#: A version that no record has.
 _NOBODYS = "0" * 64
 
 
@@ -55,7 +55,7 @@ def read(report: Report, settings: Settings) -> Snapshot | None:
 
 
 def configuration_without(report: Report, settings: Settings) -> GrantConfiguration | None:
-    """Return what the connection alone says, where its store could not be read; None where that is not enough."""
+    """Return what the connection alone says, since its store could not be read; None where that is not enough."""
     try:
         return settings.grant_configuration()
     except ConfigurationError as missing:
@@ -69,18 +69,18 @@ def configuration_without(report: Report, settings: Settings) -> GrantConfigurat
 
 
 def warn_of_one_key(report: Report, store: TokenStore) -> None:
-    """Warn where the stored tokens open with one secret only, and a person may renew that one."""
+    """Warn where only one secret opens the stored tokens, and a person may renew it."""
     names = store.sealed_with
     if names in (("client_secret",), ("private_key",)):
         report.warn(
             CHECK,
             f"the {names[0]} of the connection is the only key to its stored tokens: a renewed one does not open them",
-            "Give Airflow's Fernet key ([core] fernet_key) to wherever tasks run; or sign in again with the new one.",
+            "Give Airflow's Fernet key ([core] fernet_key) to all workers; or sign in again with the new one.",
         )
 
 
 def check_writable(report: Report, snapshot: Snapshot) -> None:
-    """Write the record back as it is, or try a write that has to be refused; nothing changes."""
+    """Write the record back unchanged, or try a write that has to be refused."""
     if snapshot.store.name == "connection" and sdk.AIRFLOW_V_3_0_PLUS:
         _check_route(report)
     if snapshot.record is None or snapshot.version is None:
@@ -101,7 +101,7 @@ def _write_back(report: Report, store: TokenStore, record: Record, version: str)
 
 
 def _check_route(report: Report) -> None:
-    """Ask the plugin in the API server for a write that it has to refuse after it has checked everything else."""
+    """Ask the plugin in the API server for a write that it refuses only after all other checks."""
     conn_id = report.conn_id
     try:
         route = RecordRoute()

@@ -1,4 +1,4 @@
-"""The tokens: whether they work, how long, and what has become of the last refresh."""
+"""The tokens: whether they work, how long, and how the last refresh ended."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _check_grant(report: Report, configuration: GrantConfiguration, record: Reco
         report.fail(
             GRANT,
             f"dead since {show_time(dead.at)}: the server answered {dead.error}. {dead.hint}".strip(),
-            f"Sign in again: {_where(configuration)}. If the vendor has mended a mistake of its own since: "
+            f"Sign in again: {_where(configuration)}. If the refusal was the vendor's mistake, and it is mended: "
             f"python -m airflow_oauth_provider revive {configuration.conn_id}",
         )
         return False

@@ -1,7 +1,7 @@
 """What "Test connection" tries: all that can be tried without spending a refresh token or writing anywhere.
 
-Airflow tests a connection under a random name, in the API server or in a worker: nobody finds what is written under
-that name, and a refresh token that is spent there is lost.
+Airflow tests a connection under a random name, in the API server or in a worker. Nobody would find what is written
+under that name, so a refresh token that is spent there is lost.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _verdict(report: Report) -> str:
     by_level = {level: [found for found in report.findings if found.level == level] for level in ("ok", "warn", "fail")}
     if report.failed:
         return " ".join(["Does not work.", *_sentences(by_level["fail"])])
-    # Where the connection comes from is no news to the person who tests it.
+    # The person who tests the connection knows where it comes from.
     checked = [found.text.rstrip(".") for found in by_level["ok"] if found.check != connection.CHECK]
     doubts = ["Not certain:", *_sentences(by_level["warn"])] if by_level["warn"] else []
     works = f"Works, as far as a test can tell: {'; '.join(checked)}." if checked else "A test cannot tell much."
@@ -70,7 +70,7 @@ def _sentences(findings: list[Finding]) -> list[str]:
 
 
 def _without_name(text: str, conn_id: str) -> str:
-    """Take the name out: Airflow gives a connection a random one for its test, which nobody would recognize."""
+    """Take the connection's name out: a test has a random one, which nobody would recognize."""
     return text.replace(name_connection(conn_id, ""), "").replace(repr(conn_id), "this connection")
 
 
@@ -82,7 +82,7 @@ def _try(report: Report) -> None:
     if any(has_private_address(url if "//" in url else f"//{url}") for url in settings.transport.proxies.values()):
         report.warn(
             connection.KEYS,
-            "its proxy has an address that is not public, so a test does not go by it, and tries nothing",
+            "its proxy has an address that is not public, so a test does not use it, and tries nothing",
             "Run 'airflow oauth2 doctor' where the tasks run.",
         )
         return
@@ -105,7 +105,7 @@ def _try(report: Report) -> None:
 
 
 def _check_server(report: Report, configuration: GrantConfiguration) -> Origin | None:
-    """Look at the authorization server; at an address that is not public, all but a token endpoint looks the same.
+    """Check the authorization server; at an address that is not public, everything but a token endpoint looks the same.
 
     :return: the origin at which a token endpoint answered as one; None where none did.
     """
@@ -131,7 +131,7 @@ def _check_server(report: Report, configuration: GrantConfiguration) -> Origin |
 
 
 def _check_host(report: Report, settings: Settings, answering: Origin | None) -> None:
-    """Look at the API's host, unless that would tell which ports of this network are open."""
+    """Check the API's host, unless that would tell which ports of this network are open."""
     url = settings.base_url
     if url and not is_template(url) and has_private_address(url) and origin_of(url) != answering:
         report.ok(host.CHECK, "the API's host has an address that is not public, so a test does not try it")
@@ -161,7 +161,7 @@ def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantCo
 
 
 def _may_open(report: Report, settings: Settings) -> bool:
-    """Tell whether the store's place is one for all connections: which ones are this connection's own, nobody knows."""
+    """Tell whether the store's place is open to all connections; a connection's own places depend on its unknown id."""
     options = settings.store_options
     is_made_of_id = options.store == azure_keyvault.KeyVaultBackend.name and any(
         name not in options.keyvault_names for name in azure_keyvault.NAMES
@@ -189,7 +189,7 @@ def _look_for_grant(report: Report, configuration: GrantConfiguration, record: R
 
 
 def _ask_for_token(report: Report, configuration: GrantConfiguration) -> None:
-    """Ask for a token as a task would, and let go of it."""
+    """Ask for a token as a task would, and discard it."""
     try:
         status = (
             TokenManager(_Nowhere(configuration), mask=masking.mask_secret).obtain(TokenRequirements(force=True)).status
@@ -203,13 +203,13 @@ def _ask_for_token(report: Report, configuration: GrantConfiguration) -> None:
 def _shorten_timeout(configuration: GrantConfiguration) -> GrantConfiguration:
     transport = configuration.client.transport
     transport = replace(transport, timeout=min(transport.timeout, PATIENCE))
-    # What the connection says to search responses for is left to tasks.
+    # Only tasks search responses for the connection's patterns.
     dialect = replace(configuration.client.dialect, error_mark=None)
     return replace(configuration, client=replace(configuration.client, transport=transport, dialect=dialect))
 
 
 class _Nowhere:
-    """A source and a store in one, whose record is forgotten with this object."""
+    """A source and a store in one, whose record lasts as long as this object."""
 
     name = "nowhere"
     sealed_with: tuple[str, ...] = ()
@@ -234,7 +234,7 @@ class _Nowhere:
 def has_private_address(url: str) -> bool:
     """Tell whether the host of ``url`` has an address that is not public: loopback, link-local, private (RFC 6890).
 
-    :param url: an http or https URL. A name that nobody knows has none.
+    :param url: an http or https URL. A name that cannot be resolved has none.
     """
     try:
         host = urlsplit(url).hostname or ""

@@ -2,12 +2,12 @@
 
 Later versions read ``conn-fields`` of the provider info and do not call the hook. Two forms remain:
 
-* Airflow 2.11 renders real wtforms fields, of four classes only; everything else is a matter of widgets.
+* Airflow 2.11 renders real wtforms fields, of four classes only; widgets do everything else.
 * Airflow 3.0 and 3.1 replace the wtforms classes by their own while they call the hook, and turn them into
   JSON schemas: class, ``any_of`` (a drop-down), label, description and default are all that they see. 3.0 does
   so only where wtforms and Flask-AppBuilder are installed (``apache-airflow-providers-fab`` brings them).
 
-wtforms is imported inside the functions for that reason, and by the names that Airflow replaces.
+So the functions import wtforms themselves, by the names that Airflow replaces.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ def _classic_field(field: Field) -> Any:
 class _Reader:
     """Turns what the form of Airflow 2.11 sent into the value to store: a wtforms filter.
 
-    What nobody changed stays what it was, and is not stored as text where it was a number or a list. That form
-    prefills only values that are true in Python, and takes an empty field for a deleted key: a ``false`` or a
-    ``0`` that came by the API or the command line would be gone. It still stands in the field "Extra".
+    An unchanged value stays what it was: a number or a list does not become text. That form prefills only values that
+    are true in Python, and takes an empty field for a deleted key: a ``false`` or a ``0`` that came by the API or the
+    command line would be gone. So this reads the field "Extra", which still has it.
     """
 
     def __init__(self, field: Field) -> None:
@@ -138,7 +138,7 @@ class _SecretWidget:
     :param always: send the mark even when nothing was stored while the form was opened.
     """
 
-    #: Airflow asks the *class* of the field for this; here it is for whoever asks the widget.
+    #: Airflow asks the *class* of the field for this; other code may ask the widget.
     input_type = "password"
 
     def __init__(self, *, always: bool) -> None:

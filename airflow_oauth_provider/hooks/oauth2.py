@@ -39,7 +39,7 @@ def name_task() -> str:
     return "/".join(names) if all(names) else ""
 
 
-#: What ``HttpHook`` takes first, where this hook takes a connection.
+#: Values of the first argument of ``HttpHook``, where this hook takes a connection.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 
 
@@ -50,7 +50,7 @@ class OAuth2Hook(HttpHook):
 
     :param oauth2_conn_id: connection of type ``oauth2``.
     :param method: HTTP method of :meth:`run`; None: POST.
-    :param auth_type: a subclass of :class:`~airflow_oauth_provider.http.auth.OAuth2Auth`; there is seldom need for one.
+    :param auth_type: a subclass of :class:`~airflow_oauth_provider.http.auth.OAuth2Auth`; seldom needed.
     :param tcp_keep_alive: whether TCP keep-alive is on.
     :param tcp_keep_alive_idle: seconds of silence before the first probe.
     :param tcp_keep_alive_count: probes without an answer after which a connection is dead.
@@ -146,7 +146,7 @@ class OAuth2Hook(HttpHook):
     def get_access_token(self, min_ttl: float = 0.0) -> str:
         """Return an access token that works now.
 
-        :param min_ttl: seconds that it must still live; at most nine tenths of its lifetime can be had.
+        :param min_ttl: seconds that it must still live; nine tenths of its lifetime at most.
         :raises ReauthorizationRequired: when a person has to sign in again.
         :raises OAuth2Error: when there is none for another reason.
         """
@@ -177,7 +177,7 @@ class OAuth2Hook(HttpHook):
         from airflow_oauth_provider.tokens.revocation import revoke
 
         _ = self.settings
-        # Read anew: what this hook has read first may hold a refresh token that was rotated away since.
+        # Read again: the first read may hold a refresh token that has been rotated since.
         done = revoke(ConnectionLoader(self.oauth2_conn_id), kind, actor=self._actor)
         if done and kind == "refresh_token":
             handle_event(GrantEvent("revoked", self.oauth2_conn_id, time.time(), self._actor))
@@ -216,8 +216,8 @@ class OAuth2Hook(HttpHook):
     ) -> Any:
         """Send a request; see ``HttpHook.run``.
 
-        All calls of one thread share a session and its connections, all calls share the cookies. What one call gives
-        (headers, options) does not reach the next. :meth:`close` closes the connections.
+        All calls of one thread share a session and its connections, all calls share the cookies. Headers and options of
+        one call do not reach the next. :meth:`close` closes the connections.
 
         :param endpoint: added to the connection's base URL; or a whole URL.
         :param data: parameters of a GET, the body of other methods.
@@ -247,7 +247,7 @@ class OAuth2Hook(HttpHook):
                 prepped_request.url, session.proxies, session.stream, session.verify, session.cert
             )
         )
-        # HttpHook.run hands over what get_conn() has merged, but up to 5.3.0 only what its caller gave.
+        # HttpHook.run passes the options that get_conn() merged; up to 5.3.0 only those of its caller.
         given = self.access.merge_options(extra_options)
         options["timeout"] = given["timeout"]
         options["allow_redirects"] = given.get("allow_redirects", True)
@@ -262,7 +262,7 @@ class OAuth2Hook(HttpHook):
         check_status(response, self.oauth2_conn_id)
 
     def close(self) -> None:
-        """Close the connections that :meth:`run` kept, those of all threads; the hook can be used again."""
+        """Close the connections that :meth:`run` kept, of all threads; the hook can be used again."""
         sessions, self._sessions = self._sessions, []
         self._kept = threading.local()
         for session in sessions:
@@ -305,7 +305,7 @@ class OAuth2Hook(HttpHook):
         self.merged_extra = options
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the connection without spending a refresh token or writing anywhere; what a test rotates is lost."""
+        """Try the connection without spending a refresh token or writing: a test would lose what it rotates."""
         from airflow_oauth_provider.doctor.trial import try_connection
 
         return try_connection(self.oauth2_conn_id)

@@ -47,7 +47,7 @@ def hook_of(
 
     :param attempts: how often one request is sent at the most.
     :param auth_type: of ``HttpOperator``.
-    :param requests_per_second: send no more than this many; None: as many as will.
+    :param requests_per_second: requests that leave in a second at most; None: no limit.
     :param spool: see :class:`~airflow_oauth_provider.http.sender.Sender`.
     :param width: how many requests may be on their way at once.
     :param accepted: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`.
@@ -64,7 +64,7 @@ def hook_of(
         tcp_keep_alive_interval=task.tcp_keep_alive_interval,
     )
     if width > _POOL and task.tcp_keep_alive:
-        # All threads share the adapter, which keeps no more connections open than it is told to.
+        # All threads share the adapter, whose pool is too small for them by default.
         hook.keep_alive_adapter = TCPKeepAliveAdapter(
             idle=task.tcp_keep_alive_idle,
             count=task.tcp_keep_alive_count,

@@ -22,5 +22,5 @@ class GrantLink(BaseOperatorLink):
         return grant_url(conn_id) if conn_id else ""
 
 
-#: For ``operator_extra_links``: no button where there is no page behind it.
+#: For ``operator_extra_links``: no button where there is no page.
 GRANT_LINKS = (GrantLink(),) if HAS_PAGES else ()

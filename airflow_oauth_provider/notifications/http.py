@@ -1,4 +1,4 @@
-"""``OAuth2HttpNotifier``: tells an API that something has happened, with a token that stays fresh."""
+"""``OAuth2HttpNotifier``: sends a notice to an API, with a token that stays fresh."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class OAuth2HttpNotifier(BaseNotifier):
         self.log.debug("Notified %s: %d", response.url, response.status_code)
 
     async def async_notify(self, context: Context) -> None:
-        """Send the request from an event loop: in a thread, for a single request needs no more.
+        """Send the request from an event loop, in a thread: a single request needs no more.
 
         :raises ApiError: when the answer is an error.
         """

@@ -45,7 +45,7 @@ class OAuth2HttpOperator(HttpOperator):
     :param output_conn_id: the storage's Airflow connection. (templated)
     :param records_path: write the records at this path of each page (a JSONPath or dotted names), one JSON value a
         line, rather than the pages as they came.
-    :param requests_per_second: send no more than this many.
+    :param requests_per_second: requests that leave in a second at most; None: no limit.
     :param max_attempts: how often one request is sent at the most; 1 turns repeating off.
     :param max_retry_after: the longest pause that the API may ask for, in seconds.
     :param retry_non_idempotent: also repeat a POST or PATCH that may have been taken before the failure.
@@ -306,7 +306,7 @@ class OAuth2HttpOperator(HttpOperator):
     # -- in the triggerer ----------------------------------------------------------------------------------------
 
     def execute(self, context: Context) -> Any:
-        """Do it here, or defer; see ``HttpOperator``."""
+        """Send the requests here, or defer; see ``HttpOperator``."""
         reason = self._why_not_deferred() if self.deferrable else None
         if reason is not None:
             self.log.warning("Not deferred, but run in the worker: %s", reason)

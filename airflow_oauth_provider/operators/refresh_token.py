@@ -25,7 +25,7 @@ class RefreshTokenOperator(BaseOperator):
     :param force: refresh although the token is fresh, so that the DAG begins with its whole lifetime.
     :param min_ttl: seconds that the token must still live when the task ends.
     :param coalesce_within: seconds within which another DAG run's refresh counts as this one's.
-    :param wait_for_sign_in: how long to wait for a person where one has to sign in; the task is deferred meanwhile, the
+    :param wait_for_sign_in: how long to wait for a person who has to sign in. The task is deferred meanwhile, the
         listeners of the deployment are told, and it goes on within seconds of the sign-in. None: the task fails.
     """
 
@@ -88,8 +88,8 @@ class RefreshTokenOperator(BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
         """Refresh, now that somebody has signed in.
 
-        :param event: of :class:`~airflow_oauth_provider.triggers.sign_in.SignInTrigger`.
-        :raises ReauthorizationRequired: nobody has.
+        :param event: the event of :class:`~airflow_oauth_provider.triggers.sign_in.SignInTrigger`.
+        :raises ReauthorizationRequired: nobody has signed in.
         """
         from airflow_oauth_provider.exceptions import ReauthorizationRequired
 

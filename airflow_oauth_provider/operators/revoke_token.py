@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class RevokeTokenOperator(BaseOperator):
     """Revokes the token of an ``oauth2`` connection at the authorization server (RFC 7009).
 
-    Revoking the access token alone is the way to try how a DAG recovers from a token that died early: the next
-    request meets a 401, refreshes and is sent again. Some servers end the whole grant with any of its tokens (RFC 7009
-    section 2.1 lets them): try it with a grant that you can do without.
+    Revoke the access token alone to try how a DAG recovers from a token that died early: the next request meets a 401,
+    refreshes and is sent again. Some servers end the whole grant with any of its tokens (RFC 7009 section 2.1 lets
+    them): try it with a grant that you can do without.
 
     Returns whether there was a token to revoke.
 
@@ -35,7 +35,7 @@ class RevokeTokenOperator(BaseOperator):
         self.kind = kind
 
     def execute(self, context: Context) -> bool:  # noqa: ARG002 - Airflow's signature
-        """Revoke."""
+        """Revoke the token; return whether there was one."""
         from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 
         return OAuth2Hook(self.oauth2_conn_id).revoke(self.kind)

@@ -1,4 +1,4 @@
-"""``OAuth2HttpSensor``: waits until an API answers as hoped."""
+"""``OAuth2HttpSensor``: waits until an API gives a good answer."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ class OAuth2HttpSensor(HttpSensor):
         return self._hook
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Ask once, unless the API has said that it is too early."""
+        """Ask once, unless the API has asked to wait longer."""
         if time.monotonic() < self._not_before:
-            self.log.info("The API wants to be left alone for another %.0f s", self._not_before - time.monotonic())
+            self.log.info("The API asked to wait another %.0f s", self._not_before - time.monotonic())
             return False
         self.log.info("Poking: %s", self.endpoint)
         response: Response = self.hook.run(
@@ -101,7 +101,7 @@ class OAuth2HttpSensor(HttpSensor):
         return checks
 
     def _means_not_yet(self, response: Response) -> bool:
-        # An answer that counts as it is, whatever its status, goes to response_check.
+        # Without a check of the status, each answer goes to response_check.
         return self._checks_status and is_listed(response, self.response_error_codes_allowlist)
 
     def _check(self, context: Context, response: Response) -> bool | PokeReturnValue:
@@ -113,7 +113,7 @@ class OAuth2HttpSensor(HttpSensor):
         try:
             return self.response_check(response, **kwargs)
         except AirflowException as error:
-            # As with HttpSensor: a check that asks another address may meet a status that means "not yet".
+            # As in HttpSensor: a check may call another address, whose status means "not yet".
             if str(error).startswith(self.response_error_codes_allowlist):
                 self.log.info("response_check raised %.100s: not yet", error)
                 return False
@@ -126,7 +126,7 @@ class OAuth2HttpSensor(HttpSensor):
             self.log.warning("Not deferred, but run in the worker: %s", reason)
         if not self.deferrable or reason is not None:
             try:
-                # Past HttpSensor's, which would never defer where there is a response_check.
+                # Skip HttpSensor.execute, which never defers where there is a response_check.
                 return super(HttpSensor, self).execute(context)
             finally:
                 if self._hook is not None:

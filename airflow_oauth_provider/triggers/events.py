@@ -1,8 +1,8 @@
 """What a trigger hands back to its task, in plain values: pages, or an error.
 
 Trigger events and deferred tasks' arguments stand in Airflow's metadata database, so pages are compressed where that
-makes them smaller. No header of a request, no token and no cookie ever gets in, and no half of a character either
-(a lone surrogate): Airflow cannot send that, and the triggerer would end.
+makes them smaller. They hold no header of a request, no token and no cookie, and no lone surrogate: Airflow cannot send
+one, and the triggerer would end.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from airflow_oauth_provider.exceptions import name_connection
 if TYPE_CHECKING:
     from airflow_oauth_provider.http.page import PageRequest
 
-#: Bytes of a body from which on compressing is worth the while.
+#: Bytes of a body from which on it is compressed.
 _WORTH_COMPRESSING = 1024
 
 
-#: A cookie may be a session, which is as good as a password; whoever reads the database would have it.
+#: A cookie may be a session, which is as good as a password, and many people read the database.
 _OF_COOKIES = frozenset({"set-cookie", "set-cookie2"})
 
 
 def make_sendable(text: str) -> str:
-    """Return ``text`` in what UTF-8 and the database can hold: without lone surrogates, and without NUL."""
+    """Replace in ``text`` what UTF-8 or the database cannot hold: lone surrogates and NUL."""
     return text.encode("utf-8", errors="replace").decode("utf-8").replace("\0", "\ufffd")
 
 
@@ -54,12 +54,12 @@ def pack_pages(responses: Iterable[Response]) -> list[dict[str, Any]]:
 
 
 def unpack_pages(pages: Iterable[Mapping[str, Any] | Response]) -> list[Response]:
-    """Return the responses that :func:`pack_pages` was given, or ``HttpTrigger`` has sent."""
+    """Return the responses that :func:`pack_pages` packed, or that ``HttpTrigger`` sent."""
     return [page if isinstance(page, Response) else _unpack(page) for page in pages]
 
 
 def pack_page(response: Response) -> dict[str, Any]:
-    """Return ``response`` in the form that ``HttpEventTrigger`` has for it, for code that reads asset events."""
+    """Return ``response`` in the form of ``HttpEventTrigger``, for code that reads asset events."""
     return {**_pack(response, compress=False), "history": [pack_page(earlier) for earlier in response.history]}
 
 
@@ -99,12 +99,12 @@ def _unpack(page: Mapping[str, Any]) -> Response:
 
 
 def is_safe(error: BaseException) -> bool:
-    """Tell whether the error's text may be shown: it is one of this package's, or says what connection there is not."""
+    """Tell whether the error's text may be shown: this package wrote it, or it names a missing connection."""
     return isinstance(error, exceptions.OAuth2Error | sdk.AirflowNotFoundException)
 
 
 def trail_of(error: BaseException) -> str:
-    """Return where ``error`` came from, without its text and those of its causes, which may quote what is secret."""
+    """Return where ``error`` came from, without its text and its causes' texts, which may quote secrets."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     return f"{frames}{type(error).__module__}.{type(error).__qualname__}"
 
@@ -119,7 +119,7 @@ def error_event(error: Exception, conn_id: str) -> dict[str, Any]:
         status = getattr(error, "http_status", None)
         kind, message = type(error).__name__, make_sendable(str(error))
         return {"status": "error", "kind": kind, "message": message, "http_status": status, "conn_id": conn_id}
-    # Anything else may quote what is secret.
+    # Any other text may quote secrets.
     return {
         "status": "error",
         "kind": "OAuth2Error",
@@ -131,7 +131,7 @@ def error_event(error: Exception, conn_id: str) -> dict[str, Any]:
 
 
 def raise_error_of(event: Mapping[str, Any]) -> None:
-    """Raise what went wrong in the trigger, in the class that it had there; return if nothing did."""
+    """Raise the trigger's error, in the class that it had there; return if there was none."""
     if event["status"] == "success":
         return
     if event.get("kind") == sdk.AirflowNotFoundException.__name__:

@@ -23,18 +23,18 @@ _LARGE_EVENT = 4 << 20
 class OAuth2HttpTrigger(BaseTrigger):
     """Fetches one page, or with a ready paginator all pages, with a token that stays fresh.
 
-    Its event holds the pages, or what was written to ``output``. Nothing of its serialized form is a token: it names
-    the connection, and the triggerer takes the token from there.
+    Its event holds the pages, or what was written to ``output``. Its serialized form names the connection and holds no
+    token: the triggerer looks the token up.
 
     :param oauth2_conn_id: connection of type ``oauth2``.
     :param method: HTTP method.
     :param endpoint: added to the connection's base URL; or a whole URL.
-    :param headers: of each request.
+    :param headers: headers of each request.
     :param data: parameters of a GET, the body of other methods.
     :param extra_options: HttpHook's options.
     :param request_kwargs: passed on to ``requests.Request``; plain values.
-    :param pagination: of :meth:`~airflow_oauth_provider.http.pagination.Paginator.to_dict`.
-    :param output: of :meth:`~airflow_oauth_provider.http.output.OutputSpec.to_dict`.
+    :param pagination: the paginator as :meth:`~airflow_oauth_provider.http.pagination.Paginator.to_dict` returns it.
+    :param output: the destination as :meth:`~airflow_oauth_provider.http.output.OutputSpec.to_dict` returns it.
     :param records_path: see :class:`~airflow_oauth_provider.operators.http.OAuth2HttpOperator`, also for the others.
     """
 
@@ -67,7 +67,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         yield TriggerEvent(await self._outcome())  # type: ignore[no-untyped-call]
 
     async def _outcome(self) -> dict[str, Any]:
-        # In a thread, where it is the first time: the modules behind it take a moment to import.
+        # In a thread: the first import of these modules takes a moment.
         await asyncio.to_thread(_import_parts)
         from airflow_oauth_provider.http.aio_client import client_of
         from airflow_oauth_provider.triggers.events import error_event, is_safe, trail_of
@@ -164,7 +164,7 @@ class OAuth2HttpTrigger(BaseTrigger):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
-    """Asks again and again until the answer's status is a good one; its event holds that answer.
+    """Asks again until an answer has a good status; its event holds that answer.
 
     Takes the arguments of :class:`OAuth2HttpTrigger`, too.
 
@@ -202,7 +202,7 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
 
 
 def is_listed(response: Response, statuses: Sequence[str]) -> bool:
-    """Tell whether a status is among ``statuses``: as HttpSensor has it, by what its error's text begins with."""
+    """Tell whether the text of HttpSensor's error for ``response`` begins with one of ``statuses``."""
     return f"{response.status_code}:{response.reason or ''}".startswith(tuple(statuses))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(init=False, eq=False, repr=False, kw_only=True)
 class OAuth2HttpEventTrigger(OAuth2HttpTrigger, BaseEventTrigger):
-    """Asks an API again and again, and fires when a function says that its answer is the event.
+    """Asks an API again and again, and fires when a function recognizes the answer as the event.
 
     Takes what ``HttpEventTrigger`` takes, and its event holds the answer in the same form.
 

@@ -14,7 +14,7 @@ INTERVAL = 3.0
 
 
 class SignInTrigger(BaseTrigger):
-    """Looks at a grant until nobody has to sign in for it any more. No token is in its event or its serialized form.
+    """Waits until nobody has to sign in for a grant any more. Neither its event nor its serialized form holds a token.
 
     :param oauth2_conn_id: connection of type ``oauth2``.
     :param until: seconds since the epoch at which it gives up.
@@ -34,21 +34,21 @@ class SignInTrigger(BaseTrigger):
         """Wait, and tell the task whether somebody has signed in."""
         signed_in = False
         while not signed_in and time.time() < self.until:
-            # Before the first look, too: the scheduler takes a task for failed that goes on before it has noticed that
-            # the process which deferred it has ended (seen on Airflow 3.3).
+            # Before the first look, too: the scheduler marks a task as failed that resumes before the scheduler has
+            # noticed the end of the process that deferred it (seen on Airflow 3.3).
             await asyncio.sleep(INTERVAL)
             signed_in = not await asyncio.to_thread(needs_sign_in, self.oauth2_conn_id)
         yield TriggerEvent({"signed_in": signed_in})  # type: ignore[no-untyped-call]
 
 
 def needs_sign_in(conn_id: str) -> bool:
-    """Tell whether a person has to sign in before the grant is of use. Asks the store, and no authorization server.
+    """Tell whether a person has to sign in before the grant works. Asks the store, not the authorization server.
 
-    May wait: not for an event loop.
+    Blocks: do not call it on an event loop.
     """
     from airflow_oauth_provider.doctor.grants import read_grant
     from airflow_oauth_provider.tokens.grant_state import State
 
-    # A store that is away says nothing, so the waiting goes on.
+    # An unreadable store says nothing, so the trigger waits on.
     waiting = (State.SIGN_IN_AGAIN, State.NEVER_SIGNED_IN, State.STORE_UNREADABLE)
     return read_grant(conn_id).state.state in waiting

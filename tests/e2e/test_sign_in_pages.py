@@ -281,7 +281,7 @@ class TestWhoMayDoWhat:
         assert row_of(viewer).count() == 1
         open_grant(viewer, airflow, CONN_ID)
         assert viewer.locator("button").count() == 0
-        assert "takes the right to edit" in viewer.inner_text("main")
+        assert "you need the right to edit" in viewer.inner_text("main")
         cookies = {cookie["name"]: cookie["value"] for cookie in viewer.context.cookies()}
         for path in ("refresh", "revoke", "check", "start", "device", "device-poll"):
             status = viewer.evaluate(
