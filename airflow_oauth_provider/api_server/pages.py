@@ -131,14 +131,6 @@ def show_sign_in(request: Request, connection: str, user: GetUserDep) -> Respons
 # ----------------------------------------------------------------------------------------------------- acting
 
 
-@router.post("/{action}")
-async def act(request: Request, action: str, user: GetUserDep) -> Response:
-    """Check a form, and who has sent it; then do what it asks for, in a thread: it may wait for servers."""
-    form = await session.read_form(request)
-    session.check_form(request, form.get(session.FORM_FIELD, ""), user)
-    return await run_in_threadpool(_act_on, request, action, form, user)
-
-
 @router.get("/callback")
 def callback(request: Request, user: GetUserDep) -> Response:
     """Take the answer of the authorization server: the browser arrives here with a code."""
@@ -154,21 +146,6 @@ def callback(request: Request, user: GetUserDep) -> Response:
         )  # fmt: skip
     session.delete_cookie(response, browser_sign_in.CODE_COOKIE)
     return response
-
-
-def _act_on(request: Request, action: str, form: dict[str, str], user: Any) -> Response:
-    perform = _ACTIONS.get(action)
-    if perform is None:
-        raise HTTPException(404, "There is no such page.")
-    connection = form.get("connection", "")
-    require("PUT", connection, user)
-    actions.find_grant(connection)
-    try:
-        return perform(request, connection, form, user)
-    except (OAuth2Error, OAuth2ProtocolError) as failure:
-        if perform is _poll_device:
-            return JSONResponse({"error": str(failure)}, 409)
-        return _leave_note(request, connection, Note("fail", str(failure)))
 
 
 def _refresh(request: Request, connection: str, _form: dict[str, str], user: Any) -> Response:
@@ -235,6 +212,31 @@ _ACTIONS: dict[str, Callable[[Request, str, dict[str, str], Any], Response]] = {
     "device": _begin_device,  # show the code to enter on another device
     "device-poll": _poll_device,  # ask once whether the person has signed in there
 }
+
+
+async def act(request: Request, user: GetUserDep) -> Response:
+    """Check a form and its sender, then do what it asks for: in a thread, since it may wait for servers."""
+    form = await session.read_form(request)
+    session.check_form(request, form.get(session.FORM_FIELD, ""), user)
+    return await run_in_threadpool(_act_on, request, request.scope["path"].rpartition("/")[2], form, user)
+
+
+def _act_on(request: Request, action: str, form: dict[str, str], user: Any) -> Response:
+    perform = _ACTIONS[action]
+    connection = form.get("connection", "")
+    require("PUT", connection, user)
+    actions.find_grant(connection)
+    try:
+        return perform(request, connection, form, user)
+    except (OAuth2Error, OAuth2ProtocolError) as failure:
+        if perform is _poll_device:
+            return JSONResponse({"error": str(failure)}, 409)
+        return _leave_note(request, connection, Note("fail", str(failure)))
+
+
+for _action in _ACTIONS:
+    router.add_api_route(f"/{_action}", act, methods=["POST"])
+
 
 # ---------------------------------------------------------------------------------------------------- answers
 

@@ -287,7 +287,7 @@ class AirflowInstance(Server):
             statement = statement.replace(f":{number}", "%s")
         with contextlib.closing(psycopg2.connect(f"{scheme.partition('+')[0]}://{rest}")) as connection:
             cursor = connection.cursor()
-            cursor.execute(statement, values)
+            cursor.execute(statement, values or None)  # with an empty tuple it would format each %
             return [tuple(row) for row in cursor.fetchall()]
 
     # DAG runs
