@@ -45,6 +45,11 @@ def normalize_url(url: str) -> str:
     return parts._replace(auth=None).url if parts.auth else prepared
 
 
+def normalize_prepared(url: str) -> str:
+    """Return what :func:`normalize_url` does, for a URL that ``requests`` has prepared: most need nothing more."""
+    return url if _PLAIN.match(url) else normalize_url(url)
+
+
 def origin_of(url: str) -> Origin | None:
     """Return scheme, host and port of ``url`` (RFC 6454 section 4), or None where it has none."""
     plain = _PLAIN.match(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -152,20 +153,18 @@ class ApiAccess:
 
     def certified_name(self, url: str) -> str | None:
         """Return the name that the certificate of a server found by DNS has to bear; None: that of its host."""
+        if not self.settings.http_options["srv_lookup"] or self._is_listed(url):
+            return None
         domain = srv.domain_of(self.base_url)
-        is_found = self.settings.http_options["srv_lookup"] and not self._is_listed(url)
-        return domain if is_found and srv.is_below(urlsplit(url).hostname or "", domain) else None
+        return domain if srv.is_below(urlsplit(url).hostname or "", domain) else None
 
     def _is_listed(self, url: str) -> bool:
         return origin_of(url) in self.settings.allowed_origins
 
-    def merge_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return HttpHook's options: those of the call before those of the connection.
-
-        :param given: an option that is None counts as ``requests`` has it, whatever the connection says.
-        """
+    @cached_property
+    def _options(self) -> dict[str, Any]:
         transport = self.settings.transport
-        options: dict[str, Any] = {
+        return {
             "timeout": transport.timeout,
             "verify": transport.verify,
             "cert": transport.cert,
@@ -173,6 +172,13 @@ class ApiAccess:
             "trust_env": transport.trust_env,
             **{key: value for key, value in self.settings.http_options.items() if key != "srv_lookup"},
         }
+
+    def merge_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return HttpHook's options: those of the call before those of the connection.
+
+        :param given: an option that is None counts as ``requests`` has it, whatever the connection says.
+        """
+        options = dict(self._options)
         for key, value in given.items():
             name = _ALIASES.get(key, key)
             options[name] = _PLAIN.get(name) if value is None else value

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import requests
 from requests.cookies import RequestsCookieJar, cookiejar_from_dict, merge_cookies
 
-from airflow_oauth_provider.connection.address import normalize_url
+from airflow_oauth_provider.connection.address import normalize_prepared
 from airflow_oauth_provider.exceptions import ApiError, name_connection
 from airflow_oauth_provider.http.access import ApiAccess, join_url
 from airflow_oauth_provider.http.aio_transport import Connections
@@ -75,10 +75,11 @@ class AsyncClient:
         self._connections = Connections(conn_id)
 
     async def _prepare(self) -> tuple[ApiAccess, _Preparer]:
-        async with self._ready:
-            if self._parts is None:
-                self._parts = await asyncio.to_thread(self._read)
-            return self._parts
+        if self._parts is None:
+            async with self._ready:
+                if self._parts is None:
+                    self._parts = await asyncio.to_thread(self._read)
+        return self._parts
 
     def _read(self) -> tuple[ApiAccess, _Preparer]:
         access = ApiAccess(self._conn_id)
@@ -191,7 +192,7 @@ class _Exchange:
             made.cookies = merge_cookies(self._cookies.copy(), own)  # type: ignore[no-untyped-call]
         try:
             prepared = self._session.prepare_request(made)
-            prepared.url = normalize_url(prepared.url or "")
+            prepared.url = normalize_prepared(prepared.url or "")
         except requests.RequestException as error:
             raise ApiError(failure_text(method, url, error, self._access.conn_id)) from None
         self._access.auth.check_origin(prepared.url)

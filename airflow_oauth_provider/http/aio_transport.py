@@ -165,18 +165,20 @@ async def _read(
     # aiohttp reads the head as UTF-8; it is Latin-1 for http.client, and so for whoever reads it in a worker.
     response.reason = (answer.reason or "").encode("utf-8", "surrogateescape").decode("latin-1")
     response.url = request.url or ""
-    response.request = request.copy()
+    response.request = request
     if len(answer.raw_headers) > MAX_FIELDS:
         raise requests.ConnectionError(f"got more than {MAX_FIELDS} header fields", request=request)
-    headers: CaseInsensitiveDict[str] = CaseInsensitiveDict()
+    fields: dict[str, tuple[str, str]] = {}
     for raw_name, raw_value in answer.raw_headers:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    response.headers = headers
-    response.encoding = get_encoding_from_headers(headers)
-    response.raw = _Head(answer)
-    for jar in (response.cookies, cookies):
-        extract_cookies_to_jar(jar, request, response.raw)  # type: ignore[no-untyped-call]
+        known = fields.get(name.lower())
+        fields[name.lower()] = (name, value if known is None else f"{known[1]}, {value}")
+    response.headers = CaseInsensitiveDict(fields.values())
+    response.encoding = get_encoding_from_headers(response.headers)
+    if "set-cookie" in fields:
+        response.raw = _Head(answer)
+        for jar in (response.cookies, cookies):
+            extract_cookies_to_jar(jar, request, response.raw)  # type: ignore[no-untyped-call]
     reader, content = BodyReader(response, conn_id), bytearray()
     async for data in answer.content.iter_any():
         for piece in reader.feed(data):

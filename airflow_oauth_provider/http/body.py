@@ -181,7 +181,7 @@ class BoundedAdapter(BaseAdapter):
         if hasattr(response.raw, "stream"):
             to_disk = stream and response.status_code < 300
             reader = BodyReader(response, self._conn_id, MAX_ON_DISK if to_disk else MAX_IN_MEMORY)
-            response.raw = _BoundedRaw(response.raw, reader)
+            response.raw = _BoundedRaw(response.raw, reader, is_read_at_once=not stream)
         return response
 
     def close(self) -> None:
@@ -190,13 +190,18 @@ class BoundedAdapter(BaseAdapter):
 
 
 class _BoundedRaw:
-    """The raw body of ``urllib3``, read by a :class:`BodyReader` where ``requests`` reads it decoded."""
+    """The raw body of ``urllib3``, read by a :class:`BodyReader` where ``requests`` reads it decoded.
 
-    def __init__(self, raw: Any, reader: BodyReader) -> None:
+    :param is_read_at_once: ``requests`` itself reads it to its end: the small pieces that it asks for only cost time.
+    """
+
+    def __init__(self, raw: Any, reader: BodyReader, *, is_read_at_once: bool) -> None:
         self._raw = raw
         self._reader = reader
+        self._piece = _PIECE if is_read_at_once else 0
 
     def stream(self, amt: int = _PIECE, decode_content: bool | None = None) -> Iterator[bytes]:
+        amt = max(amt, self._piece)
         if not decode_content:
             yield from self._raw.stream(amt, decode_content=False)
             return

@@ -108,8 +108,7 @@ class OutputFile:
 
         :raises ValueError: when one holds NaN or Infinity.
         """
-        text = "".join(f"{json_text.encode(record)}\n" for record in records)
-        self.write(text.encode())
+        self.write(json_text.encode_lines(records).encode())
 
     def _write_compressed(self, chunks: Iterable[bytes]) -> None:
         if self._file is None:

@@ -164,7 +164,7 @@ class Page:
     def _is_loaded(self) -> bool:
         return getattr(self.response, "_content", False) is not False
 
-    @property
+    @cached_property
     def _is_spooled(self) -> bool:
         return isinstance(self.response.raw, tempfile.SpooledTemporaryFile)
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from requests import Response
@@ -50,7 +51,8 @@ class Drop:
 #: A page in this place is one to give out: the next in order.
 Step = Send | Receive | Drop | Page
 PageLoop = Generator[Step, Response | None, None]
-_Pending = TypeVar("_Pending", bound="_Later | Future[Response] | asyncio.Future[Response]")
+_Answer = TypeVar("_Answer")
+_Pending = TypeVar("_Pending", bound="_Later[Any] | Future[Response] | asyncio.Future[Response]")
 
 
 def page_loop(walk: Walk, width: int = 1, first: Response | None = None) -> PageLoop:
@@ -76,8 +78,9 @@ def page_loop(walk: Walk, width: int = 1, first: Response | None = None) -> Page
         # Found out first: what the caller does with the page may use it up.
         wanted = walk.following(page)
         if wanted is not None and width > 1:
-            yield from _begin_ahead(walk, begun, number + 1, wanted, width)
+            yield from _begin_ahead(walk, begun, page, wanted, width)
         yield page
+        del page, response  # neither is kept while the next one comes
         number += 1
     yield from _drop(begun)
 
@@ -94,14 +97,15 @@ def _receive(walk: Walk, number: int) -> Generator[Step, Response | None, Respon
 
 
 def _begin_ahead(
-    walk: Walk, begun: dict[int, PageRequest], number: int, wanted: PageRequest, width: int
+    walk: Walk, begun: dict[int, PageRequest], page: Page, wanted: PageRequest, width: int
 ) -> Generator[Step, Response | None, None]:
-    """Begin page ``number``, and what the plan says of those after it."""
+    """Begin the page after ``page``, and what the plan says of those after it."""
+    number = page.number + 1
     if begun.get(number, wanted) != wanted:
         yield from _drop(begun)  # the plan did not hold
     if not begun:
         yield from _begin(begun, number, wanted)
-    for request in itertools.islice(walk.plan(), len(begun), width):
+    for request in itertools.islice(walk.plan(page), len(begun), width):
         yield from _begin(begun, number + len(begun), request)
 
 
@@ -137,7 +141,7 @@ def run_pages(
     :param pauses: those of ``fetch``, which are cut short when the caller wants no more.
     """
     if width == 1:
-        yield from _drive(loop, lambda request: _Later(fetch, request))
+        yield from _drive(loop, partial(_Later, fetch))
         return
     threads = ThreadPoolExecutor(width, thread_name_prefix="pages")
     try:
@@ -148,17 +152,22 @@ def run_pages(
         threads.shutdown(cancel_futures=True)
 
 
-async def run_pages_async(loop: PageLoop, fetch: Callable[[PageRequest], Awaitable[Response]]) -> AsyncIterator[Page]:
-    """Yield the pages, fetched by asyncio.
+async def run_pages_async(
+    loop: PageLoop, fetch: Callable[[PageRequest], Awaitable[Response]], width: int = 1
+) -> AsyncIterator[Page]:
+    """Yield the pages: fetched by tasks of asyncio, or with a width of 1 in this one.
 
     :param fetch: returns the answer to a request.
+    :param width: see :func:`page_loop`.
     """
-    begun: _Begun[asyncio.Future[Response]] = _Begun(lambda request: asyncio.ensure_future(fetch(request)))
+    start = partial(_Later, fetch) if width == 1 else lambda request: asyncio.ensure_future(fetch(request))
+    begun: _Begun[_Later[Awaitable[Response]] | asyncio.Future[Response]] = _Begun(start)
     try:
         step = _advance(loop)
         while step is not None:
             if isinstance(step, Receive):
-                step = await _received(loop, begun.take(step.number))
+                pending = begun.take(step.number)
+                step = await _received(loop, pending.result() if isinstance(pending, _Later) else pending)
                 continue
             if isinstance(step, Page):
                 yield step
@@ -167,7 +176,8 @@ async def run_pages_async(loop: PageLoop, fetch: Callable[[PageRequest], Awaitab
             step = _advance(loop)
     finally:
         loop.close()
-        await asyncio.gather(*begun.end(), return_exceptions=True)
+        tasks = [pending for pending in begun.end() if isinstance(pending, asyncio.Future)]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def apart(size: int, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -197,13 +207,13 @@ class Pauses:
         self._ended.set()
 
 
-class _Later:
-    """A page that is fetched when its answer is asked for."""
+class _Later(Generic[_Answer]):
+    """A page that is fetched when its answer is asked for: a task for each page would cost time."""
 
-    def __init__(self, fetch: Callable[[PageRequest], Response], request: PageRequest) -> None:
+    def __init__(self, fetch: Callable[[PageRequest], _Answer], request: PageRequest) -> None:
         self._fetch, self._request = fetch, request
 
-    def result(self) -> Response:
+    def result(self) -> _Answer:
         return self._fetch(self._request)
 
     def cancel(self) -> bool:
@@ -239,7 +249,7 @@ class _Begun(Generic[_Pending]):
         return given_up
 
 
-def _drive(loop: PageLoop, start: Callable[[PageRequest], _Later | Future[Response]]) -> Iterator[Page]:
+def _drive(loop: PageLoop, start: Callable[[PageRequest], _Later[Response] | Future[Response]]) -> Iterator[Page]:
     begun = _Begun(start)
     try:
         step = _advance(loop)
@@ -257,7 +267,7 @@ def _drive(loop: PageLoop, start: Callable[[PageRequest], _Later | Future[Respon
         begun.end()
 
 
-def _result(loop: PageLoop, pending: _Later | Future[Response]) -> Step | None:
+def _result(loop: PageLoop, pending: _Later[Response] | Future[Response]) -> Step | None:
     try:
         response = pending.result()
     except Exception as error:  # noqa: BLE001 - the loop decides what it means
@@ -265,9 +275,9 @@ def _result(loop: PageLoop, pending: _Later | Future[Response]) -> Step | None:
     return _advance(loop, response)
 
 
-async def _received(loop: PageLoop, task: asyncio.Future[Response]) -> Step | None:
+async def _received(loop: PageLoop, answer: Awaitable[Response]) -> Step | None:
     try:
-        response = await task
+        response = await answer
     except Exception as error:  # noqa: BLE001 - the loop decides what it means
         return _advance(loop, error=error)
     step: Step | None = await apart(len(response.content), _advance, loop, response)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import requests
 from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import select_proxy
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
@@ -120,7 +121,9 @@ class OAuth2Session(requests.Session):
 
         :raises ConfigurationError: when a header cannot be sent: ``requests`` would quote it, whatever it holds.
         """
-        check_headers(self._conn_id, {**self.headers, **(request.headers or {})})
+        own = self.headers  # whose items() look up each field by its name
+        defaults = dict(own.lower_items()) if isinstance(own, CaseInsensitiveDict) else own
+        check_headers(self._conn_id, {**defaults, **(request.headers or {})})
         return super().prepare_request(request)
 
 

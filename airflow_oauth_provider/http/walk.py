@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 from airflow_oauth_provider.http.page import Page, PageRequest
@@ -25,12 +24,11 @@ class Walk:
         self._base = request
         self._records_path = records_path
         self._asked: set[bytes] = set()
-        self._seen = 0
+        self._seen = self._seen_before = 0
         self._empty = 0
         self._last_records: list[Any] | None = None
         self.first = paginator.first(request)
         self._asked.add(_digest(self.first))
-        self._plan: Callable[[], Iterator[PageRequest]] = lambda: iter(())
 
     def following(self, page: Page) -> PageRequest | None:
         """Return the request of the page after ``page``; None when that was the last.
@@ -41,8 +39,7 @@ class Walk:
         request = self.paginator.following(self._base, page, self._seen)
         if request is None or not self.paginator.is_watched:
             return request
-        # Only where somebody asks: to plan costs more than to count.
-        self._plan = partial(self.paginator.plan, self._base, page, self._seen)
+        self._seen_before = self._seen
         records = self.paginator.counted(page)
         if records is None:
             self._refuse_empty_pages(page)
@@ -52,9 +49,9 @@ class Walk:
         self._refuse_same_request(page, request)
         return request
 
-    def plan(self) -> Iterator[PageRequest]:
-        """Return what the requests after the last page will probably be."""
-        return self._plan()
+    def plan(self, page: Page) -> Iterator[PageRequest]:
+        """Return what the requests after ``page``, the last one that came, will probably be."""
+        return self.paginator.plan(self._base, page, self._seen_before)
 
     def ends_with(self, status: int | None, number: int) -> bool:
         """Tell whether the status of the answer for page ``number`` means that there is no such page."""
@@ -88,5 +85,9 @@ class Walk:
 
 
 def _digest(request: PageRequest) -> bytes:
-    parts = json.dumps([request.endpoint, request.data, request.request_kwargs], sort_keys=True, default=repr)
+    parts = _encode([request.endpoint, request.data, request.request_kwargs])
     return hashlib.blake2b(parts.encode(), digest_size=16).digest()
+
+
+# Made once: json.dumps with arguments makes an encoder for each call.
+_encode = json.JSONEncoder(sort_keys=True, default=repr).encode

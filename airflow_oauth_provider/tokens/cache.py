@@ -35,7 +35,7 @@ class TokenCache:
         same = self._result is not None and self._result.record.access_token == record.access_token
         if same:
             left = min(left, self._ends_at - now)
-        self._result = result
+        self._result = replace(result, refreshed=False, rotated=False)
         self._ends_at = now + left
         if policy.when in ("expired", "always"):
             self._stale_at = self._ends_at - expiry.wanted(record, policy.leeway, 0.0)
@@ -66,14 +66,14 @@ class TokenCache:
             return None
         fresh = now < self._stale_at and now + expiry.wanted(cached.record, 0.0, requirements.min_ttl) < self._ends_at
         quiet = now < self._quiet_until and now < self._ends_at
-        return replace(cached, refreshed=False, rotated=False) if fresh or quiet else None
+        return cached if fresh or quiet else None
 
     def working(self, requirements: TokenRequirements) -> TokenResult | None:
         """Return the cached token if it works for as long as it has to, however stale it is. Changes nothing."""
         cached = self._result
         if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):
             return None
-        return replace(cached, refreshed=False, rotated=False) if self.left > requirements.min_ttl else None
+        return cached if self.left > requirements.min_ttl else None
 
     def serve_for_want_of_better(self, requirements: TokenRequirements, warning: str) -> TokenResult | None:
         """Return the cached token if it works at all, and keep on serving it for a while.
@@ -85,4 +85,4 @@ class TokenCache:
         if cached is None or cached.record.access_token in (None, requirements.rejected) or now >= self._ends_at:
             return None
         self._quiet_until = now + min(PAUSE_AFTER_FAILURE, (self._ends_at - now) / 2)
-        return replace(cached, refreshed=False, rotated=False, warning=warning)
+        return replace(cached, warning=warning)

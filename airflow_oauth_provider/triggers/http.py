@@ -130,7 +130,8 @@ class OAuth2HttpTrigger(BaseTrigger):
         single = FunctionPaginator(following_page=lambda _: None)
         paginator = single if self.pagination is None else paginator_from_dict(self.pagination)
         walk = Walk(paginator, self._request(), self.records_path)
-        return run_pages_async(page_loop(walk, self.concurrent_pages), self._sender(client))
+        width = self.concurrent_pages
+        return run_pages_async(page_loop(walk, width), self._sender(client), width)
 
     def _request(self) -> PageRequest:
         from airflow_oauth_provider.http.page import PageRequest
