@@ -20,15 +20,11 @@ from airflow_oauth_provider.connection import sign_in
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device, errors
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.tokens.configuration import GrantConfiguration
-from airflow_oauth_provider.tokens.record import Record
 
 #: Seconds that a person has between the page and the answer.
 LIFETIME = 900
 CODE, DEVICE = "authorization code", "device code"
 CODE_COOKIE, DEVICE_COOKIE = "oauth2_sign_in", "oauth2_device"
-#: Asks for a refresh token. Microsoft and others never list it among the granted scopes.
-_REFRESH_SCOPE = "offline_access"
 #: The row of the audit log that an answer leaves, so that no second one counts.
 _ANSWERED = "oauth2_sign_in_answered"
 
@@ -117,23 +113,7 @@ def _use_once(state: str, conn_id: str, user: Any) -> None:
 def _keep(prepared: sign_in.Preparation, answer: TokenResponse, sent_at: float, user: Any) -> Outcome:
     conn_id, name = prepared.configuration.conn_id, user.get_name()
     record, store = audit("oauth2_sign_in", conn_id, user, lambda: sign_in.keep(prepared, answer, sent_at, actor=name))
-    return Outcome(store, *_compare_scopes(prepared.configuration, record))
-
-
-def _compare_scopes(configuration: GrantConfiguration, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    granted = set((record.scope or "").replace(",", " ").split())  # GitHub and Slack separate them by commas
-    asked = set(configuration.options.scope.split())
-    asked.discard(_REFRESH_SCOPE)
-    missing = (scope for scope in asked if not any(_is_same_scope(scope, other) for other in granted))
-    return tuple(sorted(granted)), tuple(sorted(missing)) if granted else ()
-
-
-def _is_same_scope(asked: str, granted: str) -> bool:
-    """Compare two scopes; vendors also write one as a URL: ``Mail.Read``, ``https://graph.microsoft.com/Mail.Read``."""
-    short, long = sorted((asked, granted), key=len)
-    name = long.rpartition("/")[2] if "://" in long else long
-    # Google grants "https://www.googleapis.com/auth/userinfo.email" to who asks for "email" (OpenID Connect).
-    return short in (long, name) or (name != long and name == f"userinfo.{short}")
+    return Outcome(store, *sign_in.compare_scopes(prepared.configuration, record))
 
 
 # ----------------------------------------------------------------------------------------------- device grant

@@ -12,7 +12,15 @@ from urllib.parse import urlsplit
 from airflow_oauth_provider.cli.loopback import Loopback
 from airflow_oauth_provider.cli.run import say
 from airflow_oauth_provider.connection.presets import find_presets
-from airflow_oauth_provider.connection.sign_in import Endpoints, Preparation, begin, keep, prepare, redeem
+from airflow_oauth_provider.connection.sign_in import (
+    Endpoints,
+    Preparation,
+    begin,
+    compare_scopes,
+    keep,
+    prepare,
+    redeem,
+)
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device
 from airflow_oauth_provider.oauth2.discovery import discover
@@ -122,9 +130,8 @@ def _report(conn_id: str, configuration: GrantConfiguration, record: Record, sto
     say(f"  access token    works until {show_time(until)}" if until else "  access token    lifetime unknown")
     if record.refresh_expires_at:
         say(f"  sign in again   before {show_time(record.refresh_expires_at)}, unless it is refreshed until then")
-    asked, granted = set(configuration.options.scope.split()), set((record.scope or "").split())
+    granted, missing = compare_scopes(configuration, record)
     if granted:
-        say(f"  scope           {' '.join(sorted(granted))}")
-    missing = sorted(asked - granted) if granted else []
+        say(f"  scope           {' '.join(granted)}")
     if missing:
         say(f"  not granted     {' '.join(missing)}")

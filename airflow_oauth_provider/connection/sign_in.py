@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 8
 #: Seconds before the next try.
 PAUSE = 1.0
+#: Asks for a refresh token. Microsoft and others never list it among the granted scopes.
+_REFRESH_SCOPE = "offline_access"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,26 @@ def keep(prepared: Preparation, answer: TokenResponse, sent_at: float, actor: st
                 handle_event(GrantEvent(kind, configuration.conn_id, time.time(), actor))
             return new, snapshot.store.name
     raise StoreUnavailable(f"The store did not take the new tokens ({last}). Mend it and sign in again.")
+
+
+def compare_scopes(configuration: GrantConfiguration, record: Record) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the scopes that were granted, and those that were asked for and not granted.
+
+    Both are empty where the server did not say what it granted (RFC 6749 section 5.1).
+    """
+    granted = set((record.scope or "").replace(",", " ").split())  # GitHub and Slack separate them by commas
+    asked = set(configuration.options.scope.split())
+    asked.discard(_REFRESH_SCOPE)
+    missing = (scope for scope in asked if not any(_is_same_scope(scope, other) for other in granted))
+    return tuple(sorted(granted)), tuple(sorted(missing)) if granted else ()
+
+
+def _is_same_scope(asked: str, granted: str) -> bool:
+    """Compare two scopes; vendors also write one as a URL: ``Mail.Read``, ``https://graph.microsoft.com/Mail.Read``."""
+    short, long = sorted((asked, granted), key=len)
+    name = long.rpartition("/")[2] if "://" in long else long
+    # Google grants "https://www.googleapis.com/auth/userinfo.email" to who asks for "email" (OpenID Connect).
+    return short in (long, name) or (name != long and name == f"userinfo.{short}")
 
 
 def _check_in_use(source: ConfigurationSource, new: Record) -> None:

@@ -1,10 +1,11 @@
-"""What the page says of the scopes that were granted."""
+"""What page and command say of the scopes that were granted."""
 
 from __future__ import annotations
 
 import pytest
 
-from airflow_oauth_provider.api_server.browser_sign_in import _compare_scopes
+from airflow_oauth_provider.cli.authorize import _report
+from airflow_oauth_provider.connection.sign_in import compare_scopes
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration
@@ -34,4 +35,27 @@ def test_what_was_asked_for_and_not_granted_is_named(asked, granted, missing):
     client = Client("client", "https://as.example/token")
     configuration = GrantConfiguration("acme", client, options=GrantOptions(scope=asked))
 
-    assert _compare_scopes(configuration, Record(scope=granted))[1] == missing
+    assert compare_scopes(configuration, Record(scope=granted))[1] == missing
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "said"),
+    [
+        ("repo user offline_access", "repo,user", ["scope           repo user"]),
+        (
+            "Mail.Read",
+            "https://graph.microsoft.com/Mail.Read",
+            ["scope           https://graph.microsoft.com/Mail.Read"],
+        ),
+        ("read write", "read", ["scope           read", "not granted     write"]),
+        ("read", None, []),
+    ],
+)
+def test_the_command_compares_them_as_the_page_does(capsys, asked, granted, said):
+    client = Client("client", "https://as.example/token")
+    configuration = GrantConfiguration("acme", client, options=GrantOptions(scope=asked))
+
+    _report("acme", configuration, Record(refresh_token="r", scope=granted), "connection")
+
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line.startswith(("scope", "not granted"))] == said

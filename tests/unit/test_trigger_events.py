@@ -10,6 +10,8 @@ from requests.structures import CaseInsensitiveDict
 
 from airflow_oauth_provider.exceptions import ApiError
 from airflow_oauth_provider.triggers import events
+from airflow_oauth_provider.triggers.http import OAuth2HttpSensorTrigger, OAuth2HttpTrigger
+from airflow_oauth_provider.triggers.http_event import OAuth2HttpEventTrigger
 
 
 def answer(headers=(), reason="OK", url="https://api.example.com/items", encoding="utf-8", history=()):
@@ -39,3 +41,31 @@ def test_what_no_database_takes_ends_no_triggerer(odd):
         text = json.dumps(event, ensure_ascii=False)
         assert text.encode("utf-8")
         assert "\\u0000" not in text
+
+
+@pytest.mark.parametrize(
+    ("trigger", "kept"),
+    [
+        (
+            OAuth2HttpTrigger("xero", "GET", "/items", {"x": "y"}, output={"path": "s3://lake/x"}, concurrent_pages=3),
+            {"oauth2_conn_id": "xero", "method": "GET", "headers": {"x": "y"}, "concurrent_pages": 3},
+        ),
+        (
+            OAuth2HttpSensorTrigger(oauth2_conn_id="xero", poke_interval=5.0, wait_on=["404", "5"], first_pause=1.0),
+            {"poke_interval": 5.0, "wait_on": ["404", "5"], "first_pause": 1.0, "method": "POST"},
+        ),
+        (
+            OAuth2HttpEventTrigger("checks.ready", http_conn_id="xero", poll_interval=7.0, max_attempts=1),
+            {"response_check_path": "checks.ready", "oauth2_conn_id": "xero", "method": "GET", "poll_interval": 7.0},
+        ),
+    ],
+)
+def test_a_trigger_is_made_again_from_what_it_serializes(trigger, kept):
+    """Every argument goes to the database and comes back, that of a subclass too."""
+    path, arguments = trigger.serialize()
+
+    again = type(trigger)(**json.loads(json.dumps(arguments)))
+
+    assert path == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
+    assert kept.items() <= arguments.items()
+    assert again.serialize() == (path, arguments)
