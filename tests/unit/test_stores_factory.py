@@ -12,7 +12,7 @@ from airflow_oauth_provider.compat import connections, sdk
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import factory
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.fallback import PathFallback, VariableFallback, open_fallback
+from airflow_oauth_provider.stores.fallback import open_fallback
 from airflow_oauth_provider.stores.options import StoreOptions
 from tests.unit.store_fakes import Database, Supervisor, database, put_in_task, server_error
 
@@ -143,17 +143,6 @@ def test_the_key_is_masked(supervisor):
     supervisor.connections["xero"]["extra"] = KEY
     open_store("xero", StoreOptions("auto"))
     assert "k" * 43 in {message.value for message in supervisor.asked("MaskSecret")}
-
-
-# ---------------------------------------------------------------------------------------------------- teams
-
-
-@pytest.mark.parametrize(
-    ("multi_team", "kinds"), [("True", [PathFallback]), ("False", [VariableFallback, PathFallback])]
-)
-def test_teams_have_no_fallback_in_a_variable_that_others_do_not_see(monkeypatch, multi_team, kinds):
-    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", multi_team)
-    assert [type(place) for place in open_fallback()._stores] == kinds
 
 
 # ------------------------------------------------------------------------------------ with the database at hand

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_oauth_provider.exceptions import StoreUnavailable
-from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback, VariableFallback
+from airflow_oauth_provider.stores.fallback import FallbackChain, PathFallback, VariableFallback, open_fallback
 from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.sealing import fallback_key, seal, unseal
 from tests.unit.store_fakes import put_in_task, record, server_error
@@ -276,3 +276,11 @@ def test_a_sealed_record_is_json_of_all_its_members():
     )
     assert unseal(seal(full, SPENT), SPENT) == full
     assert json.loads(full.to_json())["format"] == 1
+
+
+@pytest.mark.parametrize(
+    ("multi_team", "kinds"), [("True", [PathFallback]), ("False", [VariableFallback, PathFallback])]
+)
+def test_teams_have_no_fallback_in_a_variable_that_others_do_not_see(monkeypatch, multi_team, kinds):
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", multi_team)
+    assert [type(place) for place in open_fallback()._stores] == kinds

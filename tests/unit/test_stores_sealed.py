@@ -161,6 +161,7 @@ def test_a_public_client_begins_anew_with_the_token_that_was_entered(supervisor,
 
     with caplog.at_level(logging.WARNING):
         found = again.read()
+        supervisor.variables[NAME] = "".join(supervisor.variables[NAME])  # the same text, as it comes anew
         again.read()
     assert len([line for line in caplog.messages if "'xero'" in line and "client_secret" in line]) == 1
 
@@ -362,12 +363,34 @@ def test_a_record_that_is_written_back_as_it_was_read_stays_as_it_is(tmp_path, m
         assert variables.read_variable(NAME) == before
 
 
-def test_a_record_that_is_written_back_is_sealed_for_the_secrets_of_now(supervisor):
+@pytest.mark.parametrize(
+    "now",
+    [
+        {"refresh_token": ENTERED, "client_secret": "changed"},
+        {"refresh_token": ENTERED, "client_secret": "changed", "private_key": PRIVATE},
+        {"refresh_token": ENTERED},
+        {"refresh_token": ENTERED, "client_secret": SECRET, "private_key": PRIVATE, "fernet_key": "new"},
+    ],
+    ids=["less and other", "other", "less", "more"],
+)
+def test_a_record_that_is_written_back_is_sealed_for_the_secrets_of_now(supervisor, now):
     write(grown(3), store(**ALL))
-    less = store(refresh_token=ENTERED, client_secret="changed")
-    found = less.read()
-    assert less.write(found.record, if_version=found.version) != found.version
-    assert store(client_secret="changed", rotates=False).read().record == grown(3)
+    later = store(**now)
+    found = later.read()
+    assert later.write(found.record, if_version=found.version) != found.version
+    assert set(later.sealed_with) == set(now)
+    for name, secret in now.items():
+        assert store(**{name: secret}, rotates=False).read().record == grown(3)
+
+
+def test_what_others_have_written_since_is_what_is_read(supervisor):
+    reader, texts = store(**ALL), []
+    for generation in (3, 4):
+        write(grown(generation), store(**ALL))
+        texts.append(supervisor.variables[NAME])
+        assert reader.read().record == grown(generation)
+    supervisor.variables[NAME] = texts[0]  # somebody has restored a backup
+    assert reader.read().record == grown(3)
 
 
 # --------------------------------------------------------------------------------------------- of a connection
