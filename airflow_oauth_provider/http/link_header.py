@@ -10,6 +10,8 @@ _TARGET = re.compile(r"<([^<>]*)>")
 _NAME = re.compile(r"[^\s=;,\"<>]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _BARE = re.compile(r"[^\s;,\"<>]*")
+#: A name, or a URI (RFC 8288 section 3.3).
+_RELATION = re.compile(r"[a-z0-9._-]+|[a-z][a-z0-9+.-]*:[!-~]*")
 _BLANKS = re.compile(r"[ \t]*")
 
 
@@ -25,8 +27,16 @@ class Link:
     parameters: dict[str, str]
 
     def has_relation(self, relation: str) -> bool:
-        """Tell whether ``relation`` is one of the link's, in any case, also between single quotation marks."""
-        return relation.lower() in self.parameters.get("rel", "").strip("'").lower().split()
+        """Tell whether ``relation`` is one of the link's, in any case, also between single quotation marks.
+
+        :raises LinkHeaderError: when it seems to be meant, but stands in what is no relation, such as "next,prev".
+        """
+        relation, own = relation.lower(), self.parameters.get("rel", "").strip("'").lower().split()
+        if relation in own:
+            return True
+        if any(relation in other and not _RELATION.fullmatch(other) for other in own):
+            raise LinkHeaderError(f"a link has {relation!r} within a relation that is none")
+        return False
 
 
 class LinkHeaderError(ValueError):

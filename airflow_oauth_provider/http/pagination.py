@@ -96,22 +96,21 @@ class LinkHeader(Paginator):
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
-        targets = set(self._targets(page))
+        try:
+            targets = set(self._targets(page))
+        except LinkHeaderError as error:
+            raise page.error(f"has a header Link that cannot be read: {error}") from None
         if len(targets) > 1:
             raise page.error(f"has {len(targets)} different links with the relation {self.rel!r}")
         return request.to_url(targets.pop()) if targets else None
 
     def _targets(self, page: Page) -> Iterator[str]:
         base = page.response.url
-        try:
-            links = parse_links(page.response.headers.get("Link") or "")
-        except LinkHeaderError as error:
-            raise page.error(f"has a header Link that cannot be read: {error}") from None
-        for link in links:
+        for link in parse_links(page.response.headers.get("Link") or ""):
             # A link with an anchor elsewhere does not start from this page (RFC 8288 section 3.2).
             starts_here = urljoin(base, link.parameters.get("anchor", "")) == base
             if link.has_relation(self.rel) and starts_here and not _says_no(link.parameters.get("results", "true")):
-                yield urljoin(base, link.target)
+                yield _absolute(link.target, page)
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ class NextUrl(Paginator):
             return None
         if not isinstance(url, str):
             raise page.error(f"has no URL at {self.path} but {describe(url)}")
-        return request.to_url(urljoin(page.response.url, url))
+        return request.to_url(_absolute(url, page))
 
 
 @dataclass(frozen=True)
@@ -331,6 +330,14 @@ def paginator_from_dict(values: Mapping[str, Any]) -> Paginator:
     """Return what :meth:`Paginator.to_dict` was called on."""
     members = {name: value for name, value in values.items() if name != "kind"}
     return _KINDS[values["kind"]](**members)
+
+
+def _absolute(url: str, page: Page) -> str:
+    """Return the next page's address; one without a host counts from the page's own."""
+    absolute = urljoin(page.response.url, url.strip())
+    if not absolute.lower().startswith(("http://", "https://")):
+        raise page.error("names a next page whose address is no http or https URL")
+    return absolute
 
 
 def _says_no(value: Any) -> bool:

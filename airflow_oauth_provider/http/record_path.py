@@ -8,14 +8,15 @@ that ends in ``?`` may be missing, for APIs that leave a member out when it is e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from airflow_oauth_provider.oauth2 import json_paths
 from airflow_oauth_provider.oauth2.json_paths import Step, Wildcard
 
 #: The end of a JSONPath that names one member; another end (wildcard, filter, slice) selects members.
-_NAMES_ONE = re.compile(r"(?:\.[^\W\d][\w-]*|\[\d+\]|\['[^'\\]*'\]|\[\"[^\"\\]*\"\])$")
+_NAMES_ONE = re.compile(r"(?:\.[^\W\d][\w-]*|\[-?\d+\]|\['[^'\\]*'\]|\[\"[^\"\\]*\"\])$")
 
 
 class PathError(ValueError):
@@ -91,6 +92,8 @@ def collect(path: str, document: Any) -> list[Any]:
     except _AbsentError as error:
         if optional or error.empty:
             return []
+        if "[" in path and not path.startswith("$"):
+            raise PathError(f"{error}. A path with brackets begins with a $: write '$.{path}'") from None
         raise PathError(f"{error}. If the API leaves it out when there are no records, write '{path}?'") from None
     if path.startswith("$") and not _NAMES_ONE.search(path) and path != "$":
         return values
@@ -142,11 +145,15 @@ def _branches(steps: tuple[Step, ...], value: Any, at: str) -> list[Any]:
         return []
     if not isinstance(value, list | dict):
         raise PathError(f"{at} is {describe(value)}, which has no members")
+    return _all_below(steps, value if isinstance(value, list) else value.values(), f"{at}[*]")
+
+
+def _all_below(steps: tuple[Step, ...], members: Iterable[Any], at: str) -> list[Any]:
     found: list[Any] = []
     absent: _AbsentError | None = None
-    for member in value if isinstance(value, list) else value.values():
+    for member in members:
         try:
-            found += _all_of(steps, member, f"{at}[*]")
+            found += _all_of(steps, member, at)
         except _AbsentError as error:
             absent = error
     if absent is not None and not found:
@@ -159,7 +166,7 @@ def _member(value: Any, step: Step, at: str) -> Any:
         if step in value:
             return value[step]
     elif isinstance(value, list) and isinstance(step, int):
-        if step < len(value):
+        if -len(value) <= step < len(value):
             return value[step]
     elif value not in (None, []):  # an empty list may be what PHP makes of an empty object
         hint = f": write {at}[*]{_show(step)} to look into each" if isinstance(value, list) else ""
@@ -177,13 +184,24 @@ def _show(step: Step) -> str:
 
 def _selected(path: str, document: Any) -> list[Any]:
     """Return the values of a path with filters, slices or descendants, which match nothing where they do not fit."""
-    found = json_paths.find_all(path, document)
+    selector, rest = _split_plain_end(path)
+    found = json_paths.find_all(selector, document)
     if not found:
         plain = list(_beginnings(path))[-1]
         _values(plain, document)  # complains if the path does not even lead there
         if path.removeprefix(plain).startswith("..") and document:
             raise _AbsentError(f"nothing matches {path.removeprefix(plain)!r} below {plain}", empty=False)
-    return found
+    return _all_below(rest, found, selector)
+
+
+@lru_cache(maxsize=256)
+def _split_plain_end(path: str) -> tuple[str, tuple[Step, ...]]:
+    """Return ``path`` up to its last filter, slice or descendant, and the steps behind that, which have to fit."""
+    for end in range(2, len(path)):
+        rest = json_paths.parse_steps(f"${path[end:]}") if path[end] in ".[" else None
+        if rest is not None and json_paths.is_path(path[:end]):
+            return path[:end], rest
+    return path, ()
 
 
 def _beginnings(path: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 _STEP = re.compile(
-    r"\.([^\W\d][\w-]*)|\[(\d+)\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]|(\.\*|\[\*\])",
+    r"\.([^\W\d][\w-]*)|\[(-?\d+)\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]|(\.\*|\[\*\])",
 )
 
 
@@ -28,6 +28,11 @@ class Wildcard(Enum):
 Step = str | int | Wildcard
 
 
+# Quoted names and filters, in which anything may stand.
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|\?\([^()]*\)|\?[^\]]*")
+# What jsonpath-ng reads in a way of its own, so that it leads to nothing: "$.@odata.nextLink", "$.items[name]".
+_MISREAD = re.compile(r"[.\[]\s*(@[\w.-]*)|\[\s*([A-Za-z_][\w-]*)\s*\]")
+
 # What jsonpath-ng hands to Python's own regular expressions.
 _EXPRESSION = re.compile(r"=~|`\s{0,9}(?:sub|split)\s{0,9}\(")
 
@@ -40,6 +45,15 @@ def check(path: str) -> None:
     """Raise :class:`BadPathError` unless ``path`` is a JSONPath."""
     if parse_steps(path) is None:
         _compile(path)
+
+
+def is_path(path: str) -> bool:
+    """Tell whether ``path`` is a JSONPath."""
+    try:
+        check(path)
+    except BadPathError:
+        return False
+    return True
 
 
 def find(path: str, document: Any) -> Any:
@@ -80,7 +94,7 @@ def _members(value: Any, step: Step) -> list[Any]:
     if isinstance(value, list):
         if step is Wildcard.ALL:
             return value
-        return [value[step]] if isinstance(step, int) and step < len(value) else []
+        return [value[step]] if isinstance(step, int) and -len(value) <= step < len(value) else []
     return []
 
 
@@ -114,6 +128,9 @@ def parse_steps(path: str) -> tuple[Step, ...] | None:
 def _compile(path: str) -> Any:
     if not path.startswith("$"):
         raise BadPathError("is no JSONPath: it does not begin with $")
+    if misread := _MISREAD.search(_QUOTED.sub("", path)):
+        name = misread[1] or misread[2]
+        raise BadPathError(f"is no JSONPath: a name such as {name} is written ['{name}']")
     try:
         from jsonpath_ng.ext.parser import parse
     except ImportError:

@@ -135,6 +135,29 @@ def test_paths(path, value):
     assert look_up(path, document) == value
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("$.@odata.nextLink", "@odata.nextLink"),
+        ("$.value[@id]", "@id"),
+        ("$.d.@count", "@count"),
+        ("$.groups[items]", "items"),
+        ("$[ rows ]", "rows"),
+        ("$.a[?(@.b=='[c]')][d]", "d"),
+    ],
+)
+def test_a_name_that_no_jsonpath_has_unquoted_is_not_taken_for_nothing(path, name):
+    with pytest.raises(ValueError, match=rf"a name such as {name} is written \['{name}'\]"):
+        check_path("path", path)
+
+
+@pytest.mark.parametrize(
+    "path", ["$.a[?(@.b=='[c]')]", "$.a[?(@['b'] > 1)].c", "$['@id'][?@.x]", "$.a['b','c']", '$["[x]"]']
+)
+def test_what_is_quoted_or_in_a_filter_is_a_path(path):
+    check_path("path", path)
+
+
 def test_a_path_that_cannot_be_meant():
     with pytest.raises(ValueError, match="records"):
         check_path("records", "$.[")
@@ -185,6 +208,15 @@ NESTED = {
         ("$.nothing[*].items", []),
         ("missing?", []),
         ("$.missing.items?", []),
+        ("$.list[-1].y?", []),
+        ("$.groups[-2].items", [3]),
+        ("$.rows[-1]", [3]),
+        ("$.groups[0:1].items", [1, 2]),
+        ("$.groups[0,2].items[*]", [1, 2, 3]),
+        ("$.groups[?(@.tag=='c')].missing", []),
+        ("$.nothing[-1].items", []),
+        ("$.groups[?(@.tag=='a')].missing?", []),
+        ("$.groups[?(@['tag']=='a')].items", [1, 2]),
     ],
 )
 def test_a_path_gives_all_records(path, records):
@@ -213,6 +245,14 @@ def test_a_path_gives_all_records(path, records):
         ("groups.9.items", "'groups' is a list of 4"),
         ("one.0.record", "leads to an object with 1 member"),
         ("$.one[0].record", "leads to an object with 1 member"),
+        ("$.groups[?(@.tag)].missing", r"\$\.groups\[\?.*\] is an object with 1 member, without 'missing'"),
+        ("$.groups[?(@.tag)].missing[*].x", "without 'missing'"),
+        ("$.list[0:1].missing", r"\$\.list\[0:1\] is an object with 1 member, without 'missing'"),
+        ("$.list[0,1].x.y", "is a number, which has no member 'y'"),
+        ("$..items.missing", r"is a list of 2.*write \$\.\.items\[\*\]\.missing"),
+        ("$.list[-3].x", "is a list of 2, without -3"),
+        ("$.list[-1].missing", "without 'missing'"),
+        ("list[0].x", r"without 'list\[0\]'\. A path with brackets begins with a \$: write '\$\.list\[0\]\.x'"),
     ],
 )
 def test_a_path_that_does_not_fit_says_what_is_there(path, told):
@@ -298,6 +338,11 @@ def test_wildcards_leave_nothing_out(groups):
         ("</2>; rel='next'", "/2"),
         ("</2>; rel='NEXT'; title='x'", "/2"),
         ("</2>; rel=next; rel*=UTF-8''prev", "/2"),
+        ('</2>; rel="next-archive"', None),
+        ('</2>; rel="https://example.com/rel/next"', None),
+        ('</2>; rel="alternate urn:next"', None),
+        ('< /2 >; rel="next"', "/2"),
+        ('</2>; rel="next", <https://api.example.com/2>; rel="next"', "/2"),
         ("", None),
     ],
 )
@@ -321,11 +366,23 @@ def test_link_headers(header, target):
         "</2>; rel='next last'",
         "</2>; rel*=UTF-8''next",
         "</0>; rel=prev, </2>; REL*=UTF-8''next",
+        '</2>; rel="next,prev"',
+        "</2>; rel==next",
+        "</2>; rel=\xe2\x80\x9dnext\xe2\x80\x9d",
+        '</2>; rel="[next]"',
+        "</2>; rel=prev/next",
     ],
 )
 def test_a_link_header_that_cannot_be_read_is_never_the_last_page(header):
     with pytest.raises(ApiError, match=r"Page 1 .*(Link that cannot be read|different links)"):
         LinkHeader().following(PageRequest(), page({}, Link=header), 0)
+
+
+@pytest.mark.parametrize("address", ["javascript:1", "mailto:a@b", "ftp://api.example.com/2", "data:,x", "file:///etc"])
+def test_a_next_page_is_at_an_http_address(address):
+    for paginator in (LinkHeader(), NextUrl("next")):
+        with pytest.raises(ApiError, match="no http or https URL"):
+            paginator.following(PageRequest(), page({"next": address}, Link=f"<{address}>; rel=next"), 0)
 
 
 QUOTED = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=12)
