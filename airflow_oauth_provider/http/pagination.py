@@ -186,12 +186,13 @@ class Cursor(Paginator):
 
 @dataclass(frozen=True)
 class PageNumber(Paginator):
-    """Pages are asked for by number, as with Xero. The first page without records is the end.
+    """Pages are asked for by number, as with Xero. Where nothing tells how many, the first without records is the end.
 
     :param records: path of the records; None when the body itself is the list.
     :param parameter: the name of the number.
     :param start: the first page's number.
-    :param pages: path of the number of pages, where the API tells it: saves asking for a page that is not there.
+    :param pages: path of the number of pages, where the API tells it: saves asking for a page that is not there, and
+        goes on after one that is empty.
     :param size_parameter: the name of the page's size, where one is asked for.
     :param size: how many records a page should have.
     :param where: see :class:`Cursor`.
@@ -219,10 +220,10 @@ class PageNumber(Paginator):
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
-        if not page.records(self.records):
-            return None
         count = self._count(page)
-        return None if count is not None and page.number >= count else self._request(request, page.number)
+        # Where the API tells how many there are, one without records in between is not the end.
+        is_last = not page.records(self.records) if count is None else page.number >= count
+        return None if is_last else self._request(request, page.number)
 
     def plan(self, request: PageRequest, page: Page, seen: int) -> Iterator[PageRequest]:  # noqa: ARG002
         """See :meth:`Paginator.plan`."""
@@ -251,7 +252,8 @@ class OffsetLimit(Paginator):
 
     :param limit: how many records a page should have.
     :param records: path of the records; None when the body itself is the list.
-    :param total: path of the number of all records, where the API tells it: saves one request.
+    :param total: path of the number of all records, where the API tells it: saves one request, and fails where fewer
+        came.
     :param start: the first record's place.
     :param offset_parameter: the name of the place.
     :param limit_parameter: the name of the limit.
@@ -283,9 +285,14 @@ class OffsetLimit(Paginator):
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:
         """See :meth:`Paginator.following`."""
         came = len(page.records(self.records))
-        if came == 0:
-            return None
         total = self._total(page)
+        if came == 0:
+            if total is not None and seen < total:
+                raise page.error(
+                    f"has no records, but {self.total} says that there are {total}, and {seen} came. If that number is "
+                    "not exact, leave 'total' out"
+                )
+            return None
         return None if total is not None and seen + came >= total else self._request(request, seen + came)
 
     def plan(self, request: PageRequest, page: Page, seen: int) -> Iterator[PageRequest]:

@@ -42,8 +42,10 @@ class Walk:
         self._seen_before = self._seen
         records = self.paginator.counted(page)
         if records is None:
-            self._refuse_empty_pages(page)
+            path = self._records_path
+            self._refuse_empty_pages(page, page.seems_empty() if path is None else not page.records(path))
         else:
+            self._refuse_empty_pages(page, not records)
             self._refuse_same_page(page, records)
             self._seen += len(records)
         self._refuse_same_request(page, request)
@@ -67,16 +69,15 @@ class Walk:
 
     def _refuse_same_page(self, page: Page, records: list[Any]) -> None:
         # Numbers and offsets grow for ever, even where the API pays no heed to them.
-        if records == self._last_records:
+        if records and records == self._last_records:
             raise page.error(
                 "is the same as the one before: the API seems to know the parameter by another name, and it would "
                 "never end"
             )
         self._last_records = records
 
-    def _refuse_empty_pages(self, page: Page) -> None:
-        path = self._records_path
-        self._empty = self._empty + 1 if (page.seems_empty() if path is None else not page.records(path)) else 0
+    def _refuse_empty_pages(self, page: Page, is_empty: bool) -> None:
+        self._empty = self._empty + 1 if is_empty else 0
         if self._empty > self.paginator.max_empty_pages:
             raise page.error(
                 f"is the {self._empty}th in a row without records, and names a next one: it would never end. If the "

@@ -674,3 +674,38 @@ def test_what_is_known_ahead_is_begun_ahead():
     steps += [loop.send(None) for _ in range(4)]
     assert [type(step).__name__ for step in steps] == ["Send", "Receive", "Send", "Send", "Send", "Send", "Page"]
     assert [step.number for step in steps[2:6]] == [2, 3, 4, 5]
+
+
+@given(st.lists(st.lists(st.integers(), max_size=2), min_size=1, max_size=9), st.integers(1, 4))
+def test_an_empty_page_among_the_told_ones_is_not_the_end(groups, width):
+    groups = [[[number, row] for row in rows] for number, rows in enumerate(groups)]  # no two pages are the same
+
+    def fetch(request):
+        return page({"rows": groups[request.data["page"] - 1], "pages": len(groups)}).response
+
+    loop = page_loop(Walk(PageNumber("rows", pages="pages"), PageRequest()), width)
+    pages, _ = run_steps(loop, fetch)
+    assert [found.records("rows") for found in pages] == groups
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_empty_pages_without_end_are_refused_although_their_number_is_told(width):
+    walk = Walk(PageNumber("rows", pages="pages", max_empty_pages=5), PageRequest())
+    with pytest.raises(ApiError, match=r"Page 7 .* is the 6th in a row without records"):
+        run_steps(
+            page_loop(walk, width),
+            lambda request: page({"rows": [1][request.data["page"] - 1 :], "pages": 999}).response,
+        )
+
+
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize(("came", "total"), [(0, 1), (2, 3), (4, 100), (3, "7")])
+def test_fewer_records_than_told_are_an_error(width, came, total):
+    def fetch(request):
+        offset = request.data["offset"]
+        return page({"rows": list(range(came))[offset : offset + 2], "total": total}).response
+
+    with pytest.raises(ApiError, match=f"has no records, but total says that there are {total}, and {came} came"):
+        run_steps(page_loop(Walk(OffsetLimit(2, "rows", total="total"), PageRequest()), width), fetch)
+    pages, _ = run_steps(page_loop(Walk(OffsetLimit(2, "rows"), PageRequest()), width), fetch)
+    assert sum(len(found.records("rows")) for found in pages) == came
