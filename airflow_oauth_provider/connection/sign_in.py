@@ -115,7 +115,7 @@ def find_endpoints(configuration: GrantConfiguration, sign_in: SignIn) -> Endpoi
             raise ConfigurationError(str(failure), conn_id=configuration.conn_id) from None
     members = metadata.members if metadata else {}
 
-    def published(name: str) -> str:
+    def find_published(name: str) -> str:
         value = members.get(name)
         if not isinstance(value, str) or not value:
             return ""
@@ -128,8 +128,8 @@ def find_endpoints(configuration: GrantConfiguration, sign_in: SignIn) -> Endpoi
         return value
 
     return Endpoints(
-        sign_in.authorize_url or published("authorization_endpoint"),
-        sign_in.device_authorize_url or published("device_authorization_endpoint"),
+        sign_in.authorize_url or find_published("authorization_endpoint"),
+        sign_in.device_authorize_url or find_published("device_authorization_endpoint"),
         members.get("authorization_response_iss_parameter_supported") is True,
     )
 
@@ -189,7 +189,7 @@ def keep(prepared: Preparation, answer: TokenResponse, sent_at: float, actor: st
                 raise ConfigurationError(_no_refresh_token(configuration.conn_id, prepared.sign_in.refresh_scope))
             old = precedence.current(configuration, snapshot.record)
             was_dead = precedence.is_dead(configuration, old)
-            new = precedence.signed_in(old, answer, sent_at, actor)
+            new = precedence.record_sign_in(old, answer, sent_at, actor)
             snapshot.store.write(new, if_version=snapshot.version)
             _check_in_use(source, new)
         except (StaleVersion, StoreUnavailable) as failure:

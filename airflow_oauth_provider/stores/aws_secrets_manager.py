@@ -99,12 +99,12 @@ class AwsBackend:
             document = None
         if not isinstance(document, dict):
             raise StoreNotWritable(f"{self.where} is not a JSON object. Make it one, if only {{}}.")
-        return self._document.fetched(document, _Secret(answer["VersionId"], document))
+        return self._document.to_fetched(document, _Secret(answer["VersionId"], document))
 
     def replace(self, fetched: Fetched, text: str) -> Fetched | None:
         """Make a new version the current one, if the one that was read still is; see :meth:`Backend.replace`."""
         secret: _Secret = fetched.token
-        document = self._document.updated(secret.document, text)
+        document = self._document.with_record(secret.document, text)
         new_id = str(uuid.uuid4())
         self._call(
             "written",
@@ -122,7 +122,7 @@ class AwsBackend:
             ),
             elsewhere=True,
         )
-        return None if moved is None else self._document.fetched(document, _Secret(new_id, document))
+        return None if moved is None else self._document.to_fetched(document, _Secret(new_id, document))
 
     def _call(self, what: str, operation: Callable[[Any], Any], *, elsewhere: bool = False) -> Any:
         """Send one request.
@@ -174,11 +174,11 @@ def _new_client(region: str | None, identity: CloudIdentity | None) -> Any:
 
 def find_permit(conn_id: str, options: StoreOptions) -> Permit:
     """Return whether the connection may use the secret that it names; nothing is sent."""
-    name = _counting_name(conn_id, options.aws_name or "")
+    name = _name_that_counts(conn_id, options.aws_name or "")
     return secret_permit(conn_id, "aws_name", name, deployment.allowed_secrets())
 
 
-def _counting_name(conn_id: str, name: str) -> str:
+def _name_that_counts(conn_id: str, name: str) -> str:
     """Return ``name`` if the deployment lists it so, else the secret's own name if it is an ARN.
 
     The last six characters of an ARN are AWS's own.
@@ -203,5 +203,5 @@ def open_store(conn_id: str, options: StoreOptions) -> RecordStore:
     identity = find_identity(conn_id, "aws_conn_id", options.aws_conn_id)
     layout = read_layout(conn_id, options.file_map)
     check_packages(conn_id, "aws", "boto3")
-    backend = AwsBackend(conn_id, name, layout, region, identity, _counting_name(conn_id, name))
+    backend = AwsBackend(conn_id, name, layout, region, identity, _name_that_counts(conn_id, name))
     return RecordStore(backend, permit=find_permit(conn_id, options))

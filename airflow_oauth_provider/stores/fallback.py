@@ -54,7 +54,7 @@ class PathFallback:
             else:
                 path.write_text(ciphertext)
         except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
-            raise _failed("save to", error) from None
+            raise _explain("save to", error) from None
 
     def load(self, key: str) -> str | None:
         """Return what is kept under ``key``; see :class:`FallbackStore`."""
@@ -63,7 +63,7 @@ class PathFallback:
         except FileNotFoundError:
             return None
         except Exception as error:  # noqa: BLE001 - as above
-            raise _failed("read", error) from None
+            raise _explain("read", error) from None
 
     def remove(self, key: str) -> None:
         """Forget ``key``; see :class:`FallbackStore`."""
@@ -72,7 +72,7 @@ class PathFallback:
         except FileNotFoundError:
             return
         except Exception as error:  # noqa: BLE001 - as above
-            raise _failed("remove from", error) from None
+            raise _explain("remove from", error) from None
 
     def _path(self, key: str) -> Any:
         from airflow_oauth_provider.compat.sdk import ObjectStoragePath
@@ -85,7 +85,7 @@ class PathFallback:
         return Path(folder.removeprefix("file://")).expanduser() / key
 
 
-def _failed(what: str, error: Exception) -> StoreUnavailable:
+def _explain(what: str, error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"Could not {what} the fallback folder ({type(error).__name__}).")
 
 

@@ -106,23 +106,23 @@ class FileBackend:
 
     def fetch(self) -> Fetched:
         """Return what the file holds; see :meth:`Backend.fetch`."""
-        return self._document.fetched(self._load())
+        return self._document.to_fetched(self._load())
 
     def replace(self, fetched: Fetched, text: str) -> Fetched | None:
         """Replace the record, if it is as it was; see :meth:`Backend.replace`."""
-        with self._explained("written"), self._locked():
+        with self._explain("written"), self._lock():
             document = self._load()
             if self._document.record_text(document) != fetched.text:
                 return None
-            document = self._document.updated(document, text)
+            document = self._document.with_record(document, text)
             mode = stat.S_IMODE(self._path.stat().st_mode)
             if mode & 0o077:
                 log.warning("%s could be read by others (mode %04o); from now on its owner only can.", self.where, mode)
             replace_file(self._path, json.dumps(document, indent=2) + "\n")
-        return self._document.fetched(document)
+        return self._document.to_fetched(document)
 
     def _load(self) -> dict[str, Any]:
-        with self._explained("read"):
+        with self._explain("read"):
             try:
                 content = read_file(self._path)
             except FileNotFoundError:
@@ -141,7 +141,7 @@ class FileBackend:
         return document
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         # Beside the file, not the file itself: that one is replaced, and a lock on the old one guards nothing.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(f"{self._path}.lock", flags, 0o600)
@@ -160,7 +160,7 @@ class FileBackend:
             os.close(descriptor)  # which unlocks it
 
     @contextlib.contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
+    def _explain(self, what: str) -> Iterator[None]:
         try:
             yield
         except NotAFile as error:

@@ -111,7 +111,7 @@ class GcpBackend:
                 )
             head = self._that_counts(newest)
             if head is not None:
-                return self._document.fetched(head.document, head)
+                return self._document.to_fetched(head.document, head)
         raise StoreUnavailable(f"{self.where} has no version that can be read and counts. Add one.")
 
     def _that_counts(self, newest: Version) -> _Head | None:
@@ -159,7 +159,7 @@ class GcpBackend:
     def replace(self, fetched: Fetched, text: str) -> Fetched | None:
         """Add a version, which counts unless others were added meanwhile; see :meth:`Backend.replace`."""
         head: _Head = fetched.token
-        document = self._document.updated(head.document, text)
+        document = self._document.with_record(head.document, text)
         stamp = _Stamp(head.number, head.newest)
         document[STAMP] = {"follows": stamp.follows, "after": stamp.after, "digest": _digest(document, stamp)}
         number = self._secret.add(json.dumps(document).encode())
@@ -167,7 +167,7 @@ class GcpBackend:
             return None
         if not is_leased(text):
             self._tidy(number)
-        return self._document.fetched(document, _Head(number, number, document))
+        return self._document.to_fetched(document, _Head(number, number, document))
 
     def _tidy(self, current: int) -> None:
         """Destroy what we have written before: each version costs money while it can be read.

@@ -196,7 +196,7 @@ class JsonDocument:
             return None
         return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
-    def fetched(self, document: dict[str, Any], token: Any = None) -> Fetched:
+    def to_fetched(self, document: dict[str, Any], token: Any = None) -> Fetched:
         """Return what a store learns from ``document``.
 
         :param document: as read or written just now.
@@ -210,7 +210,7 @@ class JsonDocument:
         kept = {name: value for name, value in kept.items() if value}
         return Fetched(text, token, kept, plain.first_record(), read_named(document.get(MEMBER)))
 
-    def updated(self, document: dict[str, Any], text: str) -> dict[str, Any]:
+    def with_record(self, document: dict[str, Any], text: str) -> dict[str, Any]:
         """Return a copy of ``document`` with a new record, and its tokens where other programs look for them.
 
         :param document: as read.

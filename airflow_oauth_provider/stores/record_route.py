@@ -151,7 +151,7 @@ class RecordRoute:
         if answer.status in (200, 412):
             # Not believed: a forged "done" would lose the tokens that are thought to be kept.
             raise StoreUnavailable(
-                f"{self._named()} answered for the connection {conn_id!r} without proof that it knows the connection's "
+                f"{self._server} answered for the connection {conn_id!r} without proof that it knows the connection's "
                 f"record key. Is something else between? Check {SETTING}."
             )
         raise self._refusal(answer, conn_id)
@@ -189,24 +189,25 @@ class RecordRoute:
         status = answer.status
         if status == 403:
             return StoreUnavailable(
-                f"{self._named()} does not accept the record key of the connection {conn_id!r}.{_skew(answer)} The "
+                f"{self._server} does not accept the record key of the connection {conn_id!r}.{_skew(answer)} The "
                 "connection that tasks read has to be the row of that server: not a copy in a secrets backend, and "
                 "not of another deployment."
             )
         if status in (404, 405):
             return StoreNotWritable(
-                f"{self._named()} does not have the route of this provider's plugin. Install the provider where the "
+                f"{self._server} does not have the route of this provider's plugin. Install the provider where the "
                 "API server runs, and restart it; see that [oauth2] token_store_route is not off there. A server that "
                 f"was started with '--apps execution' has no plugins: set {SETTING} to the one that serves the UI. "
                 "Else set 'store' in the connection to 'variable' or 'vault'."
             )
         if 300 <= status < 400:
-            return StoreNotWritable(f"{self._named()} answered with a redirect. Set {SETTING} to the final address.")
+            return StoreNotWritable(f"{self._server} answered with a redirect. Set {SETTING} to the final address.")
         if status in (408, 429) or status >= 500:
-            return StoreUnavailable(f"{self._named()} answered with HTTP status {status}.")
-        return StoreNotWritable(f"{self._named()} answered with HTTP status {status}. Check {SETTING}.")
+            return StoreUnavailable(f"{self._server} answered with HTTP status {status}.")
+        return StoreNotWritable(f"{self._server} answered with HTTP status {status}. Check {SETTING}.")
 
-    def _named(self) -> str:
+    @property
+    def _server(self) -> str:
         return f"Airflow's API server ({self.address.url}, from {self.address.setting})"
 
     def _send(self, method: str, route: str, conn_id: str, body: bytes, headers: Mapping[str, str]) -> _Answer:
@@ -240,7 +241,7 @@ class RecordRoute:
                     return _Answer(response.status_code, names, content)
         except (requests.RequestException, OSError, ValueError) as error:
             raise StoreUnavailable(
-                f"{self._named()} did not answer ({type(error).__name__}). Tasks have to reach it: if that is the "
+                f"{self._server} did not answer ({type(error).__name__}). Tasks have to reach it: if that is the "
                 f"wrong address for this worker, set {SETTING}."
             ) from None
 

@@ -110,7 +110,7 @@ class BaseStore:
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""
-        return self._stored(self._fetch())
+        return self._decode(self._fetch())
 
     def _fetch(self) -> Fetched:
         """Return what the place holds, if the connection may use it."""
@@ -124,7 +124,7 @@ class BaseStore:
             self._permit.check(fetched.connections)
         return fetched
 
-    def _stored(self, fetched: Fetched) -> StoredRecord:
+    def _decode(self, fetched: Fetched) -> StoredRecord:
         if fetched.text is None:
             if fetched.entered is not None:
                 mask_record(fetched.entered)
@@ -137,7 +137,7 @@ class BaseStore:
         mask_record(record)
         return self._format.encode(record)
 
-    def _changed(self) -> StaleVersion:
+    def _stale_version(self) -> StaleVersion:
         return StaleVersion(f"The record in {self.where} was changed by another worker.")
 
 
@@ -167,7 +167,7 @@ class RecordStore(BaseStore):
         """Return the newest record; see :meth:`TokenStore.read`."""
         self._last = None
         self._last = self._fetch()
-        return self._stored(self._last)
+        return self._decode(self._last)
 
     def write(self, record: Record, *, if_version: str | None) -> str:
         """Replace the record that was read as ``if_version``; see :meth:`TokenStore.write`."""
@@ -182,7 +182,7 @@ class RecordStore(BaseStore):
             if held != if_version:
                 if held == new_version:
                     return new_version  # an earlier write of ours, whose answer was lost
-                raise self._changed()
+                raise self._stale_version()
             fetched = self._backend.replace(fetched, text)
             if fetched is not None:
                 self._last = fetched

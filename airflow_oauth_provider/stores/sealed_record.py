@@ -163,7 +163,7 @@ def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> Unseale
         return UnsealedRecord(text, replace(record, response_parameters={}))
     try:
         outline = Record.from_json(json.dumps({**_clear(members), "format": RECORD_FORMAT}))
-        wrapped, ciphertext = _sealed(members)
+        wrapped, ciphertext = _read_sealed(members)
         opened = sealing.unlock(ciphertext, wrapped, (*keys.secrets, *keys.opening), _purpose(conn_id))
     except ValueError as error:
         raise not_a_record(where, error) from None
@@ -197,7 +197,7 @@ def still_fits(opened: UnsealedRecord, keys: ConnectionKeys, conn_id: str) -> bo
     if members is None or not keys.secrets:
         # What others have sealed stays sealed as long as it stays as it is.
         return not keys.secrets
-    return sealing.is_locked_for(_sealed(members)[0], keys.secrets, _purpose(conn_id))
+    return sealing.is_locked_for(_read_sealed(members)[0], keys.secrets, _purpose(conn_id))
 
 
 def _check_superseded(outline: Record, wrapped: dict[str, str], keys: ConnectionKeys, conn_id: str, where: str) -> None:
@@ -239,7 +239,7 @@ def _clear(members: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if name in _CLEAR}
 
 
-def _sealed(members: dict[str, Any]) -> tuple[dict[str, str], str]:
+def _read_sealed(members: dict[str, Any]) -> tuple[dict[str, str], str]:
     wrapped, ciphertext = members.get("keys"), members.get("record")
     texts = [ciphertext, *(wrapped.values() if isinstance(wrapped, dict) else [None])]
     if not all(isinstance(text, str) for text in texts):

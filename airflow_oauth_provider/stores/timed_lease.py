@@ -86,8 +86,8 @@ class TimedLeaseStore(BaseStore):
             self._backend.put(fetched, text)
         return new_version
 
-    def _stored(self, fetched: Fetched) -> StoredRecord:
-        return replace(super()._stored(fetched), settle_time=self._settle_time)
+    def _decode(self, fetched: Fetched) -> StoredRecord:
+        return replace(super()._decode(fetched), settle_time=self._settle_time)
 
     def _may_replace(self, fetched: Fetched, new_version: str, if_version: str | None) -> bool:
         """Tell whether to write; no: it has been written, and only the answer was lost.
@@ -99,7 +99,7 @@ class TimedLeaseStore(BaseStore):
             return True
         if held == new_version:
             return False
-        raise self._changed()
+        raise self._stale_version()
 
     def _take_lease(self, text: str, new_version: str, if_version: str | None) -> None:
         began, fetched = self._look()

@@ -40,7 +40,7 @@ class _Secret:
     data: Mapping[str, Any] = field(repr=False)
     number: int = 0
 
-    def fetched(self) -> Fetched:
+    def to_fetched(self) -> Fetched:
         """Return what a store learns from it."""
         value = self.data.get(RECORD_KEY)
         if value is not None and not isinstance(value, str):
@@ -96,9 +96,9 @@ class KvV2Backend(_VaultPlace):
         if isinstance(answer, NotFound):
             metadata = (client.check_absent(answer).get("data") or {}).get("metadata") or {}
             # A deleted or destroyed version counts on: the next write has to name its number.
-            return _Secret({}, int(metadata.get("version", 0))).fetched()
+            return _Secret({}, int(metadata.get("version", 0))).to_fetched()
         try:
-            return _Secret(answer["data"]["data"] or {}, int(answer["data"]["metadata"]["version"])).fetched()
+            return _Secret(answer["data"]["data"] or {}, int(answer["data"]["metadata"]["version"])).to_fetched()
         except (KeyError, TypeError, ValueError):
             raise client.wrong_engine() from None
 
@@ -117,7 +117,7 @@ class KvV2Backend(_VaultPlace):
         except Changed:
             return None
         try:
-            return _Secret(data, int(answer["data"]["version"])).fetched()
+            return _Secret(data, int(answer["data"]["version"])).to_fetched()
         except (KeyError, TypeError, ValueError):
             raise client.wrong_engine() from None
 
@@ -136,8 +136,8 @@ class KvV1Backend(_VaultPlace):
         )
         if isinstance(answer, NotFound):
             client.check_absent(answer)
-            return _Secret({}).fetched()
-        return _Secret(answer["data"]).fetched()
+            return _Secret({}).to_fetched()
+        return _Secret(answer["data"]).to_fetched()
 
     def put(self, fetched: Fetched, text: str) -> None:
         """Write the secret; see :meth:`PlainBackend.put`."""

@@ -68,7 +68,7 @@ class TokenCache:
         quiet = now < self._quiet_until and now < self._ends_at
         return cached if fresh or quiet else None
 
-    def working(self, requirements: TokenRequirements) -> TokenResult | None:
+    def find_working(self, requirements: TokenRequirements) -> TokenResult | None:
         """Return the cached token if it works for as long as it has to, however stale it is. Changes nothing."""
         cached = self._result
         if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):

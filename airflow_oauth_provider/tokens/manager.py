@@ -162,7 +162,7 @@ class TokenManager:
         """
         lock = self._lock
         if not lock.acquire(timeout=PATIENCE_WITH_A_WORKING_TOKEN):
-            working = self._cache.working(requirements)  # while another thread refreshes
+            working = self._cache.find_working(requirements)  # while another thread refreshes
             if working is not None:
                 return working
             lock.acquire()
@@ -173,7 +173,7 @@ class TokenManager:
 
     def _obtain(self, requirements: TokenRequirements) -> TokenResult:
         try:
-            with self._named():
+            with self._name_failures():
                 return self._until_served(requirements)
         except (TokenRequestError, StoreUnavailable, RefreshTimeout, RefreshTooEarly) as failure:
             served = self._cache.serve_for_want_of_better(requirements, str(failure))
@@ -183,7 +183,7 @@ class TokenManager:
             return served
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _name_failures(self) -> Iterator[None]:
         try:
             yield
         except OAuth2Error as failure:
@@ -219,14 +219,14 @@ class TokenManager:
             self._end(wait)
 
     def _load(self) -> Snapshot:
-        snapshot = self._retried(self._source.load)
+        snapshot = self._retry(self._source.load)
         configuration = snapshot.configuration
         self._conn_id = configuration.conn_id
         self._prover = get_prover(configuration.client.dpop_key) if configuration.client.dpop_key else None
         return snapshot
 
     def _read_again(self, snapshot: Snapshot) -> Snapshot:
-        stored = self._retried(snapshot.store.read)
+        stored = self._retry(snapshot.store.read)
         return replace(snapshot, record=stored.record, version=stored.version)
 
     def _decide(
@@ -265,7 +265,7 @@ class TokenManager:
     def _refresh(self, snapshot: Snapshot, pauses: Backoff) -> TokenResult | None:
         """Refresh, or bring back what another worker could not write; None: read again."""
         record = precedence.current(snapshot.configuration, snapshot.record)
-        if record.lease is not None and self._retried(lambda: self._persistence.recover(snapshot, record)):
+        if record.lease is not None and self._retry(lambda: self._persistence.recover(snapshot, record)):
             return None
         try:
             refreshed = run_to_end(lambda: self._refresher.refresh(snapshot, record))
@@ -283,7 +283,7 @@ class TokenManager:
     def _emit(self, kind: str, seconds: float) -> None:
         emit(self._on_event, GrantEvent(kind, self._conn_id, self._clock.now(), self._actor, seconds))
 
-    def _retried(self, call: Callable[[], T]) -> T:
+    def _retry(self, call: Callable[[], T]) -> T:
         """Call the store, and again after a passing failure."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(StoreUnavailable),

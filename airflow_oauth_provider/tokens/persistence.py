@@ -59,7 +59,7 @@ class Persistence:
         pauses = Backoff(self._clock, first=0.05, longest=2.0)
         while True:
             try:
-                if self._written(held, new, work):
+                if self._write(held, new, work):
                     break
             except StoreUnavailable as failure:
                 if self._clock.elapsed() > held.write_until:
@@ -80,7 +80,7 @@ class Persistence:
             self._forget(held.conn_id, new.generation, held.record.refresh_token or "")
         return held.snapshot.store.name
 
-    def _written(self, held: HeldLease, new: Record, work: _Work) -> bool:
+    def _write(self, held: HeldLease, new: Record, work: _Work) -> bool:
         store = held.snapshot.store
         try:
             store.write(new, if_version=work.version)

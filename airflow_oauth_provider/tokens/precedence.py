@@ -51,7 +51,7 @@ def _first_record(configuration: GrantConfiguration, entered_fingerprint: str | 
     )
 
 
-def signed_in(base: Record, answer: TokenResponse, sent_at: float, actor: str = "") -> Record:
+def record_sign_in(base: Record, answer: TokenResponse, sent_at: float, actor: str = "") -> Record:
     """Return the record that begins with a person's sign-in.
 
     It follows ``base`` and keeps the fingerprint of what the connection still holds: that was entered before, so it

@@ -123,12 +123,12 @@ class Refresher:
         try:
             response, sent_at = self._spend(held)
         except errors.InvalidGrantResponse as refusal:
-            raise self._refused(held, refusal) from None
+            raise self._handle_refusal(held, refusal) from None
         except errors.ErrorResponse as refusal:
             self._release(held, type(refusal).__name__)
             raise messages.configuration_error(configuration, refusal) from None
         except errors.OAuth2ProtocolError as failure:
-            raise self._failed(held, failure) from None
+            raise self._handle_failure(held, failure) from None
         except StoreUnavailable as failure:
             self._release(held, type(failure).__name__)
             raise
@@ -310,7 +310,7 @@ class Refresher:
         )
         return self._request(configuration.client, parameters)
 
-    def _refused(self, held: HeldLease, refusal: errors.InvalidGrantResponse) -> Exception:
+    def _handle_refusal(self, held: HeldLease, refusal: errors.InvalidGrantResponse) -> Exception:
         """``invalid_grant``: unless somebody rotated or re-authorized meanwhile, write down that the grant is dead."""
         configuration = held.snapshot.configuration
         if not configuration.rotates:
@@ -347,7 +347,7 @@ class Refresher:
             return False
         return precedence.has_moved_on(held.record, precedence.current(fresh.configuration, fresh.record))
 
-    def _failed(self, held: HeldLease, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
+    def _handle_failure(self, held: HeldLease, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
         """Give the lease back and return what the caller is to see."""
         message = name_connection(held.conn_id, str(failure))
         if isinstance(failure, errors.UnexpectedResponse):

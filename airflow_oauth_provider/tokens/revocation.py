@@ -85,12 +85,12 @@ def _revoke(configuration: GrantConfiguration, record: Record, kind: str) -> boo
     except errors.ErrorResponse as refusal:
         raise messages.configuration_error(configuration, refusal) from None
     except errors.OAuth2ProtocolError as failure:
-        raise _failed(configuration.conn_id, failure) from None
+        raise _explain(configuration.conn_id, failure) from None
     log.info("Connection %r: revoked its %s", configuration.conn_id, kind.replace("_", " "))
     return True
 
 
-def _failed(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
+def _explain(conn_id: str, failure: errors.OAuth2ProtocolError) -> OAuth2Error:
     message = name_connection(conn_id, str(failure))
     if isinstance(failure, errors.NotConnected) and failure.lasting:
         return ConfigurationError(f"{message}. Enter the server's revocation endpoint under 'revocation_url'.")

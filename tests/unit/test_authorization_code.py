@@ -158,7 +158,7 @@ def test_the_sign_in_wins_over_what_the_connection_still_holds(entered, dead):
             refresh_token="r7",
             dead=DeadGrant(fingerprint("r7"), "invalid_grant", 1.0),
         )
-    new = precedence.signed_in(precedence.current(account(entered), old), TOKENS, 1000.0)
+    new = precedence.record_sign_in(precedence.current(account(entered), old), TOKENS, 1000.0)
     for still in ("first", entered):
         assert precedence.current(account(still), new) is new
     assert new.dead is None
@@ -168,6 +168,6 @@ def test_the_sign_in_wins_over_what_the_connection_still_holds(entered, dead):
 
 
 def test_the_first_sign_in_of_all():
-    new = precedence.signed_in(precedence.current(account(None), None), TOKENS, 1000.0)
+    new = precedence.record_sign_in(precedence.current(account(None), None), TOKENS, 1000.0)
     assert precedence.current(account(None), new) is new
     assert (new.generation, new.refresh_token, new.expires_at) == (1, "from the sign-in", 1060)

@@ -744,7 +744,7 @@ def test_the_key_may_stand_beside_the_tokens(key):
     other = settings(dpop_private_key=RSA_PEM).grant_configuration(kept).client
     assert other.dpop_key.material == RSA_PEM.strip(), "what the connection says comes first"
     document = JsonDocument(Layout.parse({"dpop_private_key": "$.app.key"}), "the file")
-    assert document.fetched({"app": {"key": key}}).kept == kept
+    assert document.to_fetched({"app": {"key": key}}).kept == kept
 
 
 def test_without_a_key_tokens_are_bearer_tokens():

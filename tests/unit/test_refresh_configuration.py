@@ -125,16 +125,16 @@ class TestCache:
     def test_what_threads_share_works_to_its_end(self):
         cache, time, _ = self.cache()
         time.now = START + 599.9
-        assert cache.working(TokenRequirements())
-        assert cache.working(TokenRequirements(min_ttl=0.2)) is None
-        assert cache.working(TokenRequirements(rejected="at")) is None
-        assert cache.working(TokenRequirements(force=True)) is None
+        assert cache.find_working(TokenRequirements())
+        assert cache.find_working(TokenRequirements(min_ttl=0.2)) is None
+        assert cache.find_working(TokenRequirements(rejected="at")) is None
+        assert cache.find_working(TokenRequirements(force=True)) is None
         time.now = START + 600.0
-        assert cache.working(TokenRequirements()) is None
+        assert cache.find_working(TokenRequirements()) is None
 
     def test_what_is_served_again_was_not_refreshed_by_this_call(self):
         cache, _, _ = self.cache()
-        for served in (cache.serve(TokenRequirements()), cache.working(TokenRequirements())):
+        for served in (cache.serve(TokenRequirements()), cache.find_working(TokenRequirements())):
             assert (served.refreshed, served.rotated) == (False, False)
 
     def test_after_a_failure_it_is_served_for_a_while(self):

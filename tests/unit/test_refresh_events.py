@@ -134,7 +134,7 @@ class TestWorksAgain:
         world = World()
         world.worker()[0].access_token()
         tokens = TokenResponse("at", refresh_token=world.server.sign_in())
-        new = precedence.signed_in(world.record, tokens, world.time.now, "jane")
+        new = precedence.record_sign_in(world.record, tokens, world.time.now, "jane")
         assert [(entry.kind, entry.actor) for entry in new.history] == [("refreshed", ""), ("signed_in", "jane")]
 
 

@@ -547,12 +547,12 @@ class TestSignIn:
         answer = TokenResponse(
             "at", token_type="DPoP", refresh_token="rt", expires_in=60.0, scope="s", refresh_expires_in=90.5
         )
-        new = precedence.signed_in(base, answer, 1000.0, "ada")
+        new = precedence.record_sign_in(base, answer, 1000.0, "ada")
         assert (new.generation, new.refresh_expires_at, new.expires_at, new.issued_at) == (5, 1090.5, 1060.0, 1000.0)
         assert (new.entered_fingerprint, new.superseded, new.spent) == ("a", ("b",), ("c", "a"))
         assert (new.access_token, new.refresh_token, new.token_type, new.scope) == ("at", "rt", "DPoP", "s")
         assert [(entry.kind, entry.actor, entry.at) for entry in new.history] == [("signed_in", "ada", 1000.0)]
-        assert precedence.signed_in(base, TokenResponse("at"), 1000.0).refresh_expires_at is None
+        assert precedence.record_sign_in(base, TokenResponse("at"), 1000.0).refresh_expires_at is None
 
     @pytest.mark.parametrize(("mine", "other"), [("a", "b"), ("b", "a")])
     def test_what_has_moved_on(self, mine, other):

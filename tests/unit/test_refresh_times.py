@@ -606,7 +606,7 @@ class TestCache:
 
     def test_nothing_is_served_before_anything_was_taken(self):
         cache = TokenCache(FakeClock(Time()))
-        assert cache.serve(ANY) is cache.working(ANY) is cache.serve_for_want_of_better(ANY, "why") is None
+        assert cache.serve(ANY) is cache.find_working(ANY) is cache.serve_for_want_of_better(ANY, "why") is None
 
     def test_without_a_leeway_it_is_served_to_its_end(self):
         for policy in ({"leeway": 0.0}, {"when": "unauthorized"}, {"when": "interval", "interval": 9999.0}):
@@ -691,14 +691,19 @@ class TestCache:
     def test_it_is_not_served_where_the_api_has_refused_it(self):
         cache, _, _ = self.cache()
         refused = TokenRequirements(rejected="at")
-        assert cache.serve(refused) is cache.working(refused) is cache.serve_for_want_of_better(refused, "why") is None
+        assert (
+            cache.serve(refused)
+            is cache.find_working(refused)
+            is cache.serve_for_want_of_better(refused, "why")
+            is None
+        )
         assert cache.serve(TokenRequirements(rejected="another"))
         assert cache.serve(TokenRequirements(force=True)) is None
 
     def test_a_record_without_a_token_serves_nobody(self):
         cache = TokenCache(FakeClock(Time()))
         cache.take(TokenResult(Record(generation=2, expires_in=600.0, issued_at=START), "memory"), RefreshPolicy())
-        assert cache.serve(ANY) is cache.working(ANY) is cache.serve_for_want_of_better(ANY, "why") is None
+        assert cache.serve(ANY) is cache.find_working(ANY) is cache.serve_for_want_of_better(ANY, "why") is None
         assert cache.left == 0.0
 
     def test_it_is_ahead_only_of_a_record_of_the_same_sign_in(self):
