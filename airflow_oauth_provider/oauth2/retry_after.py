@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?")
 _NUMBER_WITH_PARAMETERS = re.compile(rf"({_NUMBER.pattern})(?:\s*;\s*[\w-]+=[^;]*)*+")
 #: A duration with its units, such as OpenAI's "6m0s" and "500ms".
 _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:d|h|ms|m|s))+")
-_PART_OF_DURATION = re.compile(r"([0-9.]+)(d|h|ms|m|s)")
+_PART_OF_DURATION = re.compile(r"([0-9.]{1,19})(d|h|ms|m|s)")
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 #: A date in ISO 8601 whose zone has its name, such as "2026-11-25 12:00:00 UTC".
