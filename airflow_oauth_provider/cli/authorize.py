@@ -125,11 +125,11 @@ def _issuer_of(configuration: GrantConfiguration) -> str:
 
 def _report(conn_id: str, configuration: GrantConfiguration, record: Record, store: str) -> None:
     say(f"Signed in. The tokens of the connection {conn_id!r} are in the store {store!r}.")
-    say(f"  refresh token   {fingerprint(record.refresh_token)} (a mark of it, not the token)")
+    say(f"  refresh token   {fingerprint(record.refresh_token)} (a fingerprint, not the token)")
     until = record.expires_at
     say(f"  access token    works until {show_time(until)}" if until else "  access token    lifetime unknown")
     if record.refresh_expires_at:
-        say(f"  sign in again   before {show_time(record.refresh_expires_at)}, unless it is refreshed until then")
+        say(f"  sign in again   before {show_time(record.refresh_expires_at)}, unless it is refreshed before that")
     granted, missing = compare_scopes(configuration, record)
     if granted:
         say(f"  scope           {' '.join(granted)}")

@@ -90,8 +90,7 @@ COMMANDS = (
             ),
         ),
         "Signs a person in at the authorization server and keeps the tokens where the connection's tasks look for "
-        "them. No token is shown. What a person has signed in for before is replaced; tasks that run go on with the "
-        "new tokens.",
+        "them. Shows no token. Replaces an earlier sign-in; running tasks continue with the new tokens.",
     ),
     Command(
         "doctor",
@@ -109,7 +108,7 @@ COMMANDS = (
         (_ANY_CONN_ID, _ALL, _JSON),
         "Shows who has signed in, how long the tokens last and whether a person has to do something; asks no "
         "authorization server. The exit code is that of a monitoring check: 0 all is well, 1 a refresh token ends "
-        "soon, 2 a person has to sign in or to mend the connection, 3 it cannot be told.",
+        "soon, 2 a person has to sign in or to correct the connection, 3 unknown.",
     ),
     Command(
         "refresh",
@@ -117,7 +116,7 @@ COMMANDS = (
         "airflow_oauth_provider.cli.grants:refresh",
         (
             _CONN_ID,
-            Argument("--if-due", action="store_true", help="Only if the access token is over, or soon is"),
+            Argument("--if-due", action="store_true", help="Only if the access token has expired, or expires soon"),
         ),
         "Refreshes the access token and keeps the rotated tokens, as a task does. The exit code is 1 if that failed.",
     ),
@@ -133,11 +132,11 @@ COMMANDS = (
     ),
     Command(
         "revive",
-        "Try a refresh token again that the server has refused",
+        "Try a refused refresh token again",
         "airflow_oauth_provider.cli.grants:revive",
         (_CONN_ID,),
-        "After a vendor's mistake: takes off the mark that keeps tasks from trying a refresh token that the server has "
-        "refused. If the server still refuses it, the mark comes back.",
+        "After a vendor's mistake: removes the mark that stops tasks from trying a refused refresh token. If the "
+        "server refuses it again, the mark comes back.",
     ),
 )
 

@@ -113,7 +113,7 @@ def _show_finding(finding: Finding) -> str:
 
 
 def revive(arguments: Any) -> int:
-    """Take the mark "dead" off a connection's record, so that the next task tries its refresh token again."""
+    """Remove the mark "dead" from a connection's record, so that the next task tries its refresh token again."""
     snapshot = ConnectionLoader(arguments.conn_id).load()
     record = snapshot.record
     if record is None or record.dead is None:

@@ -75,8 +75,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "allowed_endpoints",
-        "Hosts of secret stores to which connections may have the worker's cloud identity sent, with commas between "
-        "them and * for one part of a name.",
+        "Hosts of secret stores to which connections may send the worker's cloud identity, with commas between them "
+        "and * for one part of a name.",
         default="secretmanager.googleapis.com, secretmanager.*.rep.googleapis.com, secretmanager-*.p.googleapis.com, "
         "*.vault.azure.net, *.vault.azure.cn, *.vault.usgovcloudapi.net",
         example="*.vault.azure.net",
@@ -91,7 +91,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "token_store_route",
         "key: the API server has the route by which tasks keep tokens in a connection, opened by the connection's own "
-        "key. off: it has not, and each connection has to name another 'store'.",
+        "key. off: there is no such route, and each connection has to name another 'store'.",
         default="key",
         example="off",
     ),
@@ -104,14 +104,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "settle_time",
-        "Seconds for which a refresh lease has to stay in a store without compare-and-set before it counts. Has to "
-        "exceed the time that a write takes to show to every reader.",
+        "Seconds for which a refresh lease has to stay in a store without compare-and-set before it counts. Has to be "
+        "longer than a write takes to become visible to every reader.",
         default="3.0",
         kind="float",
     ),
     Option(
         "listeners",
-        "Functions, as package.module:function with commas between them, that are told when a refresh token ends soon, "
+        "Functions to call, as package.module:function with commas between them, when a refresh token ends soon, "
         "when a person has to sign in again, when a grant works again and when new tokens did not reach their store. "
         "Empty: none.",
         example="my_company.oauth_notices:post_to_slack",
@@ -133,7 +133,7 @@ def allowed_secrets() -> tuple[str, ...]:
 
 
 def allowed_endpoints() -> tuple[str, ...]:
-    """Return patterns of the hosts to which connections may have the worker's cloud identity sent."""
+    """Return patterns of the hosts to which connections may send the worker's cloud identity."""
     return _read_list("allowed_endpoints")
 
 

@@ -107,13 +107,15 @@ def _judge(report: Report, configuration: GrantConfiguration, url: str, answer: 
     status, said = answer.status, f"{answer.endpoint} answered {answer.status} to an empty request"
     elsewhere = "Check the address in the vendor's documentation."
     if 300 <= status < 400:
-        report.fail(ENDPOINT, f"{said}: a redirect", "Credentials do not follow redirects: enter where it leads to.")
+        report.fail(
+            ENDPOINT, f"{said}: a redirect", "Credentials do not follow redirects: enter the one that it leads to."
+        )
     elif status >= 500:
         report.warn(ENDPOINT, f"{said}: the server has trouble now")
     elif status == 429:
         report.warn(
             ENDPOINT,
-            f"{said}: it takes no more requests for now, so that it is not known whether this is a token endpoint",
+            f"{said}: it takes no more requests for now, so this check cannot tell whether it is a token endpoint",
             "Run this again later.",
         )
     elif status in (404, 405, 410) and not (_names_error(answer) and urlsplit(url).path == _GITHUBS_PATH):
