@@ -1,4 +1,4 @@
-"""Authorization of ``requests`` by an access token that is kept fresh."""
+"""Authorizes ``requests`` with an access token that stays fresh."""
 
 from airflow_oauth_provider.http.auth import OAuth2Auth
 

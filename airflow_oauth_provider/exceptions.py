@@ -21,8 +21,8 @@
     ├── ForeignOrigin                  a request would leave for a host that the connection does not list
     └── ApiError                       the API itself answered with an error
 
-Errors that nothing but a person can mend also derive from ``AirflowFailException``, with which
-Airflow fails a task without using its retries. No error ever holds a token, a secret or a request body.
+Errors that only a person can mend also derive from ``AirflowFailException``: Airflow then fails the task without
+retries. No error ever holds a token, a secret or a request body.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from airflow_oauth_provider.compat.sdk import AirflowException, AirflowFailExcep
 
 
 def name_connection(conn_id: str, text: str) -> str:
-    """Return ``text`` with the connection at its beginning, as all messages of this package have it."""
+    """Return ``text`` behind the connection's name, the form of all messages of this package."""
     return f"Connection {conn_id!r}: {text}"
 
 
 class OAuth2Error(AirflowException):
-    """Whatever this package raises.
+    """The base of all errors of this package.
 
     :param message: what is wrong, and what would be right.
-    :param conn_id: the connection that it is about, which the text then begins with; None: whoever raises it does not
-        know.
+    :param conn_id: the connection that it is about, with which the text then begins; None: not known where it is
+        raised.
     """
 
     def __init__(self, message: str = "", *, conn_id: str | None = None) -> None:
         super().__init__(message if conn_id is None else name_connection(conn_id, message))
 
     def name_connection(self, conn_id: str) -> None:
-        """Begin the text with the connection, unless it does already: a store knows its place, not whose it is."""
+        """Begin the text with the connection, unless it does already: a store does not know its connection."""
         if not str(self).startswith(f"Connection {conn_id!r}"):
             self.args = (name_connection(conn_id, str(self)), *self.args[1:])
 
@@ -73,7 +73,7 @@ class InvalidScope(ConfigurationError):
 
 
 class StoreNotWritable(ConfigurationError):
-    """Rotated tokens cannot be written where the connection says; seen before anything is spent."""
+    """Rotated tokens cannot be written where the connection says. Raised before anything is spent."""
 
 
 class ReauthorizationRequired(OAuth2Error, AirflowFailException):
@@ -81,7 +81,7 @@ class ReauthorizationRequired(OAuth2Error, AirflowFailException):
 
 
 class TokenRequestError(OAuth2Error):
-    """The token endpoint could not be reached or answered with a passing error. Worth a retry."""
+    """The token endpoint could not be reached, or answered with a passing error. A retry may help."""
 
 
 class MalformedResponse(TokenRequestError):
@@ -89,15 +89,15 @@ class MalformedResponse(TokenRequestError):
 
 
 class RefreshTimeout(OAuth2Error):
-    """Other workers held the refresh lease for longer than it is sensible to wait. Worth a retry."""
+    """Other workers held the refresh lease for too long. A retry may help."""
 
 
 class RefreshTooEarly(OAuth2Error):
-    """The vendor allows the next refresh only later, and the token at hand is of no more use. Worth a retry."""
+    """The vendor allows the next refresh only later, and no token works until then. A retry may help."""
 
 
 class StoreError(OAuth2Error):
-    """The token store failed. Worth a retry."""
+    """The token store failed. A retry may help."""
 
 
 class StoreUnavailable(StoreError):
@@ -117,7 +117,7 @@ class ForeignOrigin(OAuth2Error, AirflowFailException):
 
 
 class ApiError(OAuth2Error):
-    """The API answered with an error status, or an answer that the caller's check turned down.
+    """The API answered with an error status, or the caller's check refused its answer.
 
     :param message: what to show: method, URL without secrets, status, the first part of the body.
     :param status_code: the HTTP status of the answer; None where there was none.

@@ -1,4 +1,4 @@
-"""What Airflow learns about this package without importing anything else of it."""
+"""What Airflow reads about this package without importing the rest of it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from airflow_oauth_provider.connection.fields import CONN_TYPE, FIELDS, HOOK_NAM
 
 INTEGRATION = "OAuth 2.0"
 
-# Everything else is text. So is an object: Airflow's JSON editor formats the text anew at each key that makes it
-# valid, and moves the cursor to its end, so that nobody can type into it.
+# Everything else is text, objects too: Airflow's JSON editor reformats the text whenever it becomes valid, and moves
+# the cursor to its end, so that nobody can type into it.
 _JSON_TYPES = {"integer": "integer", "number": "number"}
 
 
@@ -60,7 +60,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "cli": [f"{package}.cli.definition.get_cli_commands"],
-        # The plugin is an entry point: Airflow passes by what stands under "plugins" here, unless told otherwise.
+        # The plugin is an entry point: Airflow ignores "plugins" here by default ([core] lazy_discover_providers).
         "config": {SECTION: _config()},
     }
 
@@ -76,7 +76,7 @@ def _config() -> dict[str, Any]:
                 "type": option.kind,
                 "example": option.example,
                 "default": option.default,
-                # Otherwise Airflow formats it with names of its own, and does not start over others in braces.
+                # Else Airflow fills in its own names, and does not start because of other names in braces.
                 **({"is_template": True} if "{" in option.default else {}),
             }
             for option in OPTIONS
@@ -94,7 +94,7 @@ def _conn_field(field: Field) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": [_JSON_TYPES.get(field.kind, "string"), "null"], "section": field.section}
     choices = ("true", "false") if field.kind == "boolean" else field.choices
     if choices:
-        # Airflow's switch knows on and off, but not "as by default": hence a drop-down for booleans too.
+        # Airflow's switch has no third state for "the default", so booleans are drop-downs too.
         schema["enum"] = [None, *choices]
         schema["values_display"] = {"null": field.unchosen, **field.labels}
     if field.secret:

@@ -1,4 +1,4 @@
-"""Airflow's transfer operators that read by HTTP, over a connection of type ``oauth2``.
+"""Airflow's transfer operators from HTTP, over a connection of type ``oauth2``.
 
 ``HttpToS3Operator`` and ``HttpToGCSOperator`` make an ``HttpHook`` themselves, which knows nothing of tokens::
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class OAuth2TransferMixin(BaseOperator):
-    """Stands before an operator that keeps its hook in ``http_hook``, and takes all that the operator takes.
+    """Stands before an operator that keeps its hook in ``http_hook``, and takes that operator's arguments.
 
-    It is an operator itself, since Airflow wraps the ``__init__`` of operators only, and takes no other for theirs.
+    It is an operator itself: Airflow applies ``default_args`` to the ``__init__`` of operators only.
 
     Requests are repeated as those of :class:`~airflow_oauth_provider.operators.http.OAuth2HttpOperator`.
 
     :param oauth2_conn_id: connection of type ``oauth2``; ``http_conn_id`` works as well. (templated)
-    :param max_attempts: see there, also for the others.
+    :param max_attempts: how often one request is sent at the most, see there, also for the others.
     """
 
     http_conn_id: str
