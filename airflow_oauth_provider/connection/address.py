@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 import requests
 from urllib3.exceptions import LocationParseError
@@ -20,6 +21,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.client import is_secure
 from airflow_oauth_provider.oauth2.redaction import show_url
 
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # The beginning of an address in which no parser sees another host: pages of one API are then read once.
@@ -48,6 +50,19 @@ def normalize_url(url: str) -> str:
 def normalize_prepared(url: str) -> str:
     """Return what :func:`normalize_url` does, for a URL that ``requests`` has prepared: most need nothing more."""
     return url if _PLAIN.match(url) else normalize_url(url)
+
+
+def decode_field(value: str) -> str:
+    """Return the address that a header field holds: UTF-8, else bytes that are percent-encoded as they are.
+
+    :param value: as ``http.client`` gives it, in Latin-1.
+    """
+    # Blanks around a value are none of it (RFC 9110 section 5.5); http.client leaves those at its end.
+    raw = value.strip(" \t").encode("latin-1", errors="replace")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return quote(raw, safe=_ASCII)
 
 
 def origin_of(url: str) -> Origin | None:

@@ -18,7 +18,7 @@ from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.notices import handle_event
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.http.access import ApiAccess, join_url
+from airflow_oauth_provider.http.access import ApiAccess, join_query, join_url
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.body import settle_charset
 from airflow_oauth_provider.http.errors import check_status, presentable
@@ -223,10 +223,12 @@ class OAuth2Hook(HttpHook):
         :param data: parameters of a GET, the body of other methods.
         :param headers: of this request.
         :param extra_options: HttpHook's options, for this request.
-        :param request_kwargs: passed on to ``requests.Request``.
+        :param request_kwargs: passed on to ``requests.Request``; with a GET ``params`` may stand beside ``data``.
         :raises ForeignOrigin: when the request would carry the token where the connection does not allow it.
         :raises OAuth2Error: when there is no token.
         """
+        if "params" in request_kwargs and self.method.upper() == "GET":
+            data = join_query(self.oauth2_conn_id, data, request_kwargs.pop("params"))
         self._kept.lent = True
         try:
             return super().run(endpoint, data, headers, extra_options, **request_kwargs)

@@ -196,6 +196,21 @@ def join_url(base_url: str, endpoint: str | None) -> str:
     return f"{base_url.rstrip('/')}/{endpoint.lstrip('/')}" if endpoint else base_url
 
 
+def join_query(conn_id: str, data: Any, params: Any) -> Any:
+    """Return the query of a GET, which may stand in ``data``, as with HttpHook, and in ``params``, as with requests.
+
+    :raises ConfigurationError: when it stands in both, and one of them is no dictionary.
+    """
+    if not data or not params:
+        return data or params
+    if isinstance(data, Mapping) and isinstance(params, Mapping):
+        return {**params, **data}
+    raise ConfigurationError(
+        "the query of a GET is given in 'data' and in 'params': give one of them, or both as dictionaries.",
+        conn_id=conn_id,
+    )
+
+
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_secrets(member) for name, member in value.items() if not is_secret_name(name)}

@@ -20,7 +20,7 @@ from requests.cookies import RequestsCookieJar, cookiejar_from_dict, merge_cooki
 
 from airflow_oauth_provider.connection.address import normalize_prepared
 from airflow_oauth_provider.exceptions import ApiError, name_connection
-from airflow_oauth_provider.http.access import ApiAccess, join_url
+from airflow_oauth_provider.http.access import ApiAccess, join_query, join_url
 from airflow_oauth_provider.http.aio_transport import Connections
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.errors import check_status, failure_text, never_connected
@@ -185,8 +185,11 @@ class _Exchange:
         """
         method = method.upper()
         place = {"GET": "params", "HEAD": None}.get(method, "data")
-        arguments = {place: request.data} if place else {}
-        made = requests.Request(method, url, headers=dict(request.headers), **arguments, **request.request_kwargs)
+        data, given = request.data, dict(request.request_kwargs)
+        if place == "params":
+            data = join_query(self._access.conn_id, data, given.pop(place, None))
+        arguments = {place: data} if place else {}
+        made = requests.Request(method, url, headers=dict(request.headers), **arguments, **given)
         if self._cookies:  # of this run only: the session is for all who use the connection
             own = cookiejar_from_dict(made.cookies or {})  # type: ignore[no-untyped-call]
             made.cookies = merge_cookies(self._cookies.copy(), own)  # type: ignore[no-untyped-call]

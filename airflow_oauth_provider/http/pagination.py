@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 
 from requests import Response
 
+from airflow_oauth_provider.connection.address import decode_field
 from airflow_oauth_provider.http import json_text
 from airflow_oauth_provider.http.link_header import LinkHeaderError, parse_links
 from airflow_oauth_provider.http.page import Page, PageRequest, Where
@@ -110,7 +111,7 @@ class LinkHeader(Paginator):
             # A link with an anchor elsewhere does not start from this page (RFC 8288 section 3.2).
             starts_here = urljoin(base, link.parameters.get("anchor", "")) == base
             if link.has_relation(self.rel) and starts_here and not _says_no(link.parameters.get("results", "true")):
-                yield _absolute(link.target, page)
+                yield _absolute(decode_field(link.target), page)
 
 
 @dataclass(frozen=True)

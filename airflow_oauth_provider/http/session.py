@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import quote
 
 import requests
 from requests.adapters import BaseAdapter
@@ -19,15 +18,13 @@ from requests.utils import select_proxy
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from airflow_oauth_provider.connection.address import origin_of
+from airflow_oauth_provider.connection.address import decode_field, origin_of
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.body import BoundedAdapter
 from airflow_oauth_provider.http.errors import presentable
 from airflow_oauth_provider.oauth2.client import is_loopback
 from airflow_oauth_provider.oauth2.redaction import redact, show_url
-
-_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class OAuth2Session(requests.Session):
@@ -102,15 +99,8 @@ class OAuth2Session(requests.Session):
             super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return where ``resp`` redirects to; bytes that are no text in UTF-8 are percent-encoded as they are."""
-        if not resp.is_redirect:
-            return None
-        # Blanks around a value are none of it (RFC 9110 section 5.5); http.client leaves those at its end.
-        raw = resp.headers["location"].strip(" \t").encode("latin-1", errors="replace")
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return quote(raw, safe=_ASCII)
+        """Return where ``resp`` redirects to."""
+        return decode_field(resp.headers["location"]) if resp.is_redirect else None
 
     def get_adapter(self, url: str) -> BaseAdapter:
         """Return what sends requests to ``url``, with bounds for what comes back."""

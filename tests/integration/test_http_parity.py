@@ -22,7 +22,7 @@ from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.http import srv
 from airflow_oauth_provider.http.body import RATIO_COUNTS_FROM
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
-from airflow_oauth_provider.pagination import NextUrl
+from airflow_oauth_provider.pagination import LinkHeader, NextUrl
 from airflow_oauth_provider.triggers.events import pack_pages, unpack_pages
 from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, ids_of, proxy_to, run_deferred, run_trigger
 from tests.servers.scripted import Answer, Fault, ScriptedServer
@@ -230,6 +230,42 @@ def test_both_send_the_same_cookies(scripted_server, monkeypatch, cookie, given)
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize(
+    ("data", "params", "query"),
+    [
+        (None, {"a": "1"}, "a=1"),
+        ({}, {"a": ["1", "2"]}, "a=1&a=2"),
+        ({"b": "2"}, {"a": "1"}, "a=1&b=2"),
+        ({"a": "2"}, {"a": "1"}, "a=2"),
+        ("b=2", None, "b=2"),
+        (None, "a=1", "a=1"),
+        (None, [["a", "1"], ["a", "2"]], "a=1&a=2"),
+    ],
+)
+def test_a_query_may_stand_in_params(scripted_server, monkeypatch, deferrable, data, params, query):
+    with raw_server(lambda _: message()) as (url, heads):
+        connect(monkeypatch, scripted_server, host=url)
+        fetch(deferrable, data=data, request_kwargs={"params": params})
+    assert heads[0].startswith(f"GET /a?{query} ".encode())
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_query_in_two_places_that_cannot_be_joined_is_refused(scripted_server, monkeypatch, deferrable):
+    connect(monkeypatch, scripted_server)
+    with pytest.raises(ConfigurationError, match="'data' and in 'params'"):
+        fetch(deferrable, data="a=1", request_kwargs={"params": {"b": "2"}})
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_next_link_in_other_bytes_is_followed_as_a_location_is(scripted_server, monkeypatch, deferrable):
+    links = {"/a": b"</b?q=caf\xc3\xa9>; rel=next", "/b?q=caf%C3%A9": b"</c?q=caf\xe9>; rel=next"}
+    with raw_server(lambda target: message(b"[1]", b"200 OK", b"Link: " + links.get(target, b""))) as (url, heads):
+        connect(monkeypatch, scripted_server, host=url)
+        fetch(deferrable, pagination=LinkHeader(), response_filter=len)
+    assert [head.split(b" ")[1] for head in heads] == [b"/a", b"/b?q=caf%C3%A9", b"/c?q=caf%E9"]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
 def test_what_is_sent_is_latin_1(scripted_server, monkeypatch, deferrable):
     with raw_server(lambda _: message()) as (url, heads):
         connect(monkeypatch, scripted_server, host=url)
@@ -387,8 +423,6 @@ def test_a_401_behind_a_redirect_is_answered_there(scripted_server, monkeypatch,
     ids=["arrays", "objects", "whole"],
 )
 def test_json_of_any_depth_is_an_error(scripted_server, monkeypatch, deferrable, document):
-    from airflow_oauth_provider.pagination import NextUrl
-
     with raw_server(lambda _: message(document)) as (url, _):
         connect(monkeypatch, scripted_server, host=url)
         with pytest.raises(ApiError):
@@ -401,8 +435,6 @@ def test_json_of_any_depth_is_an_error(scripted_server, monkeypatch, deferrable,
     ["http://evil.example\\@{host}/x", "http://{host}@evil.example/", "//evil.example/x", "http://evil.example"],
 )
 def test_a_hostile_next_address_leaves_for_nowhere_else(scripted_server, monkeypatch, address, deferrable):
-    from airflow_oauth_provider.pagination import NextUrl
-
     looked_up = []
     original = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **o: looked_up.append(host) or original(host, *a, **o))
