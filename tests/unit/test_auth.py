@@ -6,6 +6,8 @@ import io
 
 import pytest
 import requests
+from hypothesis import example, given
+from hypothesis import strategies as st
 from requests.adapters import BaseAdapter
 
 from airflow_oauth_provider.auth import OAuth2Auth
@@ -270,3 +272,39 @@ def test_a_netrc_does_not_replace_the_token(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(netrc))
     session, *_ = make(accepts("t1"))
     assert session.get(f"{API}/a").status_code == 200
+
+
+# -- prepared as requests prepares -----------------------------------------------------------------------------------
+
+_NAMES = st.sampled_from(["Accept", "accept", "X-Tenant", "User-Agent"])
+_PARAMETERS = st.dictionaries(
+    st.one_of(st.text(max_size=4), st.integers(), st.binary(max_size=3)),
+    st.one_of(
+        *(st.text(max_size=6), st.integers(), st.booleans(), st.none(), st.floats(), st.binary(max_size=4)),
+        st.lists(st.text(max_size=3), max_size=3),
+    ),
+    max_size=4,
+)
+
+
+@given(
+    st.one_of(_PARAMETERS, st.text(max_size=8), st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)))),
+    _PARAMETERS,
+    st.dictionaries(_NAMES, st.sampled_from(["a", "b", None])),
+    st.dictionaries(_NAMES, st.sampled_from(["c", "d", None])),
+)
+@example({"n": 1, "q": "a b+c&é/"}, {}, {}, {})
+@example({"n": True, "l": ["x", "y"], "gone": None}, {}, {}, {})
+@example({"n": 1}, {"key": "of the session"}, {}, {"Accept": None})
+def test_a_request_is_prepared_as_requests_prepares_it(parameters, of_session, headers, defaults):
+    prepared = []
+    for session in (requests.Session(), OAuth2Session(timeout=1.0)):
+        session.auth = lambda request: request
+        session.headers["Accept-Encoding"] = "gzip, deflate"
+        session.headers.update(defaults)
+        session.params = of_session
+        request = requests.Request("GET", f"{API}/a?b=c", headers=headers, params=parameters)
+        made = session.prepare_request(request)
+        prepared.append((made.method, made.url, list(made.headers.items()), made.body))
+        assert (request.params, request.headers) == (parameters, headers)
+    assert prepared[0] == prepared[1]
