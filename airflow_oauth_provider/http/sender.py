@@ -79,8 +79,10 @@ def _fetch(response: requests.Response) -> None:
     try:
         for chunk in response.iter_content(1 << 16):
             spool.write(chunk)
-    except BaseException:
+    except BaseException as error:
         spool.close()
+        if isinstance(error, requests.RequestException):
+            error.request = response.request  # for the message
         raise
     spool.seek(0)
     response.close()

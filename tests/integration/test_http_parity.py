@@ -324,12 +324,15 @@ def test_a_redirect_does_not_lose_a_body_that_cannot_be_sent_again(scripted_serv
     assert len(heads) == 1
 
 
-def test_a_body_that_breaks_off_names_connection_and_address(scripted_server, monkeypatch):
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_body_that_breaks_off_names_connection_and_address(scripted_server, monkeypatch, tmp_path, streams):
     broken = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nabc"
     with raw_server(lambda _: broken) as (url, _):
         connect(monkeypatch, scripted_server, host=url)
+        options = {"output": f"file://{tmp_path}/out", "response_filter": None} if streams else {}
         with pytest.raises(requests.exceptions.ChunkedEncodingError, match=rf"'{CONN_ID}': GET {url}/a got no answer"):
-            fetch(False)
+            fetch(False, **options)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
