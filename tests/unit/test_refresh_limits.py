@@ -373,6 +373,13 @@ class TestCallback:
                 callbacks.request_token("json:fetch", CONFIGURATION.client, {name: "s3cr3t-value", "timeout": 5.0})
             assert "s3cr3t" not in str(caught.value)
 
+    def test_what_is_no_secret_can_be_read_in_an_error(self, monkeypatch):
+        refusal = {"error": "invalid_scope", "error_description": "xero may not have reports.read"}
+        monkeypatch.setattr("json.fetch", lambda values: {"errorResponse": refusal}, raising=False)
+        given = {"conn_id": "xero", "scope": "reports.read", "client_secret": None}
+        with pytest.raises(errors.ErrorResponse, match=r"xero may not have reports\.read"):
+            callbacks.request_token("json:fetch", CONFIGURATION.client, given)
+
     def test_it_has_a_copy_of_its_own(self, monkeypatch):
         values = {"access_token": "old"}
         monkeypatch.setattr("json.fetch", lambda given: given.clear() or {"access_token": "new"}, raising=False)
@@ -574,6 +581,18 @@ class TestSignIn:
         assert (found.superseded, found.spent) == ((first,), (first,))
         unused = precedence.current(entered, Record(entered_fingerprint=first, refresh_token="first"))
         assert (unused.superseded, unused.spent) == ((first,), ())
+
+    def test_a_token_that_a_person_goes_back_to_is_superseded_no_more(self):
+        entered = replace(CONFIGURATION, entered=EnteredTokens("first"))
+        stored = Record(
+            generation=4,
+            entered_fingerprint=fingerprint("second"),
+            superseded=(fingerprint("older"), fingerprint("first")),
+            dead=DeadGrant("mark", "invalid_grant", 1.0),
+        )
+        found = precedence.current(entered, stored)
+        assert found.refresh_token == "first"
+        assert found.superseded == (fingerprint("older"), fingerprint("second"))
 
     @pytest.mark.parametrize("client_id", ["a", "id", "z", "0", "other"])
     def test_an_access_token_of_another_client_is_left_out(self, client_id):
