@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, urlsplit
@@ -170,8 +171,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _body(response: requests.Response) -> str:
     content = _first_bytes(response, 4 * SHOWN)
     try:
-        # Not to its end: the last character may be cut off.
-        text = codecs.getincrementaldecoder("utf-8")().decode(content)
+        # UTF-16 shows in how the bytes begin. Not to its end: the last character may be cut off.
+        text = codecs.getincrementaldecoder(json.detect_encoding(content))().decode(content)
     except UnicodeDecodeError:
         text = _decode(content, response.encoding)
     return redact(redact_members(text), _sent_secrets(response), limit=SHOWN).strip()

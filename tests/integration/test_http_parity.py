@@ -308,6 +308,16 @@ def test_an_error_shows_the_text_whatever_its_charset(scripted_server, monkeypat
             fetch(deferrable)
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16-be", "utf-32", "utf-8-sig"])
+def test_a_secret_of_an_error_is_starred_in_any_charset(scripted_server, monkeypatch, deferrable, charset):
+    body = '{"code": "E42", "api_key": "s3cr3t-value", "note": "é"}'.encode(charset)
+    with raw_server(lambda _: message(body, b"400 Bad", b"Content-Type: application/json")) as (url, _):
+        connect(monkeypatch, scripted_server, host=url)
+        with pytest.raises(ApiError, match=r'"code": "E42", "api_key": "\*\*\*", "note": "é"'):
+            fetch(deferrable)
+
+
 @pytest.mark.parametrize("status", [b"103 Early Hints", b"101 Switching Protocols"])
 def test_a_hint_is_not_taken_for_the_answer(scripted_server, monkeypatch, status):
     with raw_server(lambda _: b"HTTP/1.1 " + status + b"\r\n\r\n" + message(b"{}")) as (url, _):
