@@ -250,7 +250,7 @@ class OAuth2Hook(HttpHook):
             )
         )
         # HttpHook.run passes the options that get_conn() merged; up to 5.3.0 only those of its caller.
-        given = extra_options if extra_options is self.merged_extra else self.access.merge_options(extra_options)
+        given = self.access.merge_options(extra_options)
         options["timeout"] = given["timeout"]
         options["allow_redirects"] = given.get("allow_redirects", True)
         response = self.sending.send(session, prepped_request, options, self.oauth2_conn_id)
