@@ -10,11 +10,13 @@ PYTEST := $(VENV) -m pytest
 # A test that hangs is a failure, not a night.
 TIMEOUT ?= 600
 ARGS ?=
-# So many workers at once, each with the modules and the servers that fall to it. WORKERS=0 runs all in one process.
+# So many workers at once, each with the modules and the servers that fall to it. 0 runs all in one process.
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist loadfile
+# All tests together wait for servers most of the time.
+ALL_WORKERS ?= 4
 # In this order, so that the quick files fill up the end, and no Airflow of the e2e tests runs beside the others for long.
-TEST = $(PYTEST) $(PARALLEL) --no-loadscope-reorder --timeout=$(TIMEOUT) tests/exploration tests/integration tests/e2e tests/unit $(ARGS)
+TEST = $(PYTEST) -n $(ALL_WORKERS) --dist loadfile --no-loadscope-reorder --timeout=$(TIMEOUT) tests/exploration tests/integration tests/e2e tests/unit $(ARGS)
 # Branches of the package that the unit tests take; the figure may rise, not fall.
 COVERAGE_FLOOR := 72
 COVERED := --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)

@@ -54,11 +54,13 @@ class Postgres(Server):
         }
         command: list[str | Path] = [self._programs / "postgres", "-D", data]
         command += [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
-        self.process = Process(self.name, command, self.log, clean_environ(), cwd=self.folder, user=self._account)
-        process = self.process
         ready = "database system is ready to accept connections"
-        already = process.log_text().count(ready)
-        wait_until(lambda: process.log_text().count(ready) > already, 60, "PostgreSQL accepts connections", process)
+        already = self._log_text().count(ready)  # before it starts: it may be ready at once
+        self.process = Process(self.name, command, self.log, clean_environ(), cwd=self.folder, user=self._account)
+        wait_until(lambda: self._log_text().count(ready) > already, 60, "PostgreSQL accepts connections", self.process)
+
+    def _log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def _end(self) -> None:
         if self.process is not None:
