@@ -96,7 +96,7 @@ class TestPlantedBugs:
             held.snapshot.store.overwrite(new)
             return True
 
-        monkeypatch.setattr(Persistence, "_written", unfenced)
+        monkeypatch.setattr(Persistence, "_write", unfenced)
         assert "overwritten" in self.found(Setting(grace=None))
 
     def test_a_lease_taken_without_compare_and_set(self, monkeypatch):
