@@ -14,7 +14,7 @@ ARGS ?=
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist loadfile
 # All tests together wait for servers most of the time.
-ALL_WORKERS ?= 4
+ALL_WORKERS ?= 3
 # In this order, so that the quick files fill up the end, and no Airflow of the e2e tests runs beside the others for long.
 TEST = $(PYTEST) -n $(ALL_WORKERS) --dist loadfile --no-loadscope-reorder --timeout=$(TIMEOUT) tests/exploration tests/integration tests/e2e tests/unit $(ARGS)
 # Branches of the package that the unit tests take; the figure may rise, not fall.
