@@ -23,6 +23,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.body import BodyReader, BoundedAdapter, settle_charset
 from airflow_oauth_provider.http.errors import mark_unsent
 from airflow_oauth_provider.http.retry import IDEMPOTENT
+from airflow_oauth_provider.http.srv import CertifiedAdapter
 
 #: What ``http.client`` allows, and so a worker: bytes of a line of the head, and how many header fields.
 MAX_LINE, MAX_FIELDS = 65536, 100
@@ -41,13 +42,15 @@ class Connections:
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[Any, ssl.SSLContext] = {}
         self._loading = asyncio.Lock()
-        self._threads = BoundedAdapter(HTTPAdapter(), conn_id)
+        #: What sends in threads, by the name that the server's certificate has to bear.
+        self._adapters: dict[str | None, BoundedAdapter] = {}
         #: Whose answers ``aiohttp`` refuses to read.
         self._lax_servers: set[Origin | None] = set()
 
     async def close(self) -> None:
         """Close them."""
-        self._threads.close()
+        for adapter in self._adapters.values():
+            adapter.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -70,7 +73,7 @@ class Connections:
         """
         url = self._checked_url(request)
         if origin_of(request.url or "") in self._lax_servers or not _is_ascii(request.headers):
-            return await self._exchange_in_thread(request, settings, timeout, cookies)
+            return await self._exchange_in_thread(request, settings, timeout, cookies, certified_name)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS_TO_SET}
         # What is decoded within bounds.
         headers["Accept-Encoding"] = "gzip, deflate"
@@ -93,22 +96,30 @@ class Connections:
                 return await _read(answer, request, self._conn_id, cookies)
         except (TimeoutError, aiohttp.ClientError) as error:
             failure = _error_of_requests(error, request)
-            is_refused = isinstance(error, aiohttp.ClientResponseError) and certified_name is None
+            is_refused = isinstance(error, aiohttp.ClientResponseError)
             is_refused = is_refused and not isinstance(error, aiohttp.ClientHttpProxyError)
         if is_refused:
             self._lax_servers.add(origin_of(request.url or ""))
             if (request.method or "") in IDEMPOTENT:
-                return await self._exchange_in_thread(request, settings, timeout, cookies)
+                return await self._exchange_in_thread(request, settings, timeout, cookies, certified_name)
         raise failure  # without the error of aiohttp as its context, whose text quotes the URL
 
     async def _exchange_in_thread(
-        self, request: requests.PreparedRequest, settings: Mapping[str, Any], timeout: Any, cookies: RequestsCookieJar
+        self,
+        request: requests.PreparedRequest,
+        settings: Mapping[str, Any],
+        timeout: Any,
+        cookies: RequestsCookieJar,
+        certified_name: str | None,
     ) -> requests.Response:
         """Do as a worker does: ``http.client`` reads what ``aiohttp`` refuses, such as two lengths of one body."""
         options = {"timeout": timeout, **{name: settings[name] for name in ("verify", "cert", "proxies")}}
+        if (adapter := self._adapters.get(certified_name)) is None:
+            inner = HTTPAdapter() if certified_name is None else CertifiedAdapter(certified_name)
+            adapter = self._adapters[certified_name] = BoundedAdapter(inner, self._conn_id)
 
         def exchange() -> requests.Response:
-            response = self._threads.send(request.copy(), **options)
+            response = adapter.send(request.copy(), **options)
             _ = response.content
             settle_charset(response)
             return response

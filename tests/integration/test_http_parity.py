@@ -5,6 +5,7 @@ A server of its own sends bytes that no framework would let through.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import re
@@ -16,10 +17,12 @@ from types import SimpleNamespace
 import dns.resolver
 import pytest
 import requests
+from requests.cookies import RequestsCookieJar
 
 from airflow_oauth_provider.exceptions import ApiError, ConfigurationError, ForeignOrigin, UnrewindableBody
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.http import srv
+from airflow_oauth_provider.http.aio_transport import Connections
 from airflow_oauth_provider.http.body import RATIO_COUNTS_FROM
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import LinkHeader, NextUrl
@@ -553,6 +556,27 @@ def test_a_server_has_to_prove_the_connections_name(name, is_good):
         else:
             with pytest.raises(requests.exceptions.SSLError):
                 session.get(url)
+
+
+@pytest.mark.parametrize("value", ["plain", "caf\xe9"])  # the latter is sent in a thread
+@pytest.mark.parametrize(("name", "is_good"), [(None, True), ("localhost", True), ("api.example.com", False)])
+def test_the_triggerer_demands_that_name_too_whoever_sends(name, is_good, value):
+    async def exchange(server):
+        url = f"https://127.0.0.1:{server.port}/api/open"
+        request = requests.Request("GET", url, headers={"X-Name": value}).prepare()
+        settings = {"verify": server.ca_file, "cert": None, "proxies": {}}
+        connections = Connections("api")
+        try:
+            return await connections.exchange(request, settings, 30, RequestsCookieJar(), name)
+        finally:
+            await connections.close()
+
+    with ScriptedServer(tls=True) as server:
+        if is_good:
+            assert asyncio.run(exchange(server)).status_code in (401, 404)
+        else:
+            with pytest.raises(requests.exceptions.SSLError):
+                asyncio.run(exchange(server))
 
 
 # -- proxies -------------------------------------------------------------------------------------------------------
