@@ -275,7 +275,7 @@ class OAuth2HttpOperator(HttpOperator):
         return function(response, **determine_kwargs(function, [response], context))
 
     def _write(self, context: Context, pages: Iterator[Page]) -> dict[str, Any]:
-        from airflow_oauth_provider.http.page_writer import PageWriter
+        from airflow_oauth_provider.http.output import PageWriter
         from airflow_oauth_provider.http.progress import Progress
 
         progress = Progress(self.log)

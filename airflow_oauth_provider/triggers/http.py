@@ -106,8 +106,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         return {"status": "success", "responses": pages}
 
     async def _write(self, client: AsyncClient) -> dict[str, Any]:
-        from airflow_oauth_provider.http.output import OutputSpec
-        from airflow_oauth_provider.http.page_writer import PageWriter
+        from airflow_oauth_provider.http.output import OutputSpec, PageWriter
         from airflow_oauth_provider.http.progress import Progress
 
         progress = Progress(self.log)
@@ -209,6 +208,6 @@ def is_listed(response: Response, statuses: Sequence[str]) -> bool:
 
 def _import_parts() -> None:
     import airflow_oauth_provider.http.aio_client
+    import airflow_oauth_provider.http.output
     import airflow_oauth_provider.http.page_loop
-    import airflow_oauth_provider.http.page_writer
     import airflow_oauth_provider.triggers.events  # noqa: F401
