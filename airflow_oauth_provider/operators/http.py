@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from airflow_oauth_provider.http.page import Page, PageRequest
     from airflow_oauth_provider.http.page_loop import Pauses
     from airflow_oauth_provider.http.pagination import Paginator
-    from airflow_oauth_provider.http.progress import Progress
-    from airflow_oauth_provider.http.walk import Walk
+    from airflow_oauth_provider.http.walk import Progress, Walk
     from airflow_oauth_provider.triggers.http import OAuth2HttpTrigger
 
 
@@ -162,7 +161,7 @@ class OAuth2HttpOperator(HttpOperator):
 
     def execute_sync(self, context: Context) -> Any:
         """Send the request, and those of the following pages."""
-        from airflow_oauth_provider.http.progress import Progress
+        from airflow_oauth_provider.http.walk import Progress
 
         self.log.info("Calling HTTP method")
         progress = self._progress = Progress(self.log)
@@ -276,7 +275,7 @@ class OAuth2HttpOperator(HttpOperator):
 
     def _write(self, context: Context, pages: Iterator[Page]) -> dict[str, Any]:
         from airflow_oauth_provider.http.output import PageWriter
-        from airflow_oauth_provider.http.progress import Progress
+        from airflow_oauth_provider.http.walk import Progress
 
         progress = Progress(self.log)
         writer = PageWriter(self._output_spec(context), self.records_path)

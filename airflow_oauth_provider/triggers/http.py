@@ -89,7 +89,7 @@ class OAuth2HttpTrigger(BaseTrigger):
 
     async def _fetch(self, client: AsyncClient) -> dict[str, Any]:
         from airflow_oauth_provider.http.page_loop import apart
-        from airflow_oauth_provider.http.progress import Progress
+        from airflow_oauth_provider.http.walk import Progress
         from airflow_oauth_provider.triggers.events import pack_pages
 
         progress = Progress(self.log)
@@ -107,7 +107,7 @@ class OAuth2HttpTrigger(BaseTrigger):
 
     async def _write(self, client: AsyncClient) -> dict[str, Any]:
         from airflow_oauth_provider.http.output import OutputSpec, PageWriter
-        from airflow_oauth_provider.http.progress import Progress
+        from airflow_oauth_provider.http.walk import Progress
 
         progress = Progress(self.log)
         writer = await asyncio.to_thread(PageWriter, OutputSpec(**(self.output or {})), self.records_path)

@@ -603,7 +603,7 @@ def test_a_proxy_that_cannot_be_used_is_a_configuration_error(scripted_server, m
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_one_log_line_tells_of_a_fetch(scripted_server, monkeypatch, deferrable):
-    from airflow_oauth_provider.http.progress import Progress
+    from airflow_oauth_provider.http.walk import Progress
 
     lines, original = [], Progress.__init__
     log = SimpleNamespace(info=lambda text, *values: lines.append(text % values))
