@@ -22,7 +22,7 @@ from airflow_oauth_provider.http.access import ApiAccess, join_query, join_url
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.body import settle_charset
 from airflow_oauth_provider.http.errors import check_status, presentable
-from airflow_oauth_provider.http.sender import Sender
+from airflow_oauth_provider.http.retry import Sender
 from airflow_oauth_provider.http.session import OAuth2Session
 from airflow_oauth_provider.http.srv import CertifiedAdapter
 from airflow_oauth_provider.tokens.events import GrantEvent

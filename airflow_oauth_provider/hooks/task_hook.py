@@ -9,8 +9,7 @@ from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.http.page_loop import Pauses
-from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy
-from airflow_oauth_provider.http.sender import Sender
+from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy, Sender
 
 #: Connections that an adapter keeps open by default.
 _POOL = 10
@@ -48,7 +47,7 @@ def hook_of(
     :param attempts: how often one request is sent at the most.
     :param auth_type: of ``HttpOperator``.
     :param requests_per_second: requests that leave in a second at most; None: no limit.
-    :param spool: see :class:`~airflow_oauth_provider.http.sender.Sender`.
+    :param spool: see :class:`~airflow_oauth_provider.http.retry.Sender`.
     :param width: how many requests may be on their way at once.
     :param accepted: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`.
     :param ends_at: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`.

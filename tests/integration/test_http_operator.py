@@ -308,11 +308,11 @@ def test_output_to_an_object_store(server):
 @pytest.fixture
 def slept(monkeypatch):
     """The pauses of requests, during which no time passes but on their clock."""
-    from airflow_oauth_provider.http import retry, sender
+    from airflow_oauth_provider.http import retry
 
     pauses = []
-    begin, limiter = sender.Sender.__init__, retry.RateLimit.__init__
-    monkeypatch.setattr(sender.Sender, "__init__", lambda *a, **o: begin(*a, **{**o, "sleep": pauses.append}))
+    begin, limiter = retry.Sender.__init__, retry.RateLimit.__init__
+    monkeypatch.setattr(retry.Sender, "__init__", lambda *a, **o: begin(*a, **{**o, "sleep": pauses.append}))
     monkeypatch.setattr(retry.RateLimit, "__init__", lambda *a, **o: limiter(*a, **{**o, "clock": lambda: sum(pauses)}))
     return pauses
 

@@ -25,8 +25,7 @@ from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.connection.address import origin_of
 from airflow_oauth_provider.connection.settings import read_settings
-from airflow_oauth_provider.http.retry import RetryPolicy
-from airflow_oauth_provider.http.sender import Sender
+from airflow_oauth_provider.http.retry import RetryPolicy, Sender
 from airflow_oauth_provider.http.session import OAuth2Session
 from airflow_oauth_provider.oauth2 import authorization_code, client_auth, device, dpop, errors, grants, token_endpoint
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey

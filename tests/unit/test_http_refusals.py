@@ -221,8 +221,7 @@ def test_an_error_made_presentable_keeps_why_there_was_no_connection():
 
 @pytest.mark.parametrize("stream", [b"a generator", None])
 def test_a_body_that_cannot_be_sent_again_gives_the_answer(stream):
-    from airflow_oauth_provider.http.retry import RetryPolicy
-    from airflow_oauth_provider.http.sender import Sender
+    from airflow_oauth_provider.http.retry import RetryPolicy, Sender
 
     for status in (429, 503):
         session, network, _ = make(lambda _, status=status: (status, {"Retry-After": "1"}))
