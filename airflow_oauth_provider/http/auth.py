@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +14,12 @@ import requests
 from requests.auth import AuthBase
 from requests.cookies import RequestsCookieJar
 from requests.exceptions import UnrewindableBodyError
+from requests.structures import CaseInsensitiveDict
 from requests.utils import rewind_body
 
 from airflow_oauth_provider.connection.address import Origin, normalize_url, origin_of, show_origin, upgrade_origin
 from airflow_oauth_provider.connection.bearer_usage import BearerUsage
 from airflow_oauth_provider.exceptions import ConfigurationError, ForeignOrigin, UnrewindableBody
-from airflow_oauth_provider.http import dpop_headers
 from airflow_oauth_provider.http.body import skip_body
 from airflow_oauth_provider.http.flow import Flow, RefreshToken, Send, Step, drive
 from airflow_oauth_provider.oauth2 import dpop
@@ -28,6 +29,34 @@ from airflow_oauth_provider.tokens.manager import TokenManager
 log = logging.getLogger(__name__)
 
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+").fullmatch
+
+
+class DpopHeaders(CaseInsensitiveDict[str]):
+    """Header fields among which the proof is made anew each time it is read.
+
+    A proof is good for one request (section 7.3), and whoever sends reads the fields: ``requests``, its transport
+    adapter when it repeats a request by itself, and ``aiohttp``. So none of them can send a proof twice, and each
+    proof has the newest nonce.
+
+    :param fields: the other fields.
+    :param prove: returns a new proof.
+    """
+
+    def __init__(self, fields: Mapping[str, str], prove: Callable[[], str]) -> None:
+        super().__init__({name: fields[name] for name in fields if not _is_proof(name)})
+        self._prove = prove
+        self[dpop.HEADER] = ""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in {known.lower() for known in self}
+
+    def __getitem__(self, name: str) -> str:
+        value = super().__getitem__(name)
+        return self._prove() if _is_proof(name) else value
+
+    def copy(self) -> CaseInsensitiveDict[str]:
+        """Return fields that make proofs for the same request, or none where the proof was taken off."""
+        return DpopHeaders(self, self._prove) if dpop.HEADER in self else CaseInsensitiveDict(self)
 
 
 class OAuth2Auth(AuthBase):
@@ -213,9 +242,15 @@ class OAuth2Auth(AuthBase):
         )
 
     def _wants_nonce(self, response: requests.Response) -> bool:
-        """Take the nonce out of ``response``, and tell whether the request is to be sent again with that."""
-        prover = self._manager.prover
-        return prover is not None and dpop_headers.wants_another(prover, response)
+        """Take the nonce out of ``response``, and tell whether the API wants the request again with it in the proof.
+
+        Only answers to requests that carried a proof count (RFC 9449 sections 8.2 and 9).
+        """
+        prover, request = self._manager.prover, response.request
+        if prover is None or dpop.HEADER not in request.headers:
+            return False
+        taken = prover.take_nonce(str(request.url), response.headers, api=True)
+        return taken and dpop.asks_for_nonce(response.status_code, response.headers.get("WWW-Authenticate"))
 
     @property
     def _usage(self) -> BearerUsage:
@@ -233,11 +268,13 @@ class OAuth2Auth(AuthBase):
             self._bearer.put(request, token)
         else:
             self._bound.put(request, token)
-            dpop_headers.put(request, prover, token)
+            prove = partial(prover.proof, str(request.method), str(request.url), token)
+            request.headers = DpopHeaders(request.headers, prove)
 
     def _take_off(self, request: Any) -> None:
         self._usage.take_off(request)
-        dpop_headers.take_off(request)
+        if dpop.HEADER in request.headers:  # pop() would read it, and so make a proof
+            del request.headers[dpop.HEADER]
 
     def _leave_behind(self, request: requests.PreparedRequest) -> None:
         for name in self.private_headers:
@@ -258,6 +295,10 @@ class OAuth2Auth(AuthBase):
             raise AssertionError(step)
 
         return drive(self.answer_flow(response), perform)
+
+
+def _is_proof(name: str) -> bool:
+    return name.lower() == dpop.HEADER.lower()
 
 
 def _send_instead_of(
