@@ -13,7 +13,6 @@ from requests import Response
 
 from airflow_oauth_provider.exceptions import ApiError, ConfigurationError
 from airflow_oauth_provider.http import json_text
-from airflow_oauth_provider.http.link_header import parse_links
 from airflow_oauth_provider.http.page import Page, PageRequest
 from airflow_oauth_provider.http.page_loop import Drop, Receive, Send, page_loop
 from airflow_oauth_provider.http.pagination import (
@@ -23,6 +22,7 @@ from airflow_oauth_provider.http.pagination import (
     OffsetLimit,
     PageNumber,
     paginator_from_dict,
+    parse_links,
 )
 from airflow_oauth_provider.http.record_path import PathError, check_path, collect, is_missing, look_up
 from airflow_oauth_provider.http.walk import Walk
