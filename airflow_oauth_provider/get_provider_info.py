@@ -45,7 +45,7 @@ def get_provider_info() -> dict[str, Any]:
             _modules(f"{package}.triggers.http", f"{package}.triggers.http_event", f"{package}.triggers.sign_in")
         ],
         "notifications": [f"{package}.notifications.http.OAuth2HttpNotifier"],
-        "extra-links": [f"{package}.links.grant.GrantLink"],
+        "extra-links": [f"{package}.links.GrantLink"],
         "connection-types": [
             {
                 "connection-type": CONN_TYPE,

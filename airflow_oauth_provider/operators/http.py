@@ -9,7 +9,7 @@ from airflow.providers.http.operators.http import HttpOperator
 
 from airflow_oauth_provider.compat.http_provider import known_arguments
 from airflow_oauth_provider.compat.sdk import AirflowException
-from airflow_oauth_provider.links.grant import GRANT_LINKS
+from airflow_oauth_provider.links import GRANT_LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_oauth_provider.compat.sdk import BaseOperator
-from airflow_oauth_provider.links.grant import GRANT_LINKS
+from airflow_oauth_provider.links import GRANT_LINKS
 
 if TYPE_CHECKING:
     from airflow_oauth_provider.compat.sdk import Context

@@ -1,1 +1,0 @@
-"""Buttons beside the logs of a task."""
