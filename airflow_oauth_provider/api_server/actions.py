@@ -1,4 +1,4 @@
-"""What people see and do, for both pages and JSON.
+"""What people see and do: for the pages; and as JSON for scripts, with a bearer token or the session of the pages.
 
 The auth manager decides who may, for each connection. The audit log has each action under the person's name.
 """
@@ -6,10 +6,12 @@ The auth manager decides who may, for each connection. The audit log has each ac
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import HTTPException
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Header, HTTPException, Request
 
+from airflow_oauth_provider.api_server import session
 from airflow_oauth_provider.compat import api_server
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
 from airflow_oauth_provider.doctor.examination import examine
@@ -99,3 +101,61 @@ def revoke(conn_id: str, user: Any) -> bool:
 def check(conn_id: str, user: Any) -> Report:
     """Have the doctor examine the connection, at its servers too."""
     return audit("oauth2_check", conn_id, user, lambda: examine(conn_id))
+
+
+# -- JSON ------------------------------------------------------------------------------------------------------------
+
+router = APIRouter(prefix="/json")
+
+FormToken = Annotated[str, Header(alias=session.FORM_HEADER)]
+
+
+@router.get("/grants")
+def get_grants(user: GetUserDep) -> dict[str, Any]:
+    """Return all grants that the person may see, the most urgent first."""
+    return {"grants": [grant.as_json() for grant in list_permitted_grants(user)]}
+
+
+@router.get("/grant")
+def get_grant(connection: str, user: GetUserDep) -> dict[str, Any]:
+    """Return one grant with its history, from whichever store it has."""
+    require("GET", connection, user)
+    grant = find_grant(connection)
+    events = [
+        {"at": event.at, "kind": event.kind, "actor": event.actor, "detail": event.detail}
+        for event in reversed(grant.history)
+    ]
+    return {**grant.as_json(), "events": events}
+
+
+@router.post("/refresh")
+def post_refresh(request: Request, connection: str, user: GetUserDep, token: FormToken = "") -> dict[str, Any]:
+    """Refresh the access token now."""
+    _allow(request, connection, user, token)
+    try:
+        return refresh(connection, user).as_dict()
+    except OAuth2Error as failure:
+        raise HTTPException(409, str(failure)) from None
+
+
+@router.post("/revoke")
+def post_revoke(request: Request, connection: str, user: GetUserDep, token: FormToken = "") -> dict[str, Any]:
+    """End the grant."""
+    _allow(request, connection, user, token)
+    try:
+        return {"revoked": revoke(connection, user)}
+    except OAuth2Error as failure:
+        raise HTTPException(409, str(failure)) from None
+
+
+@router.post("/check")
+def post_check(request: Request, connection: str, user: GetUserDep, token: FormToken = "") -> dict[str, Any]:
+    """Have the doctor examine the connection."""
+    _allow(request, connection, user, token)
+    return check(connection, user).as_json()
+
+
+def _allow(request: Request, conn_id: str, user: Any, token: str) -> None:
+    session.check_form(request, token, user)
+    require("PUT", conn_id, user)
+    find_grant(conn_id)

@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from airflow_oauth_provider.api_server import actions, browser_sign_in, grants_json, session
+from airflow_oauth_provider.api_server import actions, browser_sign_in, session
 from airflow_oauth_provider.api_server.actions import list_permitted_grants, require
 from airflow_oauth_provider.compat import api_server
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
@@ -76,7 +76,7 @@ def create_app() -> FastAPI:
     """Return the application that the plugin mounts: pages where Airflow's session opens them, JSON everywhere."""
     app = FastAPI(title="OAuth 2.0 grants", docs_url=None, redoc_url=None, openapi_url=None)
     app.middleware("http")(_add_headers)
-    app.include_router(grants_json.router)
+    app.include_router(actions.router)
     if api_server.HAS_PAGES:
         app.include_router(router)
         app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
