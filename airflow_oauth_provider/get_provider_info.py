@@ -41,9 +41,7 @@ def get_provider_info() -> dict[str, Any]:
             )
         ],
         "sensors": [_modules(f"{package}.sensors.http")],
-        "triggers": [
-            _modules(f"{package}.triggers.http", f"{package}.triggers.http_event", f"{package}.triggers.sign_in")
-        ],
+        "triggers": [_modules(f"{package}.triggers.http", f"{package}.triggers.sign_in")],
         "notifications": [f"{package}.notifications.http.OAuth2HttpNotifier"],
         "extra-links": [f"{package}.links.GrantLink"],
         "connection-types": [

@@ -20,7 +20,7 @@ from airflow_oauth_provider.notifications.http import OAuth2HttpNotifier
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.pagination import NextUrl, PageNumber
 from airflow_oauth_provider.transfers import OAuth2TransferMixin
-from airflow_oauth_provider.triggers.http_event import OAuth2HttpEventTrigger
+from airflow_oauth_provider.triggers.http import OAuth2HttpEventTrigger
 from tests.http_support import CONN_ID, CONTEXT, TaskDeferred, api_calls, connect, proxy_to, run_deferred, run_trigger
 from tests.servers.scripted import Answer, Fault, ScriptedServer
 

@@ -10,8 +10,7 @@ from requests.structures import CaseInsensitiveDict
 
 from airflow_oauth_provider.exceptions import ApiError
 from airflow_oauth_provider.triggers import events
-from airflow_oauth_provider.triggers.http import OAuth2HttpSensorTrigger, OAuth2HttpTrigger
-from airflow_oauth_provider.triggers.http_event import OAuth2HttpEventTrigger
+from airflow_oauth_provider.triggers.http import OAuth2HttpEventTrigger, OAuth2HttpSensorTrigger, OAuth2HttpTrigger
 
 
 def answer(headers=(), reason="OK", url="https://api.example.com/items", encoding="utf-8", history=()):
