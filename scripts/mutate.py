@@ -78,7 +78,6 @@ FIRST = {
     "json_members.py": "stores_record",
     "decision.py": "refresh_decision",
     "lease.py": "refresh_lease",
-    "process.py": "refresh_lease",
     "events.py": "refresh_events",
     "persistence.py": "refresh_kept",
     "precedence.py": "authorization_code",

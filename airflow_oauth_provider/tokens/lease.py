@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextvars
+import hashlib
 import logging
+import os
 import threading
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 
-from airflow_oauth_provider.tokens import messages, process
+from airflow_oauth_provider.tokens import messages
 from airflow_oauth_provider.tokens.clock import Backoff, Clock
 from airflow_oauth_provider.tokens.configuration import Snapshot
 from airflow_oauth_provider.tokens.record import Lease, Record
@@ -18,6 +22,9 @@ log = logging.getLogger(__name__)
 
 #: The longest time that one lease leaves for token requests, in seconds; a longer request needs a renewal.
 MAX_SPEND = 12.0
+#: How long a lease lasts that has not settled, in settle times: a place may need two to show what was written.
+UNSETTLED = 4.0
+_PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,22 @@ class LeaseBudget:
     def renewal(self) -> float:
         """When the lease is renewed if it is still needed, counted from when it was taken or renewed."""
         return self.spend / 2
+
+
+def make_lease(budget: LeaseBudget, now: float, actor: str, settle_time: float) -> Lease:
+    """Return a new lease of this process.
+
+    :param budget: how long it lasts.
+    :param now: the wall clock, in seconds since the epoch.
+    :param actor: who takes it, for people.
+    :param settle_time: of the store; see :class:`~airflow_oauth_provider.tokens.store.StoredRecord`.
+    """
+    lease = Lease(uuid.uuid4().hex, budget.total, now, process=identify_process(), actor=actor)
+    if not settle_time:
+        return lease
+    # Not to be sent under before it has settled, and then renewed: if this worker dies or gives up, others need not
+    # wait as long as for one who may have sent something.
+    return replace(lease, sent=False, seconds=max(budget.spend, UNSETTLED * settle_time))
 
 
 @dataclass(slots=True)
@@ -180,7 +203,7 @@ class LeaseWatch:
             self._first_seen = {version: now}
         left = lease.seconds - (now - self._first_seen[version])
         # A lease under which nothing was sent may have been written over another one: it has to run out.
-        return 0.0 if lease.sent and process.is_gone(lease.process) else left
+        return 0.0 if lease.sent and is_process_gone(lease.process) else left
 
     def is_over(self, lease: Lease) -> bool:
         """Tell whether ``lease`` binds nobody any more."""
@@ -231,3 +254,63 @@ class WaitForHolder:
         waited = self._clock.elapsed() - self._began
         log.info("Connection %r: waited %.1f s for another worker's refresh", self._conn_id, waited)
         return waited
+
+
+def identify_process() -> str:
+    """Return a name for this process, for :func:`is_process_gone`; empty where it cannot be told apart for certain.
+
+    It is made of machine, boot, namespaces, number and start time, so that a number that is used again, another
+    container or another machine is never taken for this process. Linux only.
+    """
+    try:
+        place, started = _identify_place(), _read_start_time(os.getpid())
+    except OSError:
+        return ""
+    return f"{place}:{os.getpid()}:{started}" if place and started else ""
+
+
+def is_process_gone(identity: str) -> bool:
+    """Tell whether the process of that name has certainly ended; False where that cannot be told from here.
+
+    :param identity: what :func:`identify_process` returned in that process.
+    """
+    place, _, rest = identity.partition(":")
+    number, _, started = rest.partition(":")
+    try:
+        if not place or place != _identify_place() or not (number.isdecimal() and number.isascii()):
+            return False
+        os.kill(int(number), 0)  # the kernel's word: /proc may hide the processes of other users
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    try:
+        return _read_start_time(int(number)) != started or _is_zombie(int(number))
+    except OSError:
+        return False  # if it has ended just now, the next look tells
+
+
+def _identify_place() -> str:
+    """Return a hash of machine, boot and namespaces; empty where /proc does not show this process's own namespace."""
+    if os.readlink(_PROC / "self") != str(os.getpid()):
+        return ""
+    parts = [(_PROC / "sys/kernel/random/boot_id").read_text().strip(), os.uname().nodename]
+    parts.append(os.readlink(_PROC / "self/ns/pid"))
+    # Start times are counted by the clock of the time namespace, where the kernel has them (5.6).
+    parts.append(os.readlink(_PROC / "self/ns/time") if (_PROC / "self/ns/time").is_symlink() else "")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _read_start_time(number: int) -> str:
+    return _read_fields(_PROC / str(number) / "stat")[19]
+
+
+def _is_zombie(number: int) -> bool:
+    """Tell whether no thread of the process runs any more; its parent has only not looked yet."""
+    threads = (_PROC / str(number) / "task").iterdir()
+    return all(_read_fields(thread / "stat")[0] in ("Z", "X") for thread in threads)
+
+
+def _read_fields(stat: Path) -> list[str]:
+    # The second field is the program's name in parentheses, and may hold anything.
+    return stat.read_text().rpartition(")")[2].split()

@@ -44,7 +44,7 @@ class Lease:
     :param taken_at: the holder's wall clock in seconds since the epoch; for people, not for decisions.
     :param renewals: how often the holder has renewed it.
     :param sent: whether a token request may have been sent under it.
-    :param process: which process holds it, see :mod:`airflow_oauth_provider.tokens.process`; empty: unknown.
+    :param process: which process holds it; see :func:`airflow_oauth_provider.tokens.lease.identify_process`.
     :param actor: who holds it, for people; see :class:`~airflow_oauth_provider.tokens.events.HistoryEntry`.
     """
 

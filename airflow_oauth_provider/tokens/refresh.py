@@ -8,7 +8,6 @@ can happen in between, and what then holds, is told on the page "What is guarant
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -26,13 +25,13 @@ from airflow_oauth_provider.exceptions import (
 from airflow_oauth_provider.oauth2 import deadline, errors, grants
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.tokens import callbacks, expiry, messages, precedence, process
+from airflow_oauth_provider.tokens import callbacks, expiry, messages, precedence
 from airflow_oauth_provider.tokens.clock import Backoff, Clock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
-from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseKeeper, LeaseWatch
+from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseKeeper, LeaseWatch, make_lease
 from airflow_oauth_provider.tokens.persistence import Persistence, Superseded
-from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Lease, Record, storable_parameters
+from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Record, storable_parameters
 from airflow_oauth_provider.tokens.result import TokenResult
 from airflow_oauth_provider.tokens.store import TokenStore
 
@@ -42,8 +41,6 @@ RequestToken = Callable[[Client, Sequence[tuple[str, str]]], TokenResponse]
 
 #: How many times a token request is sent at the most within one lease.
 MAX_ATTEMPTS = 4
-#: How long a lease lasts that has not settled, in settle times: a place may need two to show what was written.
-UNSETTLED = 4.0
 #: The longest ``Retry-After`` that other workers are told of, in seconds.
 LONGEST_NOT_BEFORE = 120.0
 
@@ -183,11 +180,7 @@ class Refresher:
                 "Connection %r: %s Going on with the stored refresh token.", snapshot.configuration.conn_id, gone
             )
             record = record.with_event(now, "holder_gone", record.lease.actor)
-        lease = Lease(uuid.uuid4().hex, budget.total, now, process=process.identify(), actor=self._actor)
-        if snapshot.settle_time:
-            # Not to be sent under before it has settled, and then renewed: if this worker dies or gives up, others
-            # need not wait as long as for one who may have sent something.
-            lease = replace(lease, sent=False, seconds=max(budget.spend, UNSETTLED * snapshot.settle_time))
+        lease = make_lease(budget, now, self._actor, snapshot.settle_time)
         leased = replace(record, lease=lease, interrupted=interrupted)
         began = self._clock.elapsed()
         self._watch.hold(lease.owner)

@@ -21,7 +21,7 @@ from typing import Any
 from airflow_oauth_provider.exceptions import ReauthorizationRequired
 from airflow_oauth_provider.oauth2.client import Client, Transport
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.tokens import process
+from airflow_oauth_provider.tokens import lease
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
 from airflow_oauth_provider.tokens.manager import TokenManager
 from airflow_oauth_provider.tokens.store import TokenStore
@@ -152,7 +152,7 @@ class Scenario:
 
     def be_killed(self) -> None:
         if not self.same_machine:
-            process.identify = lambda: ""
+            lease.identify_process = lambda: ""
         manager, store = self.manager()
         Victim(manager, store, self.step, self.die_in_write).manager.access_token()
 

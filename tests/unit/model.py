@@ -23,7 +23,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from airflow_oauth_provider.exceptions import OAuth2Error, ReauthorizationRequired
 from airflow_oauth_provider.oauth2.errors import ServerFailure
-from airflow_oauth_provider.tokens import process, refresh
+from airflow_oauth_provider.tokens import lease, refresh
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
 from airflow_oauth_provider.tokens.precedence import has_moved_on
 from airflow_oauth_provider.tokens.record import Record
@@ -337,14 +337,14 @@ class Run:
             self.running.extend(seconds)
             yield self.running
 
-        before = process.identify, process.is_gone, refresh.deadline
-        process.identify = lambda: str(self.running.name) if self.setting.one_machine else ""
-        process.is_gone = self.is_gone
+        before = lease.identify_process, lease.is_process_gone, refresh.deadline
+        lease.identify_process = lambda: str(self.running.name) if self.setting.one_machine else ""
+        lease.is_process_gone = self.is_gone
         refresh.deadline = types.SimpleNamespace(within=within, Bound=Worker)  # type: ignore[assignment]
         try:
             yield
         finally:
-            process.identify, process.is_gone, refresh.deadline = before
+            lease.identify_process, lease.is_process_gone, refresh.deadline = before
 
     def _schedule(self) -> None:
         time = self.world.time

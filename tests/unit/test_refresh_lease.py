@@ -14,7 +14,7 @@ import pytest
 
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUnavailable, TokenRequestError
 from airflow_oauth_provider.oauth2 import deadline, errors
-from airflow_oauth_provider.tokens import messages, precedence, process
+from airflow_oauth_provider.tokens import lease, messages, precedence
 from airflow_oauth_provider.tokens.clock import SystemClock
 from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseKeeper, LeaseWatch
 from airflow_oauth_provider.tokens.record import Lease
@@ -256,7 +256,7 @@ class TestInFlight:
         assert seam.counts["token"] == 2
 
 
-WAITING = "import sys; from airflow_oauth_provider.tokens import process; print(process.identify()); input()"
+WAITING = "import sys; from airflow_oauth_provider.tokens import lease; print(lease.identify_process()); input()"
 
 
 def a_process():
@@ -268,35 +268,35 @@ class TestDeadHolder:
     def test_a_process_that_was_killed_is_recognized_even_before_its_parent_looks(self):
         victim = a_process()
         identity = victim.stdout.readline().strip()
-        assert not process.is_gone(identity)
+        assert not lease.is_process_gone(identity)
         victim.kill()
         os.waitid(os.P_PID, victim.pid, os.WEXITED | os.WNOWAIT)
-        assert process.is_gone(identity)  # a zombie
+        assert lease.is_process_gone(identity)  # a zombie
         victim.communicate()
-        assert process.is_gone(identity)
+        assert lease.is_process_gone(identity)
 
     def test_a_process_that_is_stopped_is_not_gone(self):
         victim = a_process()
         identity = victim.stdout.readline().strip()
         victim.send_signal(signal.SIGSTOP)
-        assert not process.is_gone(identity)
+        assert not lease.is_process_gone(identity)
         victim.kill()
         victim.communicate()
 
     def test_one_that_cannot_be_looked_at_is_not_gone(self, monkeypatch):
         """/proc may hide the processes of other users."""
-        mine = process.identify()
+        mine = lease.identify_process()
 
         def hidden(_):
             raise PermissionError
 
-        monkeypatch.setattr(process, "_start_time", hidden)
-        assert not process.is_gone(mine)
-        assert process.identify() == ""
+        monkeypatch.setattr(lease, "_read_start_time", hidden)
+        assert not lease.is_process_gone(mine)
+        assert lease.identify_process() == ""
 
     def test_one_that_has_the_same_number_is_another(self):
-        place, number, started = process.identify().split(":")
-        assert process.is_gone(f"{place}:{number}:{int(started) - 1}")
+        place, number, started = lease.identify_process().split(":")
+        assert lease.is_process_gone(f"{place}:{number}:{int(started) - 1}")
 
     @pytest.mark.parametrize(
         "identity",
@@ -313,24 +313,24 @@ class TestDeadHolder:
         ],
     )
     def test_of_other_machines_nothing_is_said(self, identity):
-        assert not process.is_gone(identity)
+        assert not lease.is_process_gone(identity)
 
     @pytest.mark.parametrize("number", ["0", "-1", "x", "", "9" * 30, "1.0"])
     def test_a_number_that_is_none_says_nothing(self, number):
-        place = process.identify().partition(":")[0]
-        assert not process.is_gone(f"{place}:{number}:1")
+        place = lease.identify_process().partition(":")[0]
+        assert not lease.is_process_gone(f"{place}:{number}:1")
 
     def test_a_container_with_a_namespace_of_its_own_has_another_place(self, monkeypatch):
-        mine = process.identify()
+        mine = lease.identify_process()
         link = os.readlink
         monkeypatch.setattr(os, "readlink", lambda path: "pid:[1]" if str(path).endswith("ns/pid") else link(path))
-        assert process.identify().partition(":")[0] != mine.partition(":")[0]
-        assert not process.is_gone(f"{mine.partition(':')[0]}:{2**22 + 1}:5")
+        assert lease.identify_process().partition(":")[0] != mine.partition(":")[0]
+        assert not lease.is_process_gone(f"{mine.partition(':')[0]}:{2**22 + 1}:5")
 
     def test_where_proc_shows_another_namespace_nothing_is_told(self, monkeypatch):
         link = os.readlink
         monkeypatch.setattr(os, "readlink", lambda path: "1" if str(path).endswith("self") else link(path))
-        assert process.identify() == ""
+        assert lease.identify_process() == ""
 
     def test_nobody_waits_for_a_holder_that_is_gone(self, caplog):
         world = World()
@@ -352,7 +352,7 @@ class TestDeadHolder:
     def test_a_lease_under_which_nothing_was_sent_runs_out_all_the_same(self):
         """It may have been written over the lease of a worker that is at work: a place without compare-and-set."""
         watch = LeaseWatch(FakeClock(Time()))
-        place = process.identify().partition(":")[0]
+        place = lease.identify_process().partition(":")[0]
         gone = Lease("gone", 20.0, 0.0, process=f"{place}:{2**22 + 1}:5")
         assert watch.is_over(gone)
         assert not watch.is_over(replace(gone, sent=False))

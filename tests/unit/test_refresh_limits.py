@@ -23,7 +23,7 @@ from airflow_oauth_provider.oauth2 import client_auth, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.oauth2.transport import HttpResponse
-from airflow_oauth_provider.tokens import callbacks, events, json_members, precedence, process, refresh, revocation
+from airflow_oauth_provider.tokens import callbacks, events, json_members, lease, precedence, refresh, revocation
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
 from airflow_oauth_provider.tokens.grant_state import State, determine_state, format_duration, read_name
 from airflow_oauth_provider.tokens.record import DeadGrant, Lease, Record, fingerprint
@@ -225,37 +225,38 @@ class TestMembers:
 class TestProcess:
     def test_its_start_is_told_in_ticks_since_the_machine_started(self):
         ticks = os.sysconf("SC_CLK_TCK")
-        command = [sys.executable, "-c", "from airflow_oauth_provider.tokens import process; print(process.identify())"]
+        program = "from airflow_oauth_provider.tokens import lease; print(lease.identify_process())"
+        command = [sys.executable, "-c", program]
         before = int(time.clock_gettime(time.CLOCK_BOOTTIME) * ticks) - 1
         identity = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path.cwd()).stdout.strip()
         place, _, started = identity.split(":")
         assert before <= int(started) <= time.clock_gettime(time.CLOCK_BOOTTIME) * ticks + 1
-        assert (len(place), place) == (16, process.identify().partition(":")[0])
-        assert process.is_gone(identity)
+        assert (len(place), place) == (16, lease.identify_process().partition(":")[0])
+        assert lease.is_process_gone(identity)
 
     def test_digits_of_other_scripts_are_no_number(self):
-        place = process.identify().partition(":")[0]
+        place = lease.identify_process().partition(":")[0]
         other = "".join(chr(0x0660 + int(digit)) for digit in str(2**22 + 1))
-        assert process.is_gone(f"{place}:{2**22 + 1}:5")
-        assert not process.is_gone(f"{place}:{other}:5")
+        assert lease.is_process_gone(f"{place}:{2**22 + 1}:5")
+        assert not lease.is_process_gone(f"{place}:{other}:5")
 
     def test_one_that_is_there_is_not_gone(self):
-        assert not process.is_gone(process.identify())
+        assert not lease.is_process_gone(lease.identify_process())
 
     @pytest.mark.parametrize("later", [-1, 1])
     def test_one_that_began_at_another_time_is_another(self, later):
-        place, number, started = process.identify().split(":")
-        assert process.is_gone(f"{place}:{number}:{int(started) + later}")
+        place, number, started = lease.identify_process().split(":")
+        assert lease.is_process_gone(f"{place}:{number}:{int(started) + later}")
 
     @pytest.mark.parametrize("shown", ["0", "99999999"])
     def test_where_proc_shows_another_namespace_nothing_is_told(self, shown, monkeypatch):
         link = os.readlink
         monkeypatch.setattr(os, "readlink", lambda path: shown if str(path).endswith("self") else link(path))
-        assert process.identify() == ""
+        assert lease.identify_process() == ""
 
     @pytest.mark.parametrize("place", ["0" * 16, "g" * 16])
     def test_of_another_machine_nothing_is_said(self, place):
-        assert not process.is_gone(f"{place}:{2**22 + 1}:5")
+        assert not lease.is_process_gone(f"{place}:{2**22 + 1}:5")
 
 
 class TestAnswers:
