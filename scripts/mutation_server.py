@@ -144,7 +144,7 @@ _start_thread = threading._start_new_thread  # type: ignore[attr-defined]
 
 
 def _start_watched_thread(function: Callable[..., object], arguments: tuple[Any, ...]) -> int:
-    """Start a thread without :class:`threading.Thread`, as `shield.py` does; coverage does not see those by itself."""
+    """Start a thread without :class:`threading.Thread`, as `manager.py` does; coverage does not see those by itself."""
 
     def run() -> None:
         sys.settrace(threading.gettrace())

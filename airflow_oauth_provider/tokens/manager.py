@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
+import contextvars
 import logging
+import math
 import os
 import threading
 import weakref
@@ -22,10 +25,9 @@ from airflow_oauth_provider.exceptions import (
 )
 from airflow_oauth_provider.oauth2.dpop import Prover, get_prover
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.tokens import events, precedence
-from airflow_oauth_provider.tokens.cache import TokenCache
+from airflow_oauth_provider.tokens import events, expiry, precedence
 from airflow_oauth_provider.tokens.clock import Backoff, Clock, SystemClock
-from airflow_oauth_provider.tokens.configuration import ConfigurationSource, Snapshot
+from airflow_oauth_provider.tokens.configuration import ConfigurationSource, RefreshPolicy, Snapshot
 from airflow_oauth_provider.tokens.decision import (
     LONGEST_PAUSE,
     PATIENCE_WITH_A_WORKING_TOKEN,
@@ -40,12 +42,16 @@ from airflow_oauth_provider.tokens.persistence import Persistence
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 from airflow_oauth_provider.tokens.refresh import Refresher, RequestToken, RestartRefresh
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
-from airflow_oauth_provider.tokens.shield import run_to_end
 from airflow_oauth_provider.tokens.store import FallbackStore
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: Seconds after a failed refresh during which a token that still works is served without another try.
+PAUSE_AFTER_FAILURE = 30.0
+#: Seconds for which a signal may go unnoticed while a step runs.
+LONGEST_DEAFNESS = 0.5
 
 _managers: weakref.WeakSet[TokenManager] = weakref.WeakSet()
 
@@ -312,3 +318,121 @@ class _Call:
     def __init__(self, snapshot: Snapshot, clock: Clock, longest_refresh: float) -> None:
         self.first_generation = precedence.current(snapshot.configuration, snapshot.record).generation
         self.ends_at = clock.elapsed() + 2 * longest_refresh + LONGEST_PAUSE
+
+
+class TokenCache:
+    """Serves a token without a look into the store for as long as it is fresh.
+
+    :param clock: the wall clock is looked at once, when a token is taken; from then on only elapsed time counts.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._result: TokenResult | None = None
+        self._stale_at = 0.0
+        self._ends_at = 0.0
+        self._quiet_until = 0.0
+
+    def take(self, result: TokenResult, policy: RefreshPolicy) -> TokenResult:
+        """Cache ``result`` and return it."""
+        record, now, wall = result.record, self._clock.elapsed(), self._clock.now()
+        left = expiry.remaining(record, wall)
+        same = self._result is not None and self._result.record.access_token == record.access_token
+        if same:
+            left = min(left, self._ends_at - now)
+        self._result = replace(result, refreshed=False, rotated=False)
+        self._ends_at = now + left
+        if policy.when in ("expired", "always"):
+            self._stale_at = self._ends_at - expiry.wanted(record, policy.leeway, 0.0)
+        elif policy.when == "interval":
+            self._stale_at = min(self._ends_at, now + policy.interval - expiry.age(record, wall))
+        else:
+            self._stale_at = math.inf  # only the API's 401 tells
+        if not same:
+            self._quiet_until = 0.0
+        return result
+
+    @property
+    def left(self) -> float:
+        """Seconds for which the cached token still works, whatever the wall clock says by now."""
+        return self._ends_at - self._clock.elapsed()
+
+    def is_ahead_of(self, record: Record) -> bool:
+        """Tell whether the cached token is newer than ``record``: it was refreshed, but its store was away."""
+        cached = self._result.record if self._result is not None else None
+        if cached is None or cached.entered_fingerprint != record.entered_fingerprint:
+            return False
+        return cached.generation > record.generation
+
+    def serve(self, requirements: TokenRequirements) -> TokenResult | None:
+        """Return the cached token if it meets ``requirements``, else None."""
+        cached, now = self._result, self._clock.elapsed()
+        if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):
+            return None
+        fresh = now < self._stale_at and now + expiry.wanted(cached.record, 0.0, requirements.min_ttl) < self._ends_at
+        quiet = now < self._quiet_until and now < self._ends_at
+        return cached if fresh or quiet else None
+
+    def find_working(self, requirements: TokenRequirements) -> TokenResult | None:
+        """Return the cached token if it works for as long as it has to, however stale it is. Changes nothing."""
+        cached = self._result
+        if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):
+            return None
+        return cached if self.left > requirements.min_ttl else None
+
+    def serve_for_want_of_better(self, requirements: TokenRequirements, warning: str) -> TokenResult | None:
+        """Return the cached token if it works at all, and keep on serving it for a while.
+
+        :param requirements: what the caller wants.
+        :param warning: why there is nothing better.
+        """
+        cached, now = self._result, self._clock.elapsed()
+        if cached is None or cached.record.access_token in (None, requirements.rejected) or now >= self._ends_at:
+            return None
+        self._quiet_until = now + min(PAUSE_AFTER_FAILURE, (self._ends_at - now) / 2)
+        return replace(cached, warning=warning)
+
+
+def run_to_end(step: Callable[[], T]) -> T:
+    """Run ``step``; what interrupts it meanwhile (SIGTERM, a task's time-out) is raised when it has ended.
+
+    Airflow cancels a task by an exception out of a signal handler, and Python runs those in the main thread only: so
+    the step runs in a thread of its own, and the main thread, which waits for it, keeps what is thrown at it.
+
+    :param step: something that ends by itself within a bounded time.
+    :raises BaseException: what interrupted the step, else what the step raised.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return step()
+    results: list[T] = []
+    failures: list[BaseException] = []
+    begun, running = threading.Lock(), threading.Lock()
+    running.acquire()
+
+    def run() -> None:
+        if not begun.acquire(blocking=False):
+            return  # an interruption left open whether the thread had been started, so there are two
+        try:
+            results.append(step())
+        except BaseException as failure:  # noqa: BLE001 - carried over to the thread that waits, and raised there
+            failures.append(failure)
+        finally:
+            running.release()
+
+    # Not threading.Thread: before Python 3.13, a join() that is interrupted takes the running thread for ended.
+    is_started = False
+    interruption: BaseException | None = None
+    while not (results or failures):
+        try:
+            if not is_started:
+                _thread.start_new_thread(contextvars.copy_context().run, (run,))
+                is_started = True
+            # For a while only: a signal that came just before this call interrupts nothing, and its handler has to run.
+            running.acquire(timeout=LONGEST_DEAFNESS)
+        except BaseException as caught:
+            if not is_started and not begun.locked() and interruption is None and isinstance(caught, RuntimeError):
+                raise  # no thread is to be had, so the step has not begun
+            interruption = interruption or caught
+    if interruption is not None or failures:
+        raise interruption or failures[0]
+    return results[0]

@@ -18,10 +18,10 @@ from airflow_oauth_provider.exceptions import (
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.tokens import revocation
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
+from airflow_oauth_provider.tokens.manager import run_to_end
 from airflow_oauth_provider.tokens.record import Lease, fingerprint
 from airflow_oauth_provider.tokens.result import TokenRequirements
 from airflow_oauth_provider.tokens.revocation import revoke
-from airflow_oauth_provider.tokens.shield import run_to_end
 from tests.unit.fakes import FakeClock, FakeSource, Faults, MemoryStore, World
 
 

@@ -22,11 +22,11 @@ from airflow_oauth_provider.exceptions import (
 from airflow_oauth_provider.oauth2 import deadline, errors
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import expiry, revocation
-from airflow_oauth_provider.tokens.cache import TokenCache
 from airflow_oauth_provider.tokens.clock import Backoff
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
 from airflow_oauth_provider.tokens.decision import Action, decide
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseWatch, WaitForHolder
+from airflow_oauth_provider.tokens.manager import TokenCache
 from airflow_oauth_provider.tokens.record import Lease, Record
 from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
 from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, Time, World, anew
