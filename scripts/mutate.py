@@ -83,7 +83,6 @@ FIRST = {
     "precedence.py": "authorization_code",
     "callbacks.py": "refresh_configuration",
     "configuration.py": "refresh_configuration",
-    "expiry.py": "refresh_times",
     "grant_state.py": "grant_state",
     "sealing.py": "stores_sealed",
     "fallback.py": "stores_fallback",

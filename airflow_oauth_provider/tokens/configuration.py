@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
+from airflow_oauth_provider.tokens.json_members import LATEST_TIME
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 from airflow_oauth_provider.tokens.store import TokenStore
 
@@ -34,6 +36,40 @@ class RefreshPolicy:
     refresh_lifetime: float | None = None
     idle_lifetime: float | None = None
     warn_before: float = 0.0
+
+    def refresh_token_end(self, old: Record, response: TokenResponse, sent_at: float) -> float | None:
+        """Return when the refresh token ends that is kept after ``response``, in seconds since 1970; None: unknown.
+
+        :param old: the record before.
+        :param response: what came back.
+        :param sent_at: when it was asked for.
+        """
+        ends = old.refresh_expires_at
+        is_new = response.refresh_token is not None and response.refresh_token != old.refresh_token
+        if response.refresh_expires_in is not None:
+            ends = sent_at + response.refresh_expires_in
+        elif self.refresh_lifetime is not None and (is_new or ends is None):
+            ends = sent_at + self.refresh_lifetime
+        elif self.idle_lifetime is not None:
+            ends = None  # what was known was when it would have died unused, and it has been used
+        limits = [ends, None if self.idle_lifetime is None else sent_at + self.idle_lifetime]
+        known = [limit for limit in limits if limit is not None]
+        return min(*known, LATEST_TIME) if known else None
+
+    def ends_soon(self, old: Record, new: Record, now: float) -> float | None:
+        """Return the seconds until a person has to sign in again, where that is near and a refresh did not put it off.
+
+        :param old: the record before the refresh.
+        :param new: the record after it.
+        :param now: this machine's wall clock, in seconds since the epoch.
+        """
+        ends, before = new.refresh_expires_at, old.refresh_expires_at
+        if ends is None or before is None:
+            return None
+        if ends - before > (new.issued_at - old.issued_at) / 2:
+            return None  # it moves along with the refreshes; a fixed end stands still, but for rounding
+        left = ends - now
+        return left if left <= self.warn_before else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from airflow_oauth_provider.exceptions import (
     RefreshTimeout,
     RefreshTooEarly,
 )
-from airflow_oauth_provider.tokens import expiry, messages, precedence
+from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration
 from airflow_oauth_provider.tokens.record import Record
 from airflow_oauth_provider.tokens.result import TokenRequirements
@@ -104,7 +104,7 @@ def _serves(situation: Situation, requirements: TokenRequirements) -> bool:
     if record.generation > situation.first_generation and situation.token_left > 0:
         return True  # another worker has refreshed meanwhile, and its result serves everyone
     if requirements.force:
-        is_recent = record.generation > 0 and expiry.age(record, situation.now) < requirements.coalesce_within
+        is_recent = record.generation > 0 and record.age(situation.now) < requirements.coalesce_within
         return is_recent and situation.token_left > requirements.min_ttl
     return not _is_due(situation, requirements)
 
@@ -116,8 +116,8 @@ def _is_due(situation: Situation, requirements: TokenRequirements) -> bool:
     if policy.when == "always" and not situation.has_refreshed:
         return requirements.rejected is None
     if policy.when == "interval" and situation.token_left > requirements.min_ttl:
-        return expiry.age(record, situation.now) >= policy.interval
-    return situation.token_left <= expiry.wanted(record, policy.leeway, requirements.min_ttl)
+        return record.age(situation.now) >= policy.interval
+    return situation.token_left <= record.min_remaining(policy.leeway, requirements.min_ttl)
 
 
 def _check_refreshable(configuration: GrantConfiguration, record: Record) -> OAuth2Error | None:
@@ -136,7 +136,7 @@ def _pause(situation: Situation) -> float:
     """Return the seconds that the vendor's minimum interval and the server's ``Retry-After`` leave to wait."""
     record, pause = situation.record, 0.0
     if record.generation > 0:
-        pause = situation.configuration.policy.min_interval - expiry.age(record, situation.now)
+        pause = situation.configuration.policy.min_interval - record.age(situation.now)
     not_before = record.not_before
     if not_before is not None and not_before - situation.now <= 2 * LONGEST_PAUSE:
         pause = max(pause, not_before - situation.now)

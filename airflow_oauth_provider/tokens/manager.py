@@ -25,7 +25,7 @@ from airflow_oauth_provider.exceptions import (
 )
 from airflow_oauth_provider.oauth2.dpop import Prover, get_prover
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.tokens import events, expiry, precedence
+from airflow_oauth_provider.tokens import events, precedence
 from airflow_oauth_provider.tokens.clock import Backoff, Clock, SystemClock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, RefreshPolicy, Snapshot
 from airflow_oauth_provider.tokens.decision import (
@@ -336,16 +336,16 @@ class TokenCache:
     def take(self, result: TokenResult, policy: RefreshPolicy) -> TokenResult:
         """Cache ``result`` and return it."""
         record, now, wall = result.record, self._clock.elapsed(), self._clock.now()
-        left = expiry.remaining(record, wall)
+        left = record.remaining(wall)
         same = self._result is not None and self._result.record.access_token == record.access_token
         if same:
             left = min(left, self._ends_at - now)
         self._result = replace(result, refreshed=False, rotated=False)
         self._ends_at = now + left
         if policy.when in ("expired", "always"):
-            self._stale_at = self._ends_at - expiry.wanted(record, policy.leeway, 0.0)
+            self._stale_at = self._ends_at - record.min_remaining(policy.leeway, 0.0)
         elif policy.when == "interval":
-            self._stale_at = min(self._ends_at, now + policy.interval - expiry.age(record, wall))
+            self._stale_at = min(self._ends_at, now + policy.interval - record.age(wall))
         else:
             self._stale_at = math.inf  # only the API's 401 tells
         if not same:
@@ -369,7 +369,7 @@ class TokenCache:
         cached, now = self._result, self._clock.elapsed()
         if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):
             return None
-        fresh = now < self._stale_at and now + expiry.wanted(cached.record, 0.0, requirements.min_ttl) < self._ends_at
+        fresh = now < self._stale_at and now + cached.record.min_remaining(0.0, requirements.min_ttl) < self._ends_at
         quiet = now < self._quiet_until and now < self._ends_at
         return cached if fresh or quiet else None
 

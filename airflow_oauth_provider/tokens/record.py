@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ MAX_RECORD_LENGTH = 8 * 1024 * 1024
 MAX_FINGERPRINTS = 50
 #: The longest lease that binds anybody, in seconds: whatever a record says, nobody waits longer.
 MAX_LEASE = 120.0
+#: The part of a token's lifetime that a caller can ask for at the most.
+LONGEST_MIN_TTL = 0.9
 #: The longest note on an interrupted refresh, and the longest hint of a dead grant, in characters.
 MAX_NOTE = 2000
 
@@ -125,6 +128,36 @@ class Record:
         if self.expires_in is None:
             return None
         return min(self.issued_at + self.expires_in, json_members.LATEST_TIME)
+
+    def age(self, now: float) -> float:
+        """Return the seconds since the last refresh, never less than none.
+
+        :param now: this machine's wall clock, in seconds since the epoch.
+        """
+        return max(0.0, now - self.issued_at)
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds that the access token has left; infinite where its lifetime is unknown.
+
+        A record from the future was written by a machine whose clock is ahead of this one's. It is taken for new, so
+        that such a token is never trusted beyond its lifetime.
+
+        :param now: see :meth:`age`.
+        """
+        if self.access_token is None:
+            return 0.0
+        return math.inf if self.expires_in is None else self.expires_in - self.age(now)
+
+    def min_remaining(self, leeway: float, min_ttl: float) -> float:
+        """Return how many seconds the access token must have left to count as fresh.
+
+        :param leeway: the connection's margin in seconds; at most half of the lifetime counts, or a short-lived token
+            would never be fresh.
+        :param min_ttl: what the caller asks for, in seconds; at most nine tenths of the lifetime can be had.
+        """
+        if self.expires_in is None:
+            return max(leeway, min_ttl)
+        return max(min(leeway, self.expires_in / 2), min(min_ttl, self.expires_in * LONGEST_MIN_TTL))
 
     @property
     def secrets(self) -> tuple[str, ...]:

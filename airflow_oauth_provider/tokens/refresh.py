@@ -25,7 +25,7 @@ from airflow_oauth_provider.exceptions import (
 from airflow_oauth_provider.oauth2 import deadline, errors, grants
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.tokens import callbacks, expiry, messages, precedence
+from airflow_oauth_provider.tokens import callbacks, messages, precedence
 from airflow_oauth_provider.tokens.clock import Backoff, Clock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
@@ -152,7 +152,7 @@ class Refresher:
             self._emit(held, "rotation_not_saved", detail="fallback")
         if _was_failing(old):
             self._emit(held, "works_again")
-        left = expiry.ends_soon(configuration.policy, old, new, self._clock.now())
+        left = configuration.policy.ends_soon(old, new, self._clock.now())
         if left is not None:
             page = configuration.sign_in_page
             log.warning("%s", messages.refresh_token_ends(held.conn_id, new.refresh_expires_at or 0.0, left, page))
@@ -486,7 +486,7 @@ def _next_record(configuration: GrantConfiguration, old: Record, answer: TokenRe
         expires_in=answer.expires_in,
         issued_for=configuration.identity,
         refresh_expires_at=(
-            expiry.refresh_token_end(configuration.policy, old, answer, sent_at)
+            configuration.policy.refresh_token_end(old, answer, sent_at)
             if configuration.rotates
             else old.refresh_expires_at
         ),

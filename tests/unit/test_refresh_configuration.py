@@ -10,7 +10,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError, MalformedRespo
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.tokens import callbacks, expiry, revocation
+from airflow_oauth_provider.tokens import callbacks, revocation
 from airflow_oauth_provider.tokens.clock import Backoff, iso_time, show_time
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, RefreshPolicy
 from airflow_oauth_provider.tokens.json_members import LATEST_TIME
@@ -202,12 +202,12 @@ class TestExpiry:
     def test_when_the_refresh_token_ends(self, policy, answered, token, expected):
         old = Record(refresh_token="old", refresh_expires_at=500.0)
         response = TokenResponse("at", refresh_token=token, refresh_expires_in=answered)
-        assert expiry.refresh_token_end(RefreshPolicy(**policy), old, response, 1000.0) == expected
+        assert RefreshPolicy(**policy).refresh_token_end(old, response, 1000.0) == expected
 
     def test_a_lifetime_that_nobody_knows(self):
-        assert expiry.refresh_token_end(RefreshPolicy(), Record(), TokenResponse("at"), 1000.0) is None
+        assert RefreshPolicy().refresh_token_end(Record(), TokenResponse("at"), 1000.0) is None
         lives = RefreshPolicy(refresh_lifetime=50.0)
-        assert expiry.refresh_token_end(lives, Record(refresh_token="x"), TokenResponse("at"), 1000.0) == 1050.0
+        assert lives.refresh_token_end(Record(refresh_token="x"), TokenResponse("at"), 1000.0) == 1050.0
 
     @pytest.mark.parametrize(
         ("before", "after", "now", "expected"),
@@ -225,14 +225,14 @@ class TestExpiry:
             Record(issued_at=1000.0, refresh_expires_at=before),
             Record(issued_at=1100.0, refresh_expires_at=after),
         )
-        assert expiry.ends_soon(RefreshPolicy(warn_before=500.0), old, new, now) == expected
+        assert RefreshPolicy(warn_before=500.0).ends_soon(old, new, now) == expected
 
     def test_age_and_what_remains(self):
         record = Record(access_token="at", issued_at=1000.0, expires_in=60.0)
-        assert (expiry.age(record, 990.0), expiry.age(record, 1010.0)) == (0.0, 10.0)
-        assert (expiry.remaining(record, 1010.0), expiry.remaining(record, 990.0)) == (50.0, 60.0)
-        assert expiry.remaining(replace(record, access_token=None), 1010.0) == 0.0
-        assert expiry.remaining(replace(record, expires_in=None), 1010.0) == float("inf")
+        assert (record.age(990.0), record.age(1010.0)) == (0.0, 10.0)
+        assert (record.remaining(1010.0), record.remaining(990.0)) == (50.0, 60.0)
+        assert replace(record, access_token=None).remaining(1010.0) == 0.0
+        assert replace(record, expires_in=None).remaining(1010.0) == float("inf")
 
 
 class TestRevocation:

@@ -21,7 +21,7 @@ from airflow_oauth_provider.exceptions import (
 )
 from airflow_oauth_provider.oauth2 import deadline, errors
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
-from airflow_oauth_provider.tokens import expiry, revocation
+from airflow_oauth_provider.tokens import revocation
 from airflow_oauth_provider.tokens.clock import Backoff
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
 from airflow_oauth_provider.tokens.decision import Action, decide
@@ -733,8 +733,8 @@ class TestExpiry:
 
     def test_age_and_what_remains(self):
         record = Record(access_token="at", issued_at=10.0, expires_in=95.5)
-        assert (expiry.age(record, 37.0), expiry.remaining(record, 37.0)) == (27.0, 68.5)
-        assert (expiry.age(record, 10.0), expiry.age(record, 9.0)) == (0.0, 0.0)
+        assert (record.age(37.0), record.remaining(37.0)) == (27.0, 68.5)
+        assert (record.age(10.0), record.age(9.0)) == (0.0, 0.0)
 
     @pytest.mark.parametrize(
         ("lifetime", "leeway", "min_ttl", "expected"),
@@ -747,29 +747,29 @@ class TestExpiry:
         ],
     )
     def test_what_a_fresh_token_has_left(self, lifetime, leeway, min_ttl, expected):
-        assert expiry.wanted(Record(access_token="at", expires_in=lifetime), leeway, min_ttl) == pytest.approx(expected)
+        assert Record(access_token="at", expires_in=lifetime).min_remaining(leeway, min_ttl) == pytest.approx(expected)
 
     def test_a_warning_is_due_where_the_end_stands_still(self):
         policy = RefreshPolicy(warn_before=500.0)
         for moved, expected in ((50.5, 400.5), (51.0, None)):
             old = Record(issued_at=10.0, refresh_expires_at=450.0)
             new = Record(issued_at=111.0, refresh_expires_at=450.0 + moved)
-            assert expiry.ends_soon(policy, old, new, 100.0) == expected
+            assert policy.ends_soon(old, new, 100.0) == expected
         for before, expected in ((600.0, 500.0), (600.5, None)):
             old = new = Record(issued_at=10.0, refresh_expires_at=before)
-            assert expiry.ends_soon(policy, old, new, 100.0) == expected
+            assert policy.ends_soon(old, new, 100.0) == expected
 
     def test_the_same_refresh_token_answered_again_is_not_new(self):
         policy = RefreshPolicy(refresh_lifetime=50.0)
         old = Record(refresh_token="kept", refresh_expires_at=500.0)
         for answered, expected in (("kept", 500.0), ("a new one", 1050.0), ("zzz", 1050.0), (None, 500.0)):
             answer = TokenResponse("at", refresh_token=answered and anew(answered))
-            assert expiry.refresh_token_end(policy, old, answer, 1000.0) == expected
+            assert policy.refresh_token_end(old, answer, 1000.0) == expected
 
     def test_a_refresh_token_ends_with_the_calendar(self):
         response = TokenResponse("at", refresh_expires_in=1e15)
-        assert expiry.refresh_token_end(RefreshPolicy(), Record(), response, 5.0) == 253402214400.0
-        assert expiry.remaining(Record(access_token="at"), 5.0) == math.inf
+        assert RefreshPolicy().refresh_token_end(Record(), response, 5.0) == 253402214400.0
+        assert Record(access_token="at").remaining(5.0) == math.inf
 
 
 def test_a_dead_grant_says_when(caplog):
