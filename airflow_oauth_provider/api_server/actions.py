@@ -20,7 +20,7 @@ from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.oauth2.errors import OAuth2ProtocolError
-from airflow_oauth_provider.tokens.result import TokenStatus
+from airflow_oauth_provider.tokens.decision import TokenStatus
 
 T = TypeVar("T")
 

@@ -28,9 +28,9 @@ from airflow_oauth_provider.stores.factory import find_permit
 from airflow_oauth_provider.stores.options import IN_AIRFLOW
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
+from airflow_oauth_provider.tokens.decision import TokenRequirements
 from airflow_oauth_provider.tokens.manager import TokenManager
 from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.result import TokenRequirements
 from airflow_oauth_provider.tokens.store import StoredRecord
 
 TOKEN = "token"  # noqa: S105 - the name of a check

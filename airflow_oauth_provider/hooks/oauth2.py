@@ -25,9 +25,9 @@ from airflow_oauth_provider.http.errors import check_status, presentable
 from airflow_oauth_provider.http.retry import Sender
 from airflow_oauth_provider.http.session import OAuth2Session
 from airflow_oauth_provider.http.srv import CertifiedAdapter
+from airflow_oauth_provider.tokens.decision import TokenRequirements, TokenStatus
 from airflow_oauth_provider.tokens.events import GrantEvent
 from airflow_oauth_provider.tokens.manager import TokenManager
-from airflow_oauth_provider.tokens.result import TokenRequirements, TokenStatus
 
 if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter

@@ -18,8 +18,8 @@ from airflow_oauth_provider.http import srv
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.oauth2.redaction import is_secret_name
 from airflow_oauth_provider.stores.fallback import open_fallback
+from airflow_oauth_provider.tokens.decision import TokenRequirements, TokenResult
 from airflow_oauth_provider.tokens.manager import TokenManager
-from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
 
 
 class _OutspokenTokenManager(TokenManager):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class RefreshTokenOperator(BaseOperator):
     """Refreshes the access token of an ``oauth2`` connection and writes the rotated tokens back.
 
-    Returns what happened (see :class:`~airflow_oauth_provider.tokens.result.TokenStatus`), with nothing secret
+    Returns what happened (see :class:`~airflow_oauth_provider.tokens.decision.TokenStatus`), with nothing secret
     in it. A dead refresh token fails the task without retries, and so does a wrong connection; a passing failure is
     retried, and does no harm while the stored token still works.
 

@@ -34,6 +34,8 @@ from airflow_oauth_provider.tokens.decision import (
     Action,
     Decision,
     Situation,
+    TokenRequirements,
+    TokenResult,
     decide,
 )
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
@@ -41,7 +43,6 @@ from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseWatch, WaitFor
 from airflow_oauth_provider.tokens.persistence import Persistence
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 from airflow_oauth_provider.tokens.refresh import Refresher, RequestToken, RestartRefresh
-from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
 from airflow_oauth_provider.tokens.store import FallbackStore
 
 log = logging.getLogger(__name__)

@@ -28,11 +28,11 @@ from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import callbacks, messages, precedence
 from airflow_oauth_provider.tokens.clock import Backoff, Clock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
+from airflow_oauth_provider.tokens.decision import TokenResult
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseKeeper, LeaseWatch, make_lease
 from airflow_oauth_provider.tokens.persistence import Persistence, Superseded
 from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Record, storable_parameters
-from airflow_oauth_provider.tokens.result import TokenResult
 from airflow_oauth_provider.tokens.store import TokenStore
 
 log = logging.getLogger(__name__)

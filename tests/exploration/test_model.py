@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from airflow_oauth_provider.exceptions import StoreUnavailable
 from airflow_oauth_provider.tokens import decision, refresh
-from airflow_oauth_provider.tokens.decision import Action, Decision
+from airflow_oauth_provider.tokens.decision import Action, Decision, TokenRequirements
 from airflow_oauth_provider.tokens.lease import LeaseWatch
 from airflow_oauth_provider.tokens.persistence import Persistence
 from airflow_oauth_provider.tokens.refresh import Refresher
-from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit import model
 from tests.unit.model import ACTIONS, Setting, Violation, explore, in_a_thread, run
 

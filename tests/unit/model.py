@@ -25,9 +25,9 @@ from airflow_oauth_provider.exceptions import OAuth2Error, ReauthorizationRequir
 from airflow_oauth_provider.oauth2.errors import ServerFailure
 from airflow_oauth_provider.tokens import lease, refresh
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
+from airflow_oauth_provider.tokens.decision import TokenRequirements
 from airflow_oauth_provider.tokens.precedence import has_moved_on
 from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.result import TokenRequirements
 from airflow_oauth_provider.tokens.sealing import unseal
 from tests.unit.fakes import START, FakeClock, Faults, MemoryStore, World, failure_of, loss_of
 

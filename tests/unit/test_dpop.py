@@ -35,7 +35,7 @@ from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout
 from airflow_oauth_provider.tokens import messages
-from airflow_oauth_provider.tokens.result import TokenRequirements
+from airflow_oauth_provider.tokens.decision import TokenRequirements
 from airflow_oauth_provider.tokens.store import StoredRecord
 from tests.unit.fakes import Faults, World
 

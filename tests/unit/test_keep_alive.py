@@ -18,7 +18,7 @@ def refresh(monkeypatch):
             self.manager, _ = world.worker()
 
         def refresh(self, force):
-            from airflow_oauth_provider.tokens.result import TokenRequirements
+            from airflow_oauth_provider.tokens.decision import TokenRequirements
 
             return self.manager.obtain(TokenRequirements(force=force)).status
 

@@ -235,7 +235,7 @@ def test_an_error_of_a_trigger_is_told_in_the_log_of_its_task(caplog):
 
 def test_the_manager_of_a_task_tells(caplog):
     from airflow_oauth_provider.http.access import _OutspokenTokenManager
-    from airflow_oauth_provider.tokens.result import TokenRequirements
+    from airflow_oauth_provider.tokens.decision import TokenRequirements
 
     class Dead:
         def load(self):

@@ -13,10 +13,10 @@ from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import callbacks, revocation
 from airflow_oauth_provider.tokens.clock import Backoff, iso_time, show_time
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, RefreshPolicy
+from airflow_oauth_provider.tokens.decision import TokenRequirements, TokenResult
 from airflow_oauth_provider.tokens.json_members import LATEST_TIME
 from airflow_oauth_provider.tokens.manager import PAUSE_AFTER_FAILURE, TokenCache
 from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
 from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, Time, World
 
 CLIENT = Client("id", "https://as.example/token")

@@ -7,7 +7,7 @@ import pytest
 from airflow_oauth_provider.exceptions import ConfigurationError, RefreshTooEarly
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
-from airflow_oauth_provider.tokens.result import TokenRequirements
+from airflow_oauth_provider.tokens.decision import TokenRequirements
 from tests.unit.fakes import Faults, World
 
 

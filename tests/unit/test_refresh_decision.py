@@ -20,10 +20,10 @@ from airflow_oauth_provider.tokens.decision import (
     PATIENCE_WITH_A_WORKING_TOKEN,
     Action,
     Situation,
+    TokenRequirements,
     decide,
 )
 from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
-from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import anew
 
 NOW = 1_900_000_000.0

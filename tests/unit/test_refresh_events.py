@@ -11,8 +11,8 @@ from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import events, precedence
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
+from airflow_oauth_provider.tokens.decision import TokenRequirements
 from airflow_oauth_provider.tokens.record import Lease
-from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import Faults, World
 
 FORCED = TokenRequirements(force=True)

@@ -14,8 +14,8 @@ import pytest
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.tokens.clock import SystemClock
+from airflow_oauth_provider.tokens.decision import TokenRequirements
 from airflow_oauth_provider.tokens.manager import run_to_end
-from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import Faults, World
 
 

@@ -18,9 +18,9 @@ from airflow_oauth_provider.exceptions import (
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.tokens import revocation
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
+from airflow_oauth_provider.tokens.decision import TokenRequirements
 from airflow_oauth_provider.tokens.manager import run_to_end
 from airflow_oauth_provider.tokens.record import Lease, fingerprint
-from airflow_oauth_provider.tokens.result import TokenRequirements
 from airflow_oauth_provider.tokens.revocation import revoke
 from tests.unit.fakes import FakeClock, FakeSource, Faults, MemoryStore, World
 

@@ -16,9 +16,9 @@ from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUn
 from airflow_oauth_provider.oauth2 import deadline, errors
 from airflow_oauth_provider.tokens import lease, messages, precedence
 from airflow_oauth_provider.tokens.clock import SystemClock
+from airflow_oauth_provider.tokens.decision import TokenRequirements
 from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseKeeper, LeaseWatch
 from airflow_oauth_provider.tokens.record import Lease
-from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import FakeClock, Faults, MemoryStore, Time, World
 
 #: A token request is first renewed after 0.2 s and broken off after 0.4 s.

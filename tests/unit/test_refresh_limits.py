@@ -25,9 +25,9 @@ from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 from airflow_oauth_provider.tokens import callbacks, events, json_members, lease, precedence, refresh, revocation
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
+from airflow_oauth_provider.tokens.decision import TokenRequirements, TokenResult
 from airflow_oauth_provider.tokens.grant_state import State, determine_state, format_duration, read_name
 from airflow_oauth_provider.tokens.record import DeadGrant, Lease, Record, fingerprint
-from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
 from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, World, anew
 
 FORCED = TokenRequirements(force=True)

@@ -16,8 +16,8 @@ from airflow_oauth_provider.exceptions import (
 )
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
+from airflow_oauth_provider.tokens.decision import TokenRequirements
 from airflow_oauth_provider.tokens.record import Lease
-from airflow_oauth_provider.tokens.result import TokenRequirements
 from tests.unit.fakes import FakeClock, Faults, World
 
 

@@ -24,11 +24,10 @@ from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import revocation
 from airflow_oauth_provider.tokens.clock import Backoff
 from airflow_oauth_provider.tokens.configuration import RefreshPolicy
-from airflow_oauth_provider.tokens.decision import Action, decide
+from airflow_oauth_provider.tokens.decision import Action, TokenRequirements, TokenResult, decide
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseWatch, WaitForHolder
 from airflow_oauth_provider.tokens.manager import TokenCache
 from airflow_oauth_provider.tokens.record import Lease, Record
-from airflow_oauth_provider.tokens.result import TokenRequirements, TokenResult
 from tests.unit.fakes import START, FakeClock, FakeSource, Faults, MemoryStore, Time, World, anew
 from tests.unit.test_refresh_decision import RECORD, situation
 

@@ -14,10 +14,10 @@ import pytest
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
+from airflow_oauth_provider.tokens.decision import TokenResult
 from airflow_oauth_provider.tokens.events import HistoryEntry
 from airflow_oauth_provider.tokens.lease import LeaseWatch
 from airflow_oauth_provider.tokens.record import MAX_LEASE, DeadGrant, Lease, Record, fingerprint, storable_parameters
-from airflow_oauth_provider.tokens.result import TokenResult
 from tests.unit.fakes import FakeClock, Time
 from tests.unit.store_fakes import record
 
