@@ -57,7 +57,7 @@ def be_quiet() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     from airflow_oauth_provider.connection import loader
-    from airflow_oauth_provider.tokens.store import StoredRecord
+    from airflow_oauth_provider.tokens.record import StoredRecord
 
     class Memory:
         name = "memory"

@@ -29,12 +29,12 @@ SESSION = WORK / "session.sqlite"
 SOCKET = WORK / "server.sock"
 SURVIVORS = env.ROOT / "tests" / "mutation_survivors.txt"
 
-#: The life cycle, without sentences for people and protocols without code; what stands around it; the tests.
+#: The life cycle, without sentences for people; what stands around it; the tests.
 MODULES = (
     *(
         path.relative_to(env.ROOT).as_posix()
         for path in sorted((env.ROOT / "airflow_oauth_provider" / "tokens").glob("*.py"))
-        if path.name not in ("messages.py", "store.py", "__init__.py")
+        if path.name not in ("messages.py", "__init__.py")
     ),
     "airflow_oauth_provider/stores/fallback.py",
     "airflow_oauth_provider/stores/record_store.py",

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.exceptions import StaleVersion
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.tokens.record import StoredRecord
 
 try:
     from airflow.sdk.exceptions import TaskDeferred

@@ -11,8 +11,7 @@ import pytest
 
 from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable
-from airflow_oauth_provider.tokens.record import Lease, Record
-from airflow_oauth_provider.tokens.store import TokenStore
+from airflow_oauth_provider.tokens.record import Lease, Record, TokenStore
 
 WORKERS = 8
 

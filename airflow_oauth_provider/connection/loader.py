@@ -16,8 +16,7 @@ from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import parse_record
 from airflow_oauth_provider.tokens.configuration import Snapshot
-from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import StoredRecord, TokenStore
+from airflow_oauth_provider.tokens.record import Record, StoredRecord, TokenStore
 
 
 class ConnectionLoader:

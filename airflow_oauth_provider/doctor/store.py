@@ -13,9 +13,8 @@ from airflow_oauth_provider.stores.fallback import open_fallback
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
-from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.record import Record, TokenStore
 from airflow_oauth_provider.tokens.sealing import fallback_key
-from airflow_oauth_provider.tokens.store import TokenStore
 
 CHECK = "store"
 ROUTE = "API server"

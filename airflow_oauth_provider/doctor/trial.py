@@ -30,8 +30,7 @@ from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.decision import TokenRequirements
 from airflow_oauth_provider.tokens.manager import TokenManager
-from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.tokens.record import Record, StoredRecord
 
 TOKEN = "token"  # noqa: S105 - the name of a check
 

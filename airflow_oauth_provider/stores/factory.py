@@ -16,7 +16,7 @@ from airflow_oauth_provider.stores.options import IN_AIRFLOW, KINDS, StoreKind, 
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.sealed_record import FERNET_KEY, ConnectionKeys
-from airflow_oauth_provider.tokens.store import TokenStore
+from airflow_oauth_provider.tokens.record import TokenStore
 
 #: The type of the connections whose rows keep records.
 CONN_TYPE = "oauth2"

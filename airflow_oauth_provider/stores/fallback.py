@@ -10,7 +10,7 @@ from typing import Any
 from airflow_oauth_provider.compat import deployment, variables
 from airflow_oauth_provider.exceptions import OAuth2Error, StoreUnavailable
 from airflow_oauth_provider.stores.file import replace_file
-from airflow_oauth_provider.tokens.store import FallbackStore
+from airflow_oauth_provider.tokens.record import FallbackStore
 
 log = logging.getLogger(__name__)
 

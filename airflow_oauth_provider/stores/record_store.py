@@ -10,8 +10,7 @@ from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.backend import Backend, Fetched, PlainBackend
-from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.tokens.record import Record, StoredRecord
 
 #: How many times a write is tried when others keep changing what stands beside the record.
 ATTEMPTS = 20

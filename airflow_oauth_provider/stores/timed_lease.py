@@ -30,8 +30,7 @@ from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, St
 from airflow_oauth_provider.stores.allowed_places import Permit
 from airflow_oauth_provider.stores.backend import Fetched, PlainBackend
 from airflow_oauth_provider.stores.record_store import BaseStore, RecordFormat
-from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.tokens.record import Record, StoredRecord
 
 log = logging.getLogger(__name__)
 

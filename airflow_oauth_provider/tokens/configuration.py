@@ -9,8 +9,7 @@ from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens.json_members import LATEST_TIME
-from airflow_oauth_provider.tokens.record import Record, fingerprint
-from airflow_oauth_provider.tokens.store import TokenStore
+from airflow_oauth_provider.tokens.record import Record, TokenStore, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ class Snapshot:
     :param store: where its record is kept.
     :param record: the stored record, None where there is none.
     :param version: what the next write may replace.
-    :param settle_time: of the store; see :class:`~airflow_oauth_provider.tokens.store.StoredRecord`.
+    :param settle_time: of the store; see :class:`~airflow_oauth_provider.tokens.record.StoredRecord`.
     """
 
     configuration: GrantConfiguration

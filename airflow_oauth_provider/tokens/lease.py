@@ -62,7 +62,7 @@ def make_lease(budget: LeaseBudget, now: float, actor: str, settle_time: float) 
     :param budget: how long it lasts.
     :param now: the wall clock, in seconds since the epoch.
     :param actor: who takes it, for people.
-    :param settle_time: of the store; see :class:`~airflow_oauth_provider.tokens.store.StoredRecord`.
+    :param settle_time: of the store; see :class:`~airflow_oauth_provider.tokens.record.StoredRecord`.
     """
     lease = Lease(uuid.uuid4().hex, budget.total, now, process=identify_process(), actor=actor)
     if not settle_time:

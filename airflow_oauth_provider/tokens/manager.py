@@ -41,9 +41,8 @@ from airflow_oauth_provider.tokens.decision import (
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
 from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseWatch, WaitForHolder
 from airflow_oauth_provider.tokens.persistence import Persistence
-from airflow_oauth_provider.tokens.record import Record, fingerprint
+from airflow_oauth_provider.tokens.record import FallbackStore, Record, fingerprint
 from airflow_oauth_provider.tokens.refresh import Refresher, RequestToken, RestartRefresh
-from airflow_oauth_provider.tokens.store import FallbackStore
 
 log = logging.getLogger(__name__)
 

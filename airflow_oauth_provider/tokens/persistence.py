@@ -11,9 +11,8 @@ from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.clock import Backoff, Clock
 from airflow_oauth_provider.tokens.configuration import Snapshot
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseWatch
-from airflow_oauth_provider.tokens.record import Record
+from airflow_oauth_provider.tokens.record import FallbackStore, Record, StoredRecord
 from airflow_oauth_provider.tokens.sealing import does_not_open, fallback_key, seal, unseal
-from airflow_oauth_provider.tokens.store import FallbackStore, StoredRecord
 
 log = logging.getLogger(__name__)
 

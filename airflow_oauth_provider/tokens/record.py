@@ -1,4 +1,4 @@
-"""What a token store keeps: one record for each connection."""
+"""What a token store keeps: one record for each connection. And what every store does with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from airflow_oauth_provider.tokens import events, json_members
 from airflow_oauth_provider.tokens.events import HistoryEntry
@@ -217,6 +217,75 @@ class Record:
         unknown = {name: value for name, value in members.items() if name not in (*_CHECKS, *_OF_THE_PLACE)}
         checked = _check({**_CHECKS, "unknown_members": json_members.mapping}, {**members, "unknown_members": unknown})
         return cls(**checked)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record and the version it was read at.
+
+    :param record: the record; None where none has been written yet.
+    :param version: opaque, good for ``if_version`` of the next write; None where there is no record.
+    :param kept: what people keep in the same place beside the record: ``client_id``, ``client_secret``, keys, and a
+        ``refresh_token`` that a person has entered. None: this kind of store keeps nothing else.
+    :param where: what to call that place in a sentence, such as ``the file '/opt/airflow/xero.json'``.
+    :param settle_time: seconds for which a new lease has to stay in the place before it counts. 0: the place can
+        compare and set, so a lease counts at once.
+    """
+
+    record: Record | None
+    version: str | None
+    kept: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    where: str = field(default="", compare=False)
+    settle_time: float = field(default=0.0, compare=False)
+
+
+class TokenStore(Protocol):
+    """Where the tokens of one connection live.
+
+    An implementation is for one connection. Its methods may be called from any thread, one at a time.
+    """
+
+    #: The value of the connection's ``store`` that chooses this implementation.
+    name: str
+
+    @property
+    def sealed_with(self) -> tuple[str, ...]:
+        """Names of the secrets that open what was last read or written, each by itself; none where it is in clear."""
+
+    def read(self) -> StoredRecord:
+        """Return the newest record.
+
+        :raises StoreUnavailable: when it cannot be told whether there is one. "There is none" must be certain:
+            taking a failed read for an empty store would spend a refresh token that is long rotated.
+        :raises StoreNotWritable: when the place does not exist or cannot be the home of tokens at all.
+        """
+
+    def write(self, record: Record, *, if_version: str | None) -> str:
+        """Replace the record that was read as ``if_version`` (None: there was none), or change nothing.
+
+        :param record: what to keep.
+        :param if_version: the version that may be replaced.
+        :return: the version of what was written.
+        :raises StaleVersion: the store holds another version; nothing was changed.
+        :raises StoreUnavailable: the store did not take the record, or its answer was lost and it may have.
+        :raises StoreNotWritable: this connection's record can never be written here.
+        """
+
+
+class FallbackStore(Protocol):
+    """Where tokens go when their store stays away after the refresh token was spent.
+
+    What is kept is ciphertext already; see :mod:`airflow_oauth_provider.stores.fallback`.
+    """
+
+    def save(self, key: str, ciphertext: str) -> None:
+        """Keep ``ciphertext`` under ``key``; raise StoreUnavailable when that failed."""
+
+    def load(self, key: str) -> str | None:
+        """Return what is kept under ``key``, or None; raise StoreUnavailable when that cannot be told."""
+
+    def remove(self, key: str) -> None:
+        """Forget ``key``; it may be gone already. Raise StoreUnavailable when that failed."""
 
 
 def _is_of_this_format(value: object) -> bool:

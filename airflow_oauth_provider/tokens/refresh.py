@@ -32,8 +32,7 @@ from airflow_oauth_provider.tokens.decision import TokenResult
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseKeeper, LeaseWatch, make_lease
 from airflow_oauth_provider.tokens.persistence import Persistence, Superseded
-from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Record, storable_parameters
-from airflow_oauth_provider.tokens.store import TokenStore
+from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Record, TokenStore, storable_parameters
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.tokens import lease
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy
 from airflow_oauth_provider.tokens.manager import TokenManager
-from airflow_oauth_provider.tokens.store import TokenStore
+from airflow_oauth_provider.tokens.record import TokenStore
 from tests.servers.scripted import ScriptedServer
 from tests.unit.fakes import Connection, FakeSource, MemoryFallback
 

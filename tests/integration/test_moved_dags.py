@@ -90,7 +90,7 @@ class _Empty:
         self.record = None
 
     def read(self):
-        from airflow_oauth_provider.tokens.store import StoredRecord
+        from airflow_oauth_provider.tokens.record import StoredRecord
 
         return StoredRecord(self.record, "1" if self.record else None)
 

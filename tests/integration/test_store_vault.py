@@ -18,8 +18,7 @@ from airflow_oauth_provider.stores import vault
 from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
-from airflow_oauth_provider.tokens.record import Lease, Record
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.tokens.record import Lease, Record, StoredRecord
 from tests.servers.openbao import OpenBao
 
 ENTERED = {"client_id": "me", "client_secret": "client-secret-1", "refresh_token": "entered-secret-1", "note": "mine"}

@@ -20,8 +20,7 @@ from airflow_oauth_provider.tokens.clock import Clock
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy, Snapshot
 from airflow_oauth_provider.tokens.lease import LeaseBudget
 from airflow_oauth_provider.tokens.manager import TokenManager
-from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.tokens.record import Record, StoredRecord
 
 Seam = Callable[[str, Callable[[], object]], object]
 

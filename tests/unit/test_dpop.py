@@ -36,7 +36,7 @@ from airflow_oauth_provider.oauth2.transport import HttpResponse
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout
 from airflow_oauth_provider.tokens import messages
 from airflow_oauth_provider.tokens.decision import TokenRequirements
-from airflow_oauth_provider.tokens.store import StoredRecord
+from airflow_oauth_provider.tokens.record import StoredRecord
 from tests.unit.fakes import Faults, World
 
 URL = "https://login.example.com/token"

@@ -22,8 +22,7 @@ from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.tokens import precedence, sealing
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
-from airflow_oauth_provider.tokens.record import DeadGrant, Record, fingerprint
-from airflow_oauth_provider.tokens.store import TokenStore
+from airflow_oauth_provider.tokens.record import DeadGrant, Record, TokenStore, fingerprint
 from tests.unit.fakes import anew
 from tests.unit.store_fakes import KEY, Supervisor, database, put_in_task, record
 

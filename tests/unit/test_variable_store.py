@@ -11,8 +11,7 @@ import pytest
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.sealed_record import FERNET_KEY, ConnectionKeys, seal
-from airflow_oauth_provider.tokens.record import Record
-from airflow_oauth_provider.tokens.store import TokenStore
+from airflow_oauth_provider.tokens.record import Record, TokenStore
 from tests.store_contract import Place, StoreContract, record
 from tests.unit.store_fakes import KEYS, database, put_in_task, server_error
 from tests.unit.store_fakes import record as fake_record
