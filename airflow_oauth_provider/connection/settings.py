@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 from airflow_oauth_provider.compat import api_server, deployment
 from airflow_oauth_provider.connection import credentials, presets
 from airflow_oauth_provider.connection.address import Origin, is_template, origin_of, parse_allowed
-from airflow_oauth_provider.connection.bearer_usage import BearerUsage
-from airflow_oauth_provider.connection.dialect import read_bearer_usage, read_dialect
+from airflow_oauth_provider.connection.dialect import BearerUsage, read_bearer_usage, read_dialect
 from airflow_oauth_provider.connection.extra import Extra
 from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.exceptions import ConfigurationError

@@ -18,7 +18,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import rewind_body
 
 from airflow_oauth_provider.connection.address import Origin, normalize_url, origin_of, show_origin, upgrade_origin
-from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+from airflow_oauth_provider.connection.dialect import BearerUsage
 from airflow_oauth_provider.exceptions import ConfigurationError, ForeignOrigin, UnrewindableBody
 from airflow_oauth_provider.http.body import skip_body
 from airflow_oauth_provider.http.flow import Flow, RefreshToken, Send, Step, drive

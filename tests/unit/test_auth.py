@@ -12,7 +12,7 @@ from requests.adapters import BaseAdapter
 
 from airflow_oauth_provider.auth import OAuth2Auth
 from airflow_oauth_provider.connection.address import origin_of
-from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+from airflow_oauth_provider.connection.dialect import BearerUsage
 from airflow_oauth_provider.exceptions import ForeignOrigin, UnrewindableBody
 from airflow_oauth_provider.http.session import OAuth2Session
 

@@ -178,7 +178,7 @@ def test_a_redirect_to_another_origin_drops_the_calls_own_authorization_and_cook
         seen.append({name: request.headers.get(name) for name in ("Authorization", "Cookie", "X-Kept")})
         return redirect(target)(request)
 
-    from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+    from airflow_oauth_provider.connection.dialect import BearerUsage
 
     session, *_ = make(api, allowed=allowed, usage=BearerUsage(header_name="X-Token", header_prefix=""))
     session.cookies.set("of_session", "1")
@@ -196,7 +196,7 @@ def test_a_redirect_within_the_origin_keeps_both():
         seen.append((request.headers.get("X-Token"), request.headers.get("Authorization"), request.headers["Cookie"]))
         return redirect("/b")(request)
 
-    from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+    from airflow_oauth_provider.connection.dialect import BearerUsage
 
     session, *_ = make(api, usage=BearerUsage(header_name="X-Token", header_prefix=""))
     session.get(f"{API}/a", headers={"Authorization": "Basic b3du"}, cookies={"of_call": "1"})

@@ -10,7 +10,7 @@ import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 from urllib3.exceptions import ProxyError as PoolProxyError
 
-from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+from airflow_oauth_provider.connection.dialect import BearerUsage
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.errors import api_error, failure_text, never_connected, presentable, show_target

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 import requests
 
-from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+from airflow_oauth_provider.connection.dialect import BearerUsage
 from airflow_oauth_provider.oauth2 import (
     assertions,
     authorization_code,

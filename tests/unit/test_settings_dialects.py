@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_oauth_provider.compat import deployment
-from airflow_oauth_provider.connection.bearer_usage import BearerUsage
+from airflow_oauth_provider.connection.dialect import BearerUsage
 from airflow_oauth_provider.connection.fields import FIELDS
 from airflow_oauth_provider.connection.presets import PRESET_LABELS, load_presets
 from airflow_oauth_provider.connection.settings import read_settings
