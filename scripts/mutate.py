@@ -39,7 +39,6 @@ MODULES = (
     "airflow_oauth_provider/stores/fallback.py",
     "airflow_oauth_provider/stores/record_store.py",
     "airflow_oauth_provider/stores/sealed_record.py",
-    "airflow_oauth_provider/stores/timed_lease.py",
     "airflow_oauth_provider/oauth2/retry_after.py",
 )
 #: `X | None` in annotations is never evaluated.
@@ -88,7 +87,6 @@ FIRST = {
     "fallback.py": "stores_fallback",
     "sealed_record.py": "stores_sealed",
     "record_store.py": "record_store",
-    "timed_lease.py": "timed_lease",
     "retry_after.py": "retry_after",
 }
 

@@ -18,7 +18,7 @@ from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.json_document import PlainTokens
 from airflow_oauth_provider.stores.options import StoreOptions
-from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
+from airflow_oauth_provider.stores.record_store import TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ class _Beside:
 class KeyVaultBackend:
     """Keeps the record in one secret, and refresh and access token in secrets of their own for everybody else.
 
-    Key Vault cannot replace a secret only if it is unchanged: see
-    :mod:`airflow_oauth_provider.stores.timed_lease` for what that does and does not promise.
+    Key Vault cannot replace a secret only if it is unchanged: see :class:`TimedLeaseStore` for what that does and does
+    not promise.
 
     The record is written first, and is what counts. A crash before the other secrets are written leaves them
     old; the marks that the record carries tell such a left-over from a refresh token that a person has entered.

@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 from airflow_oauth_provider.compat import database, supervisor, variables
 from airflow_oauth_provider.stores.backend import Fetched
-from airflow_oauth_provider.stores.record_store import RecordStore, is_leased
+from airflow_oauth_provider.stores.record_store import RecordStore, TimedLeaseStore, is_leased
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys, SealedFormat
-from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
 
 NAME = "variable"
 #: "token" in the key makes Airflow show the value as ``***``.

@@ -20,8 +20,7 @@ from airflow_oauth_provider.stores.allowed_places import (
 )
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.options import StoreOptions
-from airflow_oauth_provider.stores.record_store import RecordStore
-from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
+from airflow_oauth_provider.stores.record_store import RecordStore, TimedLeaseStore
 from airflow_oauth_provider.stores.vault_client import Changed, NotFound, VaultClient
 
 #: The key of the secret that holds the record.

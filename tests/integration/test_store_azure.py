@@ -81,7 +81,7 @@ def as_a_worker_sees_it(store):
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch):
     # A lease whose write took longer than the settle time does not count, and nothing is faster than nothing.
-    monkeypatch.setattr("airflow_oauth_provider.stores.timed_lease.SAFE_PART", 1e9)
+    monkeypatch.setattr("airflow_oauth_provider.stores.record_store.SAFE_PART", 1e9)
 
 
 def test_from_separate_secrets_to_a_rotation_in_each_of_them(vault):

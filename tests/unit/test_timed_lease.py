@@ -11,9 +11,9 @@ import pytest
 
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores import timed_lease
+from airflow_oauth_provider.stores import record_store
 from airflow_oauth_provider.stores.backend import Fetched
-from airflow_oauth_provider.stores.timed_lease import TimedLeaseStore
+from airflow_oauth_provider.stores.record_store import TimedLeaseStore
 from tests.unit.store_fakes import record
 
 SETTLE = 4.0
@@ -184,7 +184,7 @@ def test_a_write_is_slow_from_four_fifths_of_it_on(took):
 
 def test_workers_that_start_together_are_spread_over_a_quarter_of_it(monkeypatch):
     for choose, slept in ((min, 4.0), (max, 5.0)):
-        monkeypatch.setattr(timed_lease.random, "uniform", lambda low, high, choose=choose: choose(low, high))
+        monkeypatch.setattr(record_store.random, "uniform", lambda low, high, choose=choose: choose(low, high))
         scene = Scene()
         scene.write()
         assert scene.slept == [slept]
@@ -311,7 +311,7 @@ class Race:
 
 def test_two_never_have_the_lease_whatever_the_timing(monkeypatch, caplog):
     caplog.set_level(logging.ERROR)
-    monkeypatch.setattr(timed_lease, "JITTER", 0)
+    monkeypatch.setattr(record_store, "JITTER", 0)
     moments = [0.0, 0.7, 1.9, 2.1, 3.1, 3.9, 4.3, 9.1]
     one_won = 0
     for a_takes, b_start, b_takes in itertools.product(moments, moments, moments):
@@ -323,8 +323,8 @@ def test_two_never_have_the_lease_whatever_the_timing(monkeypatch, caplog):
 
 def test_the_race_finds_a_lease_that_counts_although_its_write_was_slow(monkeypatch, caplog):
     caplog.set_level(logging.ERROR)
-    monkeypatch.setattr(timed_lease, "JITTER", 0)
-    monkeypatch.setattr(timed_lease, "SAFE_PART", 10.0)
+    monkeypatch.setattr(record_store, "JITTER", 0)
+    monkeypatch.setattr(record_store, "SAFE_PART", 10.0)
     assert len(Race().run({"a": (0.0, 9.1), "b": (0.01, 0.7)})) == 2
 
 
