@@ -26,7 +26,7 @@ from airflow_oauth_provider.compat.extra_json import GUARD_MEMBER, KEY_MEMBER, R
 from airflow_oauth_provider.connection.presets import PRESET_LABELS
 from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES
 from airflow_oauth_provider.oauth2.redaction import MASK
-from airflow_oauth_provider.stores.options import KINDS as STORE_KINDS
+from airflow_oauth_provider.stores.backend import KINDS as STORE_KINDS
 
 Kind = Literal["string", "password", "boolean", "integer", "number", "object", "list", "pairs"]
 """What a value is. A ``list`` is text with commas between the items, in forms and in the stored value; ``pairs`` is a

@@ -12,8 +12,8 @@ from airflow_oauth_provider.connection import credentials
 from airflow_oauth_provider.connection.settings import Settings, read_settings
 from airflow_oauth_provider.exceptions import OAuth2Error, StoreNotWritable
 from airflow_oauth_provider.stores import variable
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import parse_record
 from airflow_oauth_provider.tokens.configuration import Snapshot
 from airflow_oauth_provider.tokens.record import Record, StoredRecord, TokenStore

@@ -23,7 +23,7 @@ from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.lifetimes import parse_time
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.stores.allowed_places import CA_FOLDERS, OWN, check_file
-from airflow_oauth_provider.stores.options import StoreOptions
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.tokens import callbacks
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration, RefreshPolicy

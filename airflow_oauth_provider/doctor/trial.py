@@ -24,8 +24,8 @@ from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.stores import azure_keyvault
 from airflow_oauth_provider.stores.allowed_places import AnothersPlace
+from airflow_oauth_provider.stores.backend import IN_AIRFLOW
 from airflow_oauth_provider.stores.factory import find_permit
-from airflow_oauth_provider.stores.options import IN_AIRFLOW
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.decision import TokenRequirements

@@ -12,10 +12,9 @@ from typing import Any
 from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.allowed_places import Permit, check_form, is_secret_allowed, secret_permit
-from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.backend import Fetched, StoreOptions
 from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore
 
 #: The label of the version that everybody reads.

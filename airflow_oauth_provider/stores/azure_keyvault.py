@@ -14,10 +14,9 @@ from typing import Any
 from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.allowed_places import MEMBER, OWN, Permit, check_form, check_host, secret_permit
-from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.backend import Fetched, StoreOptions
 from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.json_document import PlainTokens
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 

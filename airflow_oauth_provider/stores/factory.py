@@ -11,8 +11,8 @@ from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
 from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.allowed_places import Permit
+from airflow_oauth_provider.stores.backend import IN_AIRFLOW, KINDS, StoreKind, StoreOptions
 from airflow_oauth_provider.stores.connection import RouteBackend, RowBackend, key_in_extra, not_a_row
-from airflow_oauth_provider.stores.options import IN_AIRFLOW, KINDS, StoreKind, StoreOptions
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.sealed_record import FERNET_KEY, ConnectionKeys

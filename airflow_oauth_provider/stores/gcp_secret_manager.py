@@ -18,11 +18,10 @@ from airflow_oauth_provider.stores.allowed_places import (
     is_secret_allowed,
     secret_permit,
 )
-from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.backend import Fetched, StoreOptions
 from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.gcp_client import GcpSecret, Version
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore, is_leased
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,7 @@ from airflow_oauth_provider.stores.allowed_places import (
     read_named,
     secret_permit,
 )
-from airflow_oauth_provider.stores.backend import Fetched
-from airflow_oauth_provider.stores.options import StoreOptions
+from airflow_oauth_provider.stores.backend import Fetched, StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore, TimedLeaseStore
 from airflow_oauth_provider.stores.vault_client import Changed, NotFound, VaultClient
 

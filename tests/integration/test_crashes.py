@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_oauth_provider.stores import vault
-from airflow_oauth_provider.stores.options import StoreOptions
+from airflow_oauth_provider.stores.backend import StoreOptions
 from tests.integration.crashes import GOES_ON, SAYS_SO, STEPS, measure, send_half
 
 #: Between the server's rotation and the write.

@@ -16,8 +16,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens.record import Lease, Record
 from tests.servers.aws import AwsServer
 

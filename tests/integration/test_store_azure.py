@@ -15,8 +15,8 @@ from azure.keyvault.secrets import SecretClient
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.stores import azure_keyvault
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
 from airflow_oauth_provider.tokens.record import Lease, Record

@@ -12,7 +12,7 @@ from azure.core.credentials import AccessToken
 from azure.keyvault.secrets import SecretClient
 
 from airflow_oauth_provider.stores import aws_secrets_manager, azure_keyvault, gcp_secret_manager, vault
-from airflow_oauth_provider.stores.options import StoreOptions
+from airflow_oauth_provider.stores.backend import StoreOptions
 from tests.integration._key_vault import TOKEN, KeyVault
 from tests.integration._secret_manager import SecretManager
 from tests.servers.aws import AwsServer

@@ -23,8 +23,8 @@ from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, 
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.http import access
 from airflow_oauth_provider.stores import gcp_client
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens.record import Lease, Record
 from tests.integration._secret_manager import SecretManager
 from tests.servers.scripted import Fault, ScriptedServer

@@ -15,7 +15,7 @@ from airflow_oauth_provider.compat import masking
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import vault
-from airflow_oauth_provider.stores.options import StoreOptions
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore, TimedLeaseStore
 from airflow_oauth_provider.tokens.record import Lease, Record, StoredRecord
 from tests.servers.openbao import OpenBao

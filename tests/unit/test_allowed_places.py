@@ -22,7 +22,7 @@ from airflow_oauth_provider.stores import (
     vault_client,
 )
 from airflow_oauth_provider.stores import file as file_store
-from airflow_oauth_provider.stores.options import StoreOptions
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.tokens.record import Lease, Record
 
 

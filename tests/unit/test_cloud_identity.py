@@ -11,7 +11,7 @@ import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
 from airflow_oauth_provider.stores import aws_secrets_manager, azure_keyvault, gcp_client, gcp_secret_manager
-from airflow_oauth_provider.stores.options import StoreOptions
+from airflow_oauth_provider.stores.backend import StoreOptions
 
 MODULES = {
     "amazon": "airflow.providers.amazon.aws.hooks.base_aws",

@@ -15,7 +15,7 @@ from airflow_oauth_provider.connection.extra import Extra
 from airflow_oauth_provider.connection.fields import ALIASES, FIELDS, FIELDS_BY_KEY, STANDARD_FIELDS, STORE
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.oauth2.redaction import MASK
-from airflow_oauth_provider.stores.options import StoreOptions
+from airflow_oauth_provider.stores.backend import StoreOptions
 
 ids = {"ids": lambda field: field.key}
 KINDS = {"string", "password", "boolean", "integer", "number", "object", "list", "pairs"}

@@ -7,9 +7,8 @@ import json
 import pytest
 
 from airflow_oauth_provider.stores import file as file_store
-from airflow_oauth_provider.stores.backend import Fetched
+from airflow_oauth_provider.stores.backend import Fetched, StoreOptions
 from airflow_oauth_provider.stores.connection import RowBackend
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore, TimedLeaseStore
 from tests.store_contract import Place, StoreContract
 from tests.unit.store_fakes import database

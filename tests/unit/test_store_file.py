@@ -16,9 +16,9 @@ from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.json_paths import follow
 from airflow_oauth_provider.oauth2.lifetimes import parse_time
 from airflow_oauth_provider.stores import file as file_store
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.json_document import BadPath, Layout, format_expiry, parse_path, set_at
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
 from airflow_oauth_provider.tokens.record import Lease, Record, fingerprint

@@ -11,9 +11,9 @@ from airflow.sdk.execution_time import comms as messages
 from airflow_oauth_provider.compat import connections, sdk
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import factory
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.fallback import open_fallback
-from airflow_oauth_provider.stores.options import StoreOptions
 from tests.unit.store_fakes import Database, Supervisor, database, put_in_task, server_error
 
 KEY = json.dumps({"token_record_key": "k" * 43})

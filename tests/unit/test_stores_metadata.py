@@ -16,9 +16,9 @@ from airflow_oauth_provider.compat import deployment, masking, variables
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import variable
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.connection import RowBackend
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.tokens.record import Record
 from tests.unit.store_fakes import KEYS, Database, database, record

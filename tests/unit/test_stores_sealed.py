@@ -17,8 +17,8 @@ from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.stores import sealed_record, variable
+from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.factory import open_store
-from airflow_oauth_provider.stores.options import StoreOptions
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys
 from airflow_oauth_provider.tokens import precedence, sealing
 from airflow_oauth_provider.tokens.configuration import EnteredTokens, GrantConfiguration
