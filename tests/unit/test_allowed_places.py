@@ -13,14 +13,7 @@ from airflow_oauth_provider.compat import deployment
 from airflow_oauth_provider.connection.fields import FIELDS
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
-from airflow_oauth_provider.stores import (
-    allowed_places,
-    aws_secrets_manager,
-    azure_keyvault,
-    gcp_secret_manager,
-    vault,
-    vault_client,
-)
+from airflow_oauth_provider.stores import allowed_places, aws_secrets_manager, azure_keyvault, gcp_secret_manager, vault
 from airflow_oauth_provider.stores import file as file_store
 from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.tokens.record import Lease, Record
@@ -363,7 +356,7 @@ def test_mount_points_are_names(mount):
 
 @pytest.mark.parametrize("key", ["vault_conn_id", "aws_conn_id", "gcp_conn_id", "azure_conn_id"])
 def test_other_connections_are_not_used(key, monkeypatch):
-    monkeypatch.setattr(vault_client, "_log_in", lambda *_: pytest.fail("logged in"))
+    monkeypatch.setattr(vault, "_log_in", lambda *_: pytest.fail("logged in"))
     stores = {"vault": vault, "aws": aws_secrets_manager, "gcp": gcp_secret_manager, "azure": azure_keyvault}
     options = {
         "vault_path": "airflow/oauth2/x",
