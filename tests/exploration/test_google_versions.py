@@ -16,8 +16,7 @@ from greenlet import getcurrent, greenlet
 
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import gcp_secret_manager
-from airflow_oauth_provider.stores.gcp_client import Version
-from airflow_oauth_provider.stores.gcp_secret_manager import GcpBackend
+from airflow_oauth_provider.stores.gcp_secret_manager import GcpBackend, Version
 from airflow_oauth_provider.stores.json_document import Layout
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.tokens.record import Lease, Record

@@ -22,7 +22,7 @@ import pytest
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.http import access
-from airflow_oauth_provider.stores import gcp_client
+from airflow_oauth_provider.stores import gcp_secret_manager
 from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.tokens.record import Lease, Record
@@ -45,7 +45,7 @@ def google(monkeypatch, tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(gcp_client, "_PATIENCE", 0.1)
+    monkeypatch.setattr(gcp_secret_manager, "_PATIENCE", 0.1)
 
 
 def store_of(google, **more):
@@ -332,8 +332,8 @@ def test_a_regional_secret_is_asked_for_in_its_region(google):
         NAME: "secretmanager.cloud.test",  # the default one, in the universe of these tests
     }
     for full, host in hosts.items():
-        secret = gcp_client.GcpSecret(full, None, "it")
-        assert gcp_client._new_client(secret._endpoint).api_endpoint == host
+        secret = gcp_secret_manager.GcpSecret(full, None, "it")
+        assert gcp_secret_manager._new_client(secret._endpoint).api_endpoint == host
 
 
 @pytest.mark.parametrize(
@@ -436,8 +436,8 @@ def test_processes_that_share_one_connection(google, connect, tmp_path):
 
 def test_a_hook_signs_in_at_google_once(connect, monkeypatch):
     connect()
-    new_client, made = gcp_client._new_client, []
-    monkeypatch.setattr(gcp_client, "_new_client", lambda *given: made.append(given) or new_client(*given))
+    new_client, made = gcp_secret_manager._new_client, []
+    monkeypatch.setattr(gcp_secret_manager, "_new_client", lambda *given: made.append(given) or new_client(*given))
     hook = OAuth2Hook("xero", method="GET")
     for _ in range(2):
         hook.refresh(force=True)
@@ -450,13 +450,13 @@ def test_a_process_that_is_killed(google, connect, dies, spent):
     server = connect(timeout=3)  # its lease, too, is short
     pid = os.fork()
     if pid == 0:
-        method = getattr(gcp_client.GcpSecret, dies)
+        method = getattr(gcp_secret_manager.GcpSecret, dies)
 
         def last(secret, argument):
             method(secret, argument)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        setattr(gcp_client.GcpSecret, dies, last)
+        setattr(gcp_secret_manager.GcpSecret, dies, last)
         OAuth2Hook("xero").get_access_token()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL

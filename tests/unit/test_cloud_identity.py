@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreUnavailable
-from airflow_oauth_provider.stores import aws_secrets_manager, azure_keyvault, gcp_client, gcp_secret_manager
+from airflow_oauth_provider.stores import aws_secrets_manager, azure_keyvault, gcp_secret_manager
 from airflow_oauth_provider.stores.backend import StoreOptions
 
 MODULES = {
@@ -105,7 +105,7 @@ def test_google_takes_the_credentials_of_the_hook(hooks, defined, monkeypatch):
         taken.append(identity)
         raise StoreUnavailable("far enough")
 
-    monkeypatch.setattr(gcp_client, "_new_client", new_client)
+    monkeypatch.setattr(gcp_secret_manager, "_new_client", new_client)
     with pytest.raises(StoreUnavailable, match="far enough"):
         open_store("gcp_conn_id").read()
     assert taken == [Hook.credential]
