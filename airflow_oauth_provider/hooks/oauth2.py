@@ -308,7 +308,7 @@ class OAuth2Hook(HttpHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection without spending a refresh token or writing: a test would lose what it rotates."""
-        from airflow_oauth_provider.doctor.trial import try_connection
+        from airflow_oauth_provider.doctor.examination import try_connection
 
         return try_connection(self.oauth2_conn_id)
 

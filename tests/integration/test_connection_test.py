@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_oauth_provider.compat import variables
-from airflow_oauth_provider.doctor import trial
-from airflow_oauth_provider.doctor.trial import has_private_address
+from airflow_oauth_provider.doctor import examination, servers
+from airflow_oauth_provider.doctor.servers import has_private_address
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.stores import aws_secrets_manager, azure_keyvault, gcp_secret_manager, vault
 from airflow_oauth_provider.stores.record_store import RecordStore
@@ -231,9 +231,9 @@ PORTS = {
 @pytest.mark.parametrize("key", ["oauth_url", "issuer", "host"])
 def test_nothing_tells_the_ports_of_a_private_network_apart(tried, monkeypatch, key):
     """Whoever may test connections is no port scanner of the API server's network: one text, one time."""
-    monkeypatch.setattr(trial, "PATIENCE", 0.5)
+    monkeypatch.setattr(examination, "PATIENCE", 0.5)
     pauses = []
-    monkeypatch.setattr(trial.time, "sleep", pauses.append)
+    monkeypatch.setattr(examination.time, "sleep", pauses.append)
     said = {}
     for name, behave in PORTS.items():
         listener = socket.create_server(("127.0.0.1", 0))
@@ -326,11 +326,11 @@ class _Rebinding:
 @pytest.mark.parametrize("key", ["oauth_url", "issuer", "host"])
 @pytest.mark.parametrize("first", ["public", "private"])
 def test_a_name_that_changes_its_address_is_connected_to_where_it_was_judged(tried, monkeypatch, key, first):
-    monkeypatch.setattr(trial, "PATIENCE", 0.5)
-    monkeypatch.setattr(trial.time, "sleep", lambda _: None)
+    monkeypatch.setattr(examination, "PATIENCE", 0.5)
+    monkeypatch.setattr(examination.time, "sleep", lambda _: None)
     # 192.0.2.0/24 is for documentation (RFC 5737): nobody answers there. Here it counts as public.
     public = "192.0.2.1"
-    monkeypatch.setattr(trial, "_is_public", lambda address: address == public)
+    monkeypatch.setattr(servers, "_is_public", lambda address: address == public)
     turns = [public, "127.0.0.1", public, "127.0.0.1"]
     names = _Rebinding(*(turns if first == "public" else turns[1:]))
     monkeypatch.setattr(socket, "getaddrinfo", names)
@@ -364,7 +364,6 @@ def test_a_proxy_of_a_private_network_is_not_gone_by(tried, server, proxy):
 def test_a_host_that_drips_does_not_hold_the_api_server(server, piece):
     """The time is that of the whole exchange, not of each piece."""
     from airflow_oauth_provider.connection.settings import read_settings
-    from airflow_oauth_provider.doctor import host
     from airflow_oauth_provider.doctor.report import Report
 
     ended = threading.Event()
@@ -386,7 +385,7 @@ def test_a_host_that_drips_does_not_hold_the_api_server(server, piece):
     extra = json.dumps({"oauth_url": server.token_url})
     settings = read_settings("xero", SimpleNamespace(**parts, login="id", password="s", extra=extra))
     report = Report("xero")
-    host.check(report, settings, patience=0.5)
+    servers.check_host(report, settings, patience=0.5)
     ended.set()
     listener.close()
-    assert report.has_failed(host.CHECK)
+    assert report.has_failed(servers.HOST)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from airflow_oauth_provider import __main__ as program
 from airflow_oauth_provider.compat import connections, deployment, sdk
 from airflow_oauth_provider.compat.connections import FoundConnection
-from airflow_oauth_provider.doctor import store as store_checks
+from airflow_oauth_provider.doctor import connection as checks
 from airflow_oauth_provider.doctor.examination import examine
 from airflow_oauth_provider.exceptions import StaleVersion, StoreUnavailable
 from airflow_oauth_provider.oauth2 import discovery, dpop
@@ -47,7 +47,7 @@ class Case:
         self.place = None
         self.waiting = None
         monkeypatch.setattr(connections, "find_connection", lambda _: FoundConnection(self.connection(), self.place))
-        monkeypatch.setattr(store_checks, "open_fallback", lambda: self)
+        monkeypatch.setattr(checks, "open_fallback", lambda: self)
         discovery._known.clear()
 
     def connection(self):
@@ -293,7 +293,7 @@ def test_a_server_that_is_not_there_and_a_certificate_that_does_not_verify(case)
 
 def test_the_clock(case, monkeypatch):
     later = time.time() + 3600
-    monkeypatch.setattr("airflow_oauth_provider.doctor.server.time", SimpleNamespace(time=lambda: later))
+    monkeypatch.setattr("airflow_oauth_provider.doctor.servers.time", SimpleNamespace(time=lambda: later))
     case.found("warn clock", "seconds ahead of")
 
 

@@ -129,12 +129,12 @@ def test_one_place_spends():
     assert users_of("the grant, spelled out") == {
         "oauth2/grants.py",
         "oauth2/token_endpoint.py",  # only compares with it, since some servers refresh at a URL of its own
-        "doctor/server.py",  # makes its refresh token up, and takes none
+        "doctor/servers.py",  # makes its refresh token up, and takes none
     }
 
 
 def test_who_else_sends_token_requests_redeems_a_sign_in():
     senders = {"tokens/manager.py"}  # which hands it on to the refresh
     sign_ins = {"connection/sign_in.py", "oauth2/device.py"}
-    checks = {"doctor/server.py"}
+    checks = {"doctor/servers.py"}
     assert users_of("oauth2.token_endpoint.request_token") == senders | sign_ins | checks

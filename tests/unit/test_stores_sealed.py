@@ -12,7 +12,7 @@ import pytest
 
 from airflow_oauth_provider.compat import connections, deployment, variables
 from airflow_oauth_provider.connection.settings import read_settings
-from airflow_oauth_provider.doctor import store as doctor
+from airflow_oauth_provider.doctor import connection as doctor
 from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2.client import Client
@@ -417,7 +417,7 @@ def test_the_doctor_says_where_nothing_seals(supervisor, monkeypatch, key):
     supervisor.connections["xero"] = {"conn_type": "oauth2", "login": "id", "extra": json.dumps(extra)}
     report = Report("xero")
 
-    assert doctor.read(report, read_settings("xero", connections.get_connection("xero"))) is not None
+    assert doctor.read_store(report, read_settings("xero", connections.get_connection("xero"))) is not None
     warnings = [
         finding for finding in report.findings if finding.level == "warn" and "[core] fernet_key" in finding.change
     ]

@@ -1,7 +1,8 @@
-"""The authorization server: whether it can be reached, is the one that the connection means, and accepts the client."""
+"""What is asked over the network, without spending anything: the authorization server, and the host of the API."""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import secrets
 import time
@@ -10,30 +11,40 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
+
+from airflow_oauth_provider.connection import address
+from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor.report import Report
-from airflow_oauth_provider.oauth2 import dpop, errors
+from airflow_oauth_provider.exceptions import ConfigurationError
+from airflow_oauth_provider.http.errors import failure_text
+from airflow_oauth_provider.http.session import OAuth2Session
+from airflow_oauth_provider.oauth2 import addresses, deadline, dpop, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.dialect import STANDARD_CODES
 from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.transport import HttpResponse, exchange
-from airflow_oauth_provider.tokens import messages
-from airflow_oauth_provider.tokens.configuration import GrantConfiguration
+from airflow_oauth_provider.tokens import messages, precedence
+from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
 
 DISCOVERY = "discovery"
 BINDING = "DPoP"
 ENDPOINT = "token endpoint"
 CLOCK = "clock"
 CLIENT = "client"
+HOST = "host"
 
 #: Seconds by which clocks may differ. Signed assertions are refused beyond some minutes, often less.
 MOST_SKEW = 30.0
 #: Where GitHub, and GitHub Enterprise, answer 404 to a client that they do not know, as one without a name.
 _GITHUBS_PATH = "/login/oauth/access_token"
+#: Where IPv6 leads to the addresses of IPv4 that are its last 32 bits (RFC 6052 section 2.1, RFC 8215).
+_TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 
 
-def check(report: Report, configuration: GrantConfiguration) -> None:
+def check_server(report: Report, configuration: GrantConfiguration) -> None:
     """Look at metadata, token endpoint, clock, and the key that tokens are bound to.
 
     Says nothing where a callback fetches the tokens and no server is named.
@@ -209,3 +220,73 @@ def ask_about(client: Client) -> bool:
     except errors.InvalidGrantResponse:
         return True
     return False
+
+
+def check_host(
+    report: Report, settings: Settings, snapshot: Snapshot | None = None, patience: float | None = None
+) -> None:
+    """Send one request without a token; any status means that name, TLS and proxy are right.
+
+    :param snapshot: the values for a host with names in braces; None: such a host is not checked.
+    :param patience: seconds that the request may take at most; None: the connection's timeout.
+    """
+    url = _base_url(report, settings, snapshot)
+    if not url or settings.http_options["srv_lookup"]:
+        return
+    transport = settings.transport
+    timeout = transport.timeout if patience is None else min(transport.timeout, patience)
+    with OAuth2Session(timeout) as session:
+        session.auth = _leave_alone  # or requests would look into .netrc
+        session.verify, session.cert, session.trust_env = transport.verify, transport.cert, transport.trust_env
+        session.proxies = dict(transport.proxies)
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, deadline.Adapter(carries_secrets=False))
+        try:
+            with deadline.exchange(timeout):
+                status = session.head(url, allow_redirects=False).status_code
+        except (requests.RequestException, OSError) as error:
+            text = failure_text("HEAD", url, error, report.conn_id)
+            report.fail(HOST, text, "Check the field 'host', the network, the proxy and the certificates.")
+            return
+    report.ok(HOST, f"the API's host answers (status {status} without a token)")
+
+
+def _base_url(report: Report, settings: Settings, snapshot: Snapshot | None) -> str:
+    """Return the base URL; empty where there is none, or none yet."""
+    url = settings.base_url
+    if not url or not address.is_template(url):
+        return url
+    answer = precedence.current(snapshot.configuration, snapshot.record).response_parameters if snapshot else {}
+    if not answer:
+        return ""  # there was no refresh yet
+    try:
+        return address.fill_template(report.conn_id, url, answer)
+    except ConfigurationError as error:
+        report.fail(HOST, str(error), "Check the name in braces.")
+        return ""
+
+
+def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def has_private_address(url: str) -> bool:
+    """Tell whether the host of ``url`` has an address that is not public: loopback, link-local, private (RFC 6890).
+
+    :param url: an http or https URL. A name that cannot be resolved has none.
+    """
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return any(not _is_public(address.partition("%")[0]) for address in addresses.find(host))
+
+
+def _is_public(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if any(address in network for network in _TRANSLATED):
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        return (inner or address).is_global
+    return address.is_global
