@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from airflow_oauth_provider.cli.loopback import Loopback
+from airflow_oauth_provider.cli.authorize import Loopback
 from airflow_oauth_provider.connection.dialect import BearerUsage
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device, discovery, errors
