@@ -18,7 +18,7 @@ from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import connection, servers
 from airflow_oauth_provider.doctor.report import Finding, Report
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, name_connection
-from airflow_oauth_provider.oauth2 import addresses, deadline
+from airflow_oauth_provider.oauth2 import deadline
 from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.stores import azure_keyvault
@@ -83,7 +83,7 @@ def try_connection(conn_id: str) -> tuple[bool, str]:
     :return: whether it works as far as a test can tell, and the verdict with what to do.
     """
     report = Report(conn_id, knows_id=False)
-    with addresses.look_up_once():
+    with deadline.look_up_once():
         _try(report)
     return not report.failed, _without_name(_verdict(report), conn_id)
 

@@ -19,7 +19,7 @@ from airflow_oauth_provider.doctor.report import Report
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.errors import failure_text
 from airflow_oauth_provider.http.session import OAuth2Session
-from airflow_oauth_provider.oauth2 import addresses, deadline, dpop, errors
+from airflow_oauth_provider.oauth2 import deadline, dpop, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.dialect import STANDARD_CODES
 from airflow_oauth_provider.oauth2.discovery import discover
@@ -279,7 +279,7 @@ def has_private_address(url: str) -> bool:
         host = urlsplit(url).hostname or ""
     except ValueError:
         return False
-    return any(not _is_public(address.partition("%")[0]) for address in addresses.find(host))
+    return any(not _is_public(address.partition("%")[0]) for address in deadline.find_addresses(host))
 
 
 def _is_public(text: str) -> bool:

@@ -1,8 +1,11 @@
-"""Connections that carry a request in time or not at all, and that end in time.
+"""Connections that carry a request in time or not at all, end in time, and go to the addresses that were judged.
 
 ``requests`` knows a timeout for each address of a host and for each piece of a response. Several dead addresses, or a
 response that drips, take many times as long: longer than a lease lasts. A request that goes out after that is spent
 beside another worker.
+
+A name may have a public address when it is judged, and one of this network when it is connected to (DNS rebinding). So
+:func:`look_up_once` keeps the first addresses of each name.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -19,10 +22,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from airflow_oauth_provider.oauth2 import addresses, errors
+from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import is_loopback
-
-_current = threading.local()
 
 
 class Bound:
@@ -87,44 +88,81 @@ class Bound:
             socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
 
 
+class _ThisThread(threading.local):
+    """What holds for the exchanges of this thread.
+
+    ``all``: the bound of several together. ``one``: that of the exchange that runs. ``addresses``: of the names that
+    were looked up, where they are kept.
+    """
+
+    all: Bound | None = None
+    one: Bound | None = None
+    addresses: dict[str, list[str]] | None = None
+
+
+_current = _ThisThread()
+
+
+@contextlib.contextmanager
+def _set(name: str, value: object) -> Iterator[None]:
+    before = getattr(_current, name)
+    setattr(_current, name, value)
+    try:
+        yield
+    finally:
+        setattr(_current, name, before)
+
+
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[Bound]:
     """Bound all exchanges of this thread in the block together, whatever bounds them already.
 
     :param seconds: from now on; another thread may extend the bound.
     """
-    before: Bound | None = getattr(_current, "all", None)
-    _current.all = Bound(seconds, before)
-    try:
-        yield _current.all
-    finally:
-        _current.all = before
+    bound = Bound(seconds, _current.all)
+    with _set("all", bound):
+        yield bound
 
 
 @contextlib.contextmanager
 def exchange(seconds: float) -> Iterator[Bound]:
     """Bound one exchange, by a session that has :class:`Adapter`; by :func:`within`, too."""
-    bound = _current.one = Bound(seconds, getattr(_current, "all", None))
-    try:
-        yield bound
-    finally:
-        _current.one = None
-        bound.end()
+    bound = Bound(seconds, _current.all)
+    with _set("one", bound):
+        try:
+            yield bound
+        finally:
+            bound.end()
 
 
-class _ToKnownAddresses:
-    """Connects to the addresses that the name has by now, where they are kept; see :mod:`addresses`."""
+def look_up_once() -> contextlib.AbstractContextManager[None]:
+    """Let each name keep, in this thread and in the block, the addresses that it had first."""
+    return _set("addresses", {})
 
-    _dns_host: str
+
+def find_addresses(host: str) -> list[str]:
+    """Return the addresses of ``host``, of IPv4 and IPv6; none where nobody knows it."""
+    known = {} if _current.addresses is None else _current.addresses
+    if host not in known:
+        try:
+            entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+        except (OSError, UnicodeError):
+            entries = []
+        known[host] = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+    return known[host]
+
+
+class _Connection(HTTPConnection):
+    """Connects to the addresses that :func:`look_up_once` keeps, where it does, and in time for its exchange."""
 
     def _new_conn(self) -> Any:
-        connect: Callable[[], Any] = super()._new_conn  # type: ignore[misc]
-        if not addresses.are_kept():
+        connect = super()._new_conn
+        if _current.addresses is None:
             return connect()
         name = self._dns_host
-        found = addresses.find(name)
+        found = find_addresses(name)
         if not found:
-            raise NameResolutionError(name, self, socket.gaierror())  # type: ignore[arg-type]
+            raise NameResolutionError(name, self, socket.gaierror())
         try:
             for address in found[:-1]:
                 self._dns_host = address
@@ -135,46 +173,33 @@ class _ToKnownAddresses:
         finally:
             self._dns_host = name
 
-
-class _Connection(_ToKnownAddresses, HTTPConnection):
     def connect(self) -> None:
         super().connect()
-        _check_peer(self)
-        _begin(self)
+        if _current.one is not None:
+            _current.one.begin(self)
 
 
-class _OpenConnection(_ToKnownAddresses, HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        _begin(self)
+class _LoopbackConnection(_Connection):
+    """Stays on this machine: names such as ``x.localhost`` are looked up, too, and may lead elsewhere."""
+
+    def _new_conn(self) -> Any:
+        sock = super()._new_conn()
+        if not is_loopback(str(sock.getpeername()[0]).partition("%")[0]):
+            sock.close()
+            raise errors.NotConnected(f"{self.host} is not this machine, and without TLS no credentials leave it")
+        return sock
 
 
-class _TlsConnection(_ToKnownAddresses, HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        _begin(self)
-
-
-def _check_peer(connection: Any) -> None:
-    """Leave a connection without TLS that ended up elsewhere: names such as ``x.localhost`` are looked up, too."""
-    peer = str(connection.sock.getpeername()[0]).partition("%")[0]
-    if not is_loopback(peer):
-        connection.close()
-        raise errors.NotConnected(f"{connection.host} is not this machine, and without TLS no credentials leave it")
-
-
-def _begin(connection: Any) -> None:
-    bound: Bound | None = getattr(_current, "one", None)
-    if bound is not None:
-        bound.begin(connection)
+class _TlsConnection(_Connection, HTTPSConnection):
+    pass
 
 
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Connection
 
 
-class _OpenPool(HTTPConnectionPool):
-    ConnectionCls = _OpenConnection
+class _LoopbackPool(HTTPConnectionPool):
+    ConnectionCls = _LoopbackConnection
 
 
 class _TlsPool(HTTPSConnectionPool):
@@ -188,7 +213,7 @@ class Adapter(HTTPAdapter):
     """
 
     def __init__(self, *, carries_secrets: bool = True) -> None:
-        self._pools = {"http": _Pool if carries_secrets else _OpenPool, "https": _TlsPool}
+        self._pools = {"http": _LoopbackPool if carries_secrets else _Pool, "https": _TlsPool}
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
