@@ -20,8 +20,8 @@ from airflow_oauth_provider.connection.fields import CONN_TYPE
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_loopback, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
-from airflow_oauth_provider.oauth2.lifetimes import parse_time
 from airflow_oauth_provider.oauth2.redaction import show_url
+from airflow_oauth_provider.oauth2.times import parse_time
 from airflow_oauth_provider.stores.allowed_places import CA_FOLDERS, OWN, check_file
 from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys

@@ -24,7 +24,7 @@ from requests.exceptions import (
 from airflow_oauth_provider.http.auth import is_rewindable, rewind
 from airflow_oauth_provider.http.errors import failure_text, never_connected, show_target
 from airflow_oauth_provider.http.flow import Flow, Send, Sleep, Step, drive
-from airflow_oauth_provider.oauth2.retry_after import is_rate_limit, read_exhaustion, read_wait
+from airflow_oauth_provider.oauth2.times import is_rate_limit, read_exhaustion, read_wait
 
 log = logging.getLogger(__name__)
 

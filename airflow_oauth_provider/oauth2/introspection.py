@@ -9,10 +9,9 @@ from typing import Any
 from airflow_oauth_provider.oauth2 import client_auth, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.discovery import find_endpoint
-from airflow_oauth_provider.oauth2.lifetimes import parse_date
 from airflow_oauth_provider.oauth2.response_body import read_members, say
+from airflow_oauth_provider.oauth2.times import parse_date, read_server_time
 from airflow_oauth_provider.oauth2.token_response import parse_error_response
-from airflow_oauth_provider.oauth2.transport import server_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def introspect(client: Client, token: str, kind: str = "access_token") -> Intros
     scope = members.get("scope")
     return Introspection(
         active,
-        parse_date(members.get("exp"), server_now=server_time(response)),
+        parse_date(members.get("exp"), server_now=read_server_time(response.headers)),
         scope if isinstance(scope, str) and scope else None,
         members,
     )

@@ -12,7 +12,6 @@ from typing import Any
 from airflow_oauth_provider.oauth2 import errors, json_paths
 from airflow_oauth_provider.oauth2.dialect import Dialect
 from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
-from airflow_oauth_provider.oauth2.lifetimes import MAX_LIFETIME, parse_date, parse_lifetime
 from airflow_oauth_provider.oauth2.patterns import compile_pattern
 from airflow_oauth_provider.oauth2.redaction import redact, show_url
 from airflow_oauth_provider.oauth2.response_body import (
@@ -24,8 +23,8 @@ from airflow_oauth_provider.oauth2.response_body import (
     read_members,
     say,
 )
-from airflow_oauth_provider.oauth2.retry_after import read_wait
-from airflow_oauth_provider.oauth2.transport import HttpResponse, server_time
+from airflow_oauth_provider.oauth2.times import LONGEST, parse_date, parse_lifetime, read_server_time, read_wait
+from airflow_oauth_provider.oauth2.transport import HttpResponse
 
 log = logging.getLogger(__name__)
 
@@ -273,11 +272,11 @@ def _bound_wrongly(token_type: str, dialect: Dialect) -> str:
 
 
 def _lifetime(response: HttpResponse, values: dict[str, Any], dialect: Dialect) -> float | None:
-    now = server_time(response)
+    now = read_server_time(response.headers)
     named = parse_lifetime(values.get("expires_in"), milliseconds=dialect.milliseconds)
     if named is None and isinstance(values.get("expires_in"), str):
         named = parse_date(values["expires_in"], server_now=now)
-    elif named is not None and named >= MAX_LIFETIME and not dialect.milliseconds:  # no lifetime, but a moment
+    elif named is not None and named >= LONGEST and not dialect.milliseconds:  # no lifetime, but a moment
         named = parse_date(values["expires_in"], server_now=now) or named
     if named is None or "expires_at" in dialect.paths:
         dated = parse_date(values.get("expires_at"), server_now=now)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ import urllib3.exceptions
 
 from airflow_oauth_provider.oauth2 import deadline, errors
 from airflow_oauth_provider.oauth2.client import Transport, is_secure
-from airflow_oauth_provider.oauth2.lifetimes import parse_http_date
 from airflow_oauth_provider.oauth2.redaction import show_url
 
 #: The largest response that is read, in bytes; no specification sets a bound, and no vendor comes near.
@@ -53,11 +51,6 @@ class HttpResponse:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
-
-
-def server_time(response: HttpResponse) -> float:
-    """Return the server's clock when it answered, in seconds since 1970; this machine's where it does not say."""
-    return parse_http_date(response.headers.get("date")) or time.time()
 
 
 def encode_form(fields: Sequence[tuple[str, str]]) -> str:

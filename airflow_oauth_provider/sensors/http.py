@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.http.sensors.http import HttpSensor
 
 from airflow_oauth_provider.links import GRANT_LINKS
-from airflow_oauth_provider.oauth2.retry_after import read_wait
+from airflow_oauth_provider.oauth2.times import read_wait
 from airflow_oauth_provider.triggers.http import is_listed
 
 if TYPE_CHECKING:

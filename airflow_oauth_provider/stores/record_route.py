@@ -24,7 +24,7 @@ from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreError, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2 import deadline
 from airflow_oauth_provider.oauth2.client import is_secure
-from airflow_oauth_provider.oauth2.lifetimes import parse_http_date
+from airflow_oauth_provider.oauth2.times import read_server_time
 from airflow_oauth_provider.stores import record_key
 from airflow_oauth_provider.stores.record_key import KEY_ROUTE, RECORD_ROUTE, URL_PREFIX
 
@@ -275,8 +275,7 @@ def _read(response: requests.Response) -> bytes:
 
 
 def _skew(answer: _Answer) -> str:
-    there = parse_http_date(answer.headers.get("date"))
-    apart = 0.0 if there is None else abs(there - time.time())
+    apart = abs(read_server_time(answer.headers) - time.time())
     if apart <= record_key.TIME_WINDOW:
         return ""
     return f" The clocks of this machine and that server are {apart:.0f} seconds apart: correct them."

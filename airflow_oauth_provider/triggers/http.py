@@ -200,7 +200,7 @@ class OAuth2HttpSensorTrigger(OAuth2HttpTrigger):
     async def _work(self, client: AsyncClient) -> dict[str, Any]:
         from airflow_oauth_provider.http.errors import check_status
         from airflow_oauth_provider.http.page_loop import apart
-        from airflow_oauth_provider.oauth2.retry_after import read_wait
+        from airflow_oauth_provider.oauth2.times import read_wait
         from airflow_oauth_provider.triggers.events import pack_pages
 
         request = self._request()

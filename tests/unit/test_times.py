@@ -1,4 +1,4 @@
-"""When a server may be asked again, in all the forms in which servers say it."""
+"""Times that servers write: dates, and when they may be asked again, in all the forms in which servers say it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from airflow_oauth_provider.oauth2.retry_after import is_rate_limit, read_exhaustion, read_wait
+from airflow_oauth_provider.oauth2.times import LONGEST, is_rate_limit, parse_date, read_exhaustion, read_wait
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (1000.0 + 90, 90),
+        ("1090", 90),
+        ((1_700_000_000.0 + 90) * 1000, None),
+        ("1970-01-01T00:18:10Z", 90),
+        ("1970-01-01T00:18:10", 90),
+        ("1970-01-01T01:18:10+01:00", 90),
+        ("Thu, 01 Jan 1970 00:18:10 GMT", 90),
+        (999, None),
+        ("yesterday", None),
+        (None, None),
+        (True, None),
+        ({}, None),
+        ("0001-01-01T00:00:00+14:00", None),
+    ],
+)
+def test_dates(value, seconds):
+    found = parse_date(value, server_now=1000.0)
+    if seconds is None and isinstance(value, float):
+        assert found == LONGEST
+    else:
+        assert found == seconds
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,24 @@
-"""What a server says about time: when it may be asked again (RFC 9110 section 10.2.3, rate-limit headers).
+"""Times that servers write: lifetimes, dates, and when they may be asked again (RFC 9110 section 10.2.3, rate limits).
 
-One parser and one clock for the token endpoint and for APIs. A moment is told by the server's clock, so it is compared
-with the server's ``Date``.
+The token endpoint and APIs are read alike. A moment is told by the server's clock, so it is compared with the server's
+``Date``.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-#: The longest pause that is believed, in seconds (ten years): beyond it lies a mistake.
+#: The longest lifetime or pause that is believed, in seconds (ten years). Beyond it lies a mistake: milliseconds, say.
 LONGEST = 10 * 365 * 86400.0
+#: Seconds since 1970 have ten digits until the year 2286; a greater number is milliseconds.
+MILLISECONDS_FROM = 1e11
 
-#: Numbers from here on are moments, in seconds since 1970; below it they are seconds from now.
+#: Numbers in header fields are moments from here on, in seconds since 1970; below it they are seconds from now.
 _EARLIEST_MOMENT = 1e9
 _EARLIEST_MOMENT_IN_MS = 1e12
 #: Characters of a field that are looked at; more is no time.
@@ -38,6 +41,49 @@ _WINDOW_FIELD = re.compile(r"((?:[\w-]{1,40}-)?rate-?limit)-(?:([\w-]{1,40})-)?(
 _NAME_OF_WINDOW = re.compile(r'(^|,)\s*"[^"]*"')
 
 
+def parse_lifetime(value: object, *, milliseconds: bool = False) -> float | None:
+    """Return a lifetime in seconds, or None where ``value`` does not name one.
+
+    :param value: the ``expires_in`` member: a number, or, from servers that err, a string. Zero and less mean
+        "unknown" as well: a token that is dead on arrival cannot have been meant.
+    :param milliseconds: whether that is its unit.
+    """
+    number = _parse_number(value)
+    if number is None or number <= 0:
+        return None
+    return min(number / 1000 if milliseconds else number, LONGEST)
+
+
+def parse_date(value: object, *, server_now: float) -> float | None:
+    """Return the seconds from ``server_now`` to a date; None where ``value`` is none, or one that has passed.
+
+    :param value: see :func:`parse_time`.
+    :param server_now: the server's clock, in seconds since 1970: the date was made by that clock.
+    """
+    at = parse_time(value)
+    return None if at is None or at <= server_now else min(at - server_now, LONGEST)
+
+
+def parse_time(value: object) -> float | None:
+    """Return a date as seconds since 1970; None where ``value`` is none.
+
+    :param value: ISO 8601 (UTC where it names no zone), an HTTP date, or seconds or milliseconds since 1970.
+    """
+    at = _parse_number(value)
+    if at is None:
+        return _read_date(value) if isinstance(value, str) else None
+    return at / 1000 if at >= MILLISECONDS_FROM else at
+
+
+def read_server_time(headers: Mapping[str, str]) -> float:
+    """Return the server's clock when it answered, in seconds since 1970; this machine's where it does not say.
+
+    :param headers: see :func:`read_wait`.
+    """
+    served = _read_date(headers.get("date"))
+    return time.time() if served is None else served
+
+
 def read_wait(status: int, headers: Mapping[str, str], now: float | None = None) -> float | None:
     """Return the seconds that an error response wants the next request to wait; None where it does not say.
 
@@ -47,7 +93,7 @@ def read_wait(status: int, headers: Mapping[str, str], now: float | None = None)
     """
     if status < 400:
         return None
-    now = _server_time(headers) if now is None else now
+    now = read_server_time(headers) if now is None else now
     wait = _read_time(headers.get("retry-after"), now)
     if wait is None and is_rate_limit(status, headers):
         wait = _read_window(headers, now)[1]
@@ -67,7 +113,7 @@ def read_exhaustion(headers: Mapping[str, str], now: float | None = None) -> flo
     """
     if not _may_be_used_up(headers):  # as most answers: nothing need be parsed
         return 0.0
-    remaining, wait = _read_window(headers, _server_time(headers) if now is None else now)
+    remaining, wait = _read_window(headers, read_server_time(headers) if now is None else now)
     return wait if remaining == 0 and wait is not None else 0.0
 
 
@@ -87,14 +133,9 @@ def is_rate_limit(status: int, headers: Mapping[str, str]) -> bool:
     GitHub, among others, answers 403 to whoever has used up its window.
     """
     if status == 403:
-        now = _server_time(headers)
+        now = read_server_time(headers)
         return _read_time(headers.get("retry-after"), now) is not None or _read_window(headers, now)[0] == 0
     return status == 429
-
-
-def _server_time(headers: Mapping[str, str]) -> float:
-    served = _read_date(headers.get("date") or "")
-    return time.time() if served is None else served
 
 
 def _read_window(headers: Mapping[str, str], now: float) -> tuple[float | None, float | None]:
@@ -173,9 +214,9 @@ def _read_number(value: str | None) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
-def _read_date(value: str) -> float | None:
+def _read_date(value: str | None) -> float | None:
     """Return an HTTP date or one in ISO 8601 as seconds since 1970; UTC where it names no zone."""
-    text = value.strip()
+    text = (value or "").strip()
     if not text or len(text) > _LONGEST_FIELD or text.isdigit():
         return None
     text = _ISO_WITH_ZONE_NAME.sub(r"\1+00:00", text)
@@ -186,3 +227,13 @@ def _read_date(value: str) -> float | None:
         except (ValueError, TypeError, OverflowError, IndexError):
             continue
     return None
+
+
+def _parse_number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
