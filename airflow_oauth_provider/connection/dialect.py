@@ -13,7 +13,7 @@ import requests
 from airflow_oauth_provider.connection.extra import Extra
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import json_paths
-from airflow_oauth_provider.oauth2.dialect import BEARER_TYPES, PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
+from airflow_oauth_provider.oauth2.client import BEARER_TYPES, PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
 from airflow_oauth_provider.oauth2.patterns import BadPatternError, Search, compile_pattern
 
 #: What stands for "nothing" in a field of which empty means "not set".

@@ -24,7 +24,7 @@ from typing import Literal
 
 from airflow_oauth_provider.compat.extra_json import GUARD_MEMBER, KEY_MEMBER, RECORD_MEMBER
 from airflow_oauth_provider.connection.presets import PRESET_LABELS
-from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES
+from airflow_oauth_provider.oauth2.client import PLACEABLE, STANDARD_CODES
 from airflow_oauth_provider.oauth2.redaction import MASK
 from airflow_oauth_provider.stores.backend import KINDS as STORE_KINDS
 

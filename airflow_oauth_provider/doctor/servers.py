@@ -20,8 +20,7 @@ from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.http.errors import failure_text
 from airflow_oauth_provider.http.session import OAuth2Session
 from airflow_oauth_provider.oauth2 import deadline, dpop, errors
-from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.dialect import STANDARD_CODES
+from airflow_oauth_provider.oauth2.client import STANDARD_CODES, Client
 from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.oauth2.token_endpoint import request_token

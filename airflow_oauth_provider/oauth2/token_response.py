@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.oauth2 import errors, json_paths
-from airflow_oauth_provider.oauth2.dialect import Dialect
+from airflow_oauth_provider.oauth2.client import Dialect
 from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
 from airflow_oauth_provider.oauth2.patterns import compile_pattern
 from airflow_oauth_provider.oauth2.redaction import redact, show_url

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_oauth_provider.oauth2 import errors, json_paths
-from airflow_oauth_provider.oauth2.dialect import PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
+from airflow_oauth_provider.oauth2.client import PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
 from airflow_oauth_provider.oauth2.times import LONGEST
 from airflow_oauth_provider.oauth2.token_response import parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse

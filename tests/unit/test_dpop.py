@@ -29,8 +29,7 @@ from airflow_oauth_provider.http.retry import RetryPolicy, Sender
 from airflow_oauth_provider.http.session import OAuth2Session
 from airflow_oauth_provider.oauth2 import authorization_code, client_auth, device, dpop, errors, grants, token_endpoint
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
-from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.dialect import Dialect
+from airflow_oauth_provider.oauth2.client import Client, Dialect
 from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_oauth_provider.oauth2 import errors, json_paths, lenient_json
-from airflow_oauth_provider.oauth2.dialect import Dialect, ErrorMark
+from airflow_oauth_provider.oauth2.client import Dialect, ErrorMark
 from airflow_oauth_provider.oauth2.lenient_json import MAX_DEPTH, parse_broken_objects, parse_json
 from airflow_oauth_provider.oauth2.patterns import BadPatternError, compile_pattern
 from airflow_oauth_provider.oauth2.token_response import parse_error_response, parse_token_response

@@ -22,8 +22,7 @@ from airflow_oauth_provider.oauth2 import (
     grants,
     token_endpoint,
 )
-from airflow_oauth_provider.oauth2.client import Client, Transport, is_secure
-from airflow_oauth_provider.oauth2.dialect import Dialect
+from airflow_oauth_provider.oauth2.client import Client, Dialect, Transport, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.introspection import introspect
 from airflow_oauth_provider.oauth2.times import parse_lifetime

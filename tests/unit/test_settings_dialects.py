@@ -13,7 +13,7 @@ from airflow_oauth_provider.connection.fields import FIELDS
 from airflow_oauth_provider.connection.presets import PRESET_LABELS, load_presets
 from airflow_oauth_provider.connection.settings import read_settings
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.oauth2.dialect import Dialect
+from airflow_oauth_provider.oauth2.client import Dialect
 
 URL = "https://login.example.com/token"
 
