@@ -1,4 +1,4 @@
-"""A request to the token endpoint and what came of it (RFC 6749 section 3.2).
+"""A request to the token endpoint and what came of it (RFC 6749 section 3.2), with its lifetime (RFC 7662).
 
 Retries are not made here, but for one: a response that only says what nonce a proof needs is the first half of an
 exchange whose second half follows at once (RFC 9449 section 8).
@@ -10,17 +10,18 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_oauth_provider.oauth2 import client_auth, deadline, dpop, errors
 from airflow_oauth_provider.oauth2.assertions import BadKeyError
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.client_auth import Parameters, post_form, request_secrets
-from airflow_oauth_provider.oauth2.discovery import token_endpoint
-from airflow_oauth_provider.oauth2.introspection import introspect
-from airflow_oauth_provider.oauth2.response_body import read_members
-from airflow_oauth_provider.oauth2.token_response import TokenResponse, parse_token_response
+from airflow_oauth_provider.oauth2.discovery import find_endpoint, token_endpoint
+from airflow_oauth_provider.oauth2.response_body import read_members, say
+from airflow_oauth_provider.oauth2.times import parse_date, read_server_time
+from airflow_oauth_provider.oauth2.token_response import TokenResponse, parse_error_response, parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse, encode_form, exchange
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,51 @@ log = logging.getLogger(__name__)
 LONGEST_REQUEST = 1.5
 #: Seconds that asking for a lifetime may take.
 LONGEST_INTROSPECTION = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Introspection:
+    """What the server says of a token (RFC 7662 section 2.2).
+
+    :param active: whether it works. False says nothing more, and is a response, not an error.
+    :param expires_in: seconds that it still lives; None where the server does not say.
+    :param scope: space-delimited; None where the server does not say.
+    :param members: the whole response.
+    """
+
+    active: bool
+    expires_in: float | None = None
+    scope: str | None = None
+    members: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def introspect(client: Client, token: str) -> Introspection:
+    """Ask what an access token is good for (RFC 7662).
+
+    :param client: who asks.
+    :param token: the token.
+    :raises OAuth2ProtocolError: when there is no response to the question.
+    """
+    fields = [("token", token), ("token_type_hint", "access_token")]
+    url = client.introspection_url or find_endpoint(client, "introspection_endpoint")
+    response = client_auth.ask(client, url, fields)
+    if response.status != 200:
+        raise parse_error_response(response, request_secrets(client, fields))
+    members = read_members(response)
+    active = members.get("active")
+    if not isinstance(active, bool):
+        raise errors.UnexpectedResponse(
+            say(response, "the response does not say whether the token is active"), status=200
+        )
+    if not active:
+        return Introspection(False)
+    scope = members.get("scope")
+    return Introspection(
+        active,
+        parse_date(members.get("exp"), server_now=read_server_time(response.headers)),
+        scope if isinstance(scope, str) and scope else None,
+        members,
+    )
 
 
 def request_token(client: Client, parameters: Parameters) -> TokenResponse:

@@ -192,7 +192,7 @@ def test_revocation(authorization_server, monkeypatch, name):
 
 
 def test_introspection(authorization_server, monkeypatch):
-    from airflow_oauth_provider.oauth2.introspection import introspect
+    from airflow_oauth_provider.oauth2.token_endpoint import introspect
 
     hook, store = signed_in(
         monkeypatch, authorization_server, "basic", oauth_url=None, issuer=authorization_server.issuer

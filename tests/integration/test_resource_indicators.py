@@ -7,7 +7,7 @@ import pytest
 from airflow_oauth_provider import exceptions
 from airflow_oauth_provider.connection import loader
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.oauth2.introspection import introspect
+from airflow_oauth_provider.oauth2.token_endpoint import introspect
 from tests.http_support import CONN_ID
 from tests.integration.test_client_authentication import connect
 from tests.servers.authorization_server import AuthorizationServer

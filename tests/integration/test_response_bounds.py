@@ -20,8 +20,7 @@ from airflow_oauth_provider.oauth2 import authorization_code, device, discovery,
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
-from airflow_oauth_provider.oauth2.introspection import introspect
-from airflow_oauth_provider.oauth2.token_endpoint import request_token
+from airflow_oauth_provider.oauth2.token_endpoint import introspect, request_token
 from airflow_oauth_provider.oauth2.transport import MAX_RESPONSE_BYTES, decode_content, exchange
 from airflow_oauth_provider.tokens.revocation import request_revocation
 

@@ -24,8 +24,8 @@ from airflow_oauth_provider.oauth2 import (
 )
 from airflow_oauth_provider.oauth2.client import Client, Dialect, Transport, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
-from airflow_oauth_provider.oauth2.introspection import introspect
 from airflow_oauth_provider.oauth2.times import parse_lifetime
+from airflow_oauth_provider.oauth2.token_endpoint import introspect
 from airflow_oauth_provider.oauth2.token_response import parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 from airflow_oauth_provider.tokens import revocation
