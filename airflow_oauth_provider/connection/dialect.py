@@ -12,9 +12,9 @@ import requests
 
 from airflow_oauth_provider.connection.extra import Extra
 from airflow_oauth_provider.exceptions import ConfigurationError
-from airflow_oauth_provider.oauth2 import json_paths
+from airflow_oauth_provider.oauth2 import expressions
 from airflow_oauth_provider.oauth2.client import BEARER_TYPES, PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
-from airflow_oauth_provider.oauth2.patterns import BadPatternError, Search, compile_pattern
+from airflow_oauth_provider.oauth2.expressions import BadPatternError, Search, compile_pattern
 
 #: What stands for "nothing" in a field of which empty means "not set".
 NOTHING = "none"
@@ -173,8 +173,8 @@ def _paths(extra: Extra) -> dict[str, str]:
         if name not in PLACEABLE:
             raise extra.error("response_map", f"has {name!r} in it; the names are {', '.join(PLACEABLE)}")
         try:
-            json_paths.check(path)
-        except json_paths.BadPathError as error:
+            expressions.check_path(path)
+        except expressions.BadPathError as error:
             raise extra.error("response_map", f"has a path for {name!r} that {error}") from None
     return paths
 
@@ -203,8 +203,8 @@ def _error_mark(extra: Extra) -> ErrorMark | None:
     if set(mark) != {"path", "pattern"} or not isinstance(path, str) or not isinstance(pattern, str):
         raise extra.error("error_in_200", 'has to be an object such as {"path": "$.ok", "pattern": "^false$"}')
     try:
-        json_paths.check(path)
-    except json_paths.BadPathError as error:
+        expressions.check_path(path)
+    except expressions.BadPathError as error:
         raise extra.error("error_in_200", f"has a path that {error}") from None
     _pattern(extra, "error_in_200", pattern)
     return ErrorMark(path, pattern)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from airflow_oauth_provider.oauth2 import json_paths
-from airflow_oauth_provider.oauth2.json_paths import Step, Wildcard
+from airflow_oauth_provider.oauth2 import expressions
+from airflow_oauth_provider.oauth2.expressions import Step, Wildcard
 
 #: The end of a JSONPath that names one member; another end (wildcard, filter, slice) selects members.
 _NAMES_ONE = re.compile(r"(?:\.[^\W\d][\w-]*|\[-?\d+\]|\['[^'\\]*'\]|\[\"[^\"\\]*\"\])$")
@@ -45,8 +45,8 @@ def check_path(name: str, path: str | None) -> None:
         raise ValueError(f"{name} is empty; leave it out, or give a path such as data.items or $.data.items")
     if path.startswith("$"):
         try:
-            json_paths.check(path.removesuffix("?"))
-        except json_paths.BadPathError as error:
+            expressions.check_path(path.removesuffix("?"))
+        except expressions.BadPathError as error:
             raise ValueError(f"{name} {path!r} {error}") from None
 
 
@@ -102,7 +102,7 @@ def collect(path: str, document: Any) -> list[Any]:
     if not others:
         return [record for value in lists for record in value]
     # Decided by the path, not by how many there are: a page with a single one is no error.
-    if path.startswith("$") and json_paths.plain_steps(path) is None and not lists:
+    if path.startswith("$") and expressions.plain_steps(path) is None and not lists:
         return others
     raise PathError(f"it leads to {describe(others[0])}, not to a list")
 
@@ -126,7 +126,7 @@ def _values(path: str, document: Any) -> list[Any]:
     """
     if not path.startswith("$"):
         return [_follow_names(path.split("."), document)]
-    steps = json_paths.parse_steps(path)
+    steps = expressions.parse_steps(path)
     if steps is None:
         return _selected(path, document)
     return _all_of(steps, document, "$")
@@ -185,7 +185,7 @@ def _show(step: Step) -> str:
 def _selected(path: str, document: Any) -> list[Any]:
     """Return the values of a path with filters, slices or descendants, which match nothing where they do not fit."""
     selector, rest = _split_plain_end(path)
-    found = json_paths.find_all(selector, document)
+    found = expressions.find_all(selector, document)
     if not found:
         plain = list(_beginnings(path))[-1]
         _values(plain, document)  # complains if the path does not even lead there
@@ -198,8 +198,8 @@ def _selected(path: str, document: Any) -> list[Any]:
 def _split_plain_end(path: str) -> tuple[str, tuple[Step, ...]]:
     """Return ``path`` up to its last filter, slice or descendant, and the steps behind that, which have to fit."""
     for end in range(2, len(path)):
-        rest = json_paths.parse_steps(f"${path[end:]}") if path[end] in ".[" else None
-        if rest is not None and json_paths.is_path(path[:end]):
+        rest = expressions.parse_steps(f"${path[end:]}") if path[end] in ".[" else None
+        if rest is not None and expressions.is_path(path[:end]):
             return path[:end], rest
     return path, ()
 
@@ -207,7 +207,7 @@ def _split_plain_end(path: str) -> tuple[str, tuple[Step, ...]]:
 def _beginnings(path: str) -> Iterator[str]:
     """Yield the beginnings of ``path`` that are plain, the longest last."""
     for end in range(1, len(path)):
-        if json_paths.parse_steps(path[:end]) is not None and path[end] in ".[":
+        if expressions.parse_steps(path[:end]) is not None and path[end] in ".[":
             yield path[:end]
 
 

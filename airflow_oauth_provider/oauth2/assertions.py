@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import uuid
@@ -10,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
-
-from airflow_oauth_provider.oauth2.lenient_json import parse_json
 
 #: Seconds that an assertion is good for: it is made for one request, and clocks differ.
 LIFETIME = 300
@@ -102,7 +101,15 @@ def _load(key: SigningKey) -> tuple[Any, str, dict[str, Any]]:
         jwt.encode({}, loaded, algorithm=algorithm)
     except BadKeyError:
         raise
-    except (ValueError, TypeError, KeyError, NotImplementedError, UnsupportedAlgorithm, jwt.PyJWTError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        NotImplementedError,
+        RecursionError,
+        UnsupportedAlgorithm,
+        jwt.PyJWTError,
+    ) as error:
         # Their messages may quote the key.
         raise BadKeyError(f"cannot sign ({type(error).__name__})") from None
     return loaded, algorithm, headers
@@ -111,7 +118,7 @@ def _load(key: SigningKey) -> tuple[Any, str, dict[str, Any]]:
 def _from_jwk(text: str) -> tuple[Any, str, dict[str, Any]]:
     import jwt
 
-    members = parse_json(text)
+    members = json.loads(text)
     if any(not isinstance(members.get(name, ""), str) for name in _JWK_TEXTS):
         raise BadKeyError(f"is a JWK of which one of {', '.join(_JWK_TEXTS)} is no text (RFC 7517 section 4)")
     if members.get("kty") == "oct":

@@ -10,9 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from airflow_oauth_provider.oauth2 import errors
 from airflow_oauth_provider.oauth2.client import Client, Transport, is_secure
-from airflow_oauth_provider.oauth2.lenient_json import parse_json
 from airflow_oauth_provider.oauth2.redaction import show_url
-from airflow_oauth_provider.oauth2.response_body import decode_text
+from airflow_oauth_provider.oauth2.response_body import decode_text, parse_json
 from airflow_oauth_provider.oauth2.transport import HttpResponse, exchange
 
 #: Seconds for which metadata is remembered in a process.

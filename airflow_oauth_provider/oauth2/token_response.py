@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_oauth_provider.oauth2 import errors, json_paths
+from airflow_oauth_provider.oauth2 import errors, expressions
 from airflow_oauth_provider.oauth2.client import Dialect
 from airflow_oauth_provider.oauth2.dpop import TOKEN_TYPE
-from airflow_oauth_provider.oauth2.patterns import compile_pattern
 from airflow_oauth_provider.oauth2.redaction import redact, show_url
 from airflow_oauth_provider.oauth2.response_body import (
     Body,
@@ -146,7 +145,9 @@ def _check_not_redirected(response: HttpResponse) -> None:
 
 def _find_mark_in_text(response: HttpResponse, dialect: Dialect) -> str | None:
     mark = dialect.error_mark
-    return compile_pattern(mark.pattern)(decode_text(response)) if mark is not None and mark.path == "$" else None
+    if mark is None or mark.path != "$":
+        return None
+    return expressions.compile_pattern(mark.pattern)(decode_text(response))
 
 
 def _is_marked(body: Body, dialect: Dialect) -> bool:
@@ -155,15 +156,15 @@ def _is_marked(body: Body, dialect: Dialect) -> bool:
     if mark is None or mark.path == "$":
         return False
     value = _find(mark.path, body)
-    return compile_pattern(mark.pattern)(value if isinstance(value, str) else json.dumps(value)) is not None
+    return expressions.compile_pattern(mark.pattern)(value if isinstance(value, str) else json.dumps(value)) is not None
 
 
 def _find(path: str, body: Body) -> Any:
     """Return the value at ``path`` in what was sent, else in the object that stood in an array, or in a JSON text."""
-    value = json_paths.find(path, body.document)
+    value = expressions.find(path, body.document)
     if value is None and body.document is not body.members:
-        value = json_paths.find(path, body.members)
-    return json_paths.find(path, open_texts(body.document)) if value is None else value
+        value = expressions.find(path, body.members)
+    return expressions.find(path, open_texts(body.document)) if value is None else value
 
 
 def _map_members(body: Body, dialect: Dialect) -> dict[str, Any]:

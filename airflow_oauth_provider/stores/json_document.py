@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
-from airflow_oauth_provider.oauth2.json_paths import follow, plain_steps
+from airflow_oauth_provider.oauth2.expressions import follow, plain_steps
 from airflow_oauth_provider.oauth2.times import MILLISECONDS_FROM, parse_time
 from airflow_oauth_provider.stores.allowed_places import MEMBER, read_named
 from airflow_oauth_provider.stores.backend import Fetched

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_oauth_provider.oauth2 import errors, json_paths
+from airflow_oauth_provider.oauth2 import errors, expressions
 from airflow_oauth_provider.oauth2.client import PLACEABLE, STANDARD_CODES, Dialect, ErrorMark
 from airflow_oauth_provider.oauth2.times import LONGEST
 from airflow_oauth_provider.oauth2.token_response import parse_token_response
@@ -69,8 +69,8 @@ def test_a_token_or_a_typed_error(members, status, date, dialect):
     ],
 )
 def test_plain_paths_need_no_library(path, found, monkeypatch):
-    monkeypatch.setattr(json_paths, "_compile", lambda _: pytest.fail("asked the library"))
-    assert json_paths.find(path, {"a": [{"b": 1}], "c d": 2, "n": None}) == found
+    monkeypatch.setattr(expressions, "_compile", lambda _: pytest.fail("asked the library"))
+    assert expressions.find(path, {"a": [{"b": 1}], "c d": 2, "n": None}) == found
 
 
 DOCUMENT = {
@@ -91,21 +91,21 @@ DOCUMENT = {
     ],
 )
 def test_other_paths_are_the_librarys(path, found):
-    json_paths.check(path)
-    assert json_paths.find(path, DOCUMENT) == found
+    expressions.check_path(path)
+    assert expressions.find(path, DOCUMENT) == found
 
 
 @pytest.fixture
 def no_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonpath_ng.ext.parser", None)
-    json_paths._compile.cache_clear()
+    expressions._compile.cache_clear()
     yield
-    json_paths._compile.cache_clear()
+    expressions._compile.cache_clear()
 
 
 def test_without_the_library_the_error_names_the_extra(no_library):
-    with pytest.raises(json_paths.BadPathError, match=r"install 'airflow-oauth-provider\[jsonpath\]'"):
-        json_paths.check("$.tokens[0:2].value")
+    with pytest.raises(expressions.BadPathError, match=r"install 'airflow-oauth-provider\[jsonpath\]'"):
+        expressions.check_path("$.tokens[0:2].value")
 
 
 @pytest.mark.parametrize("library", [True, False])
@@ -113,8 +113,8 @@ def test_without_the_library_the_error_names_the_extra(no_library):
 def test_what_is_no_path_says_so(path, library, request):
     if not library:
         request.getfixturevalue("no_library")
-    with pytest.raises(json_paths.BadPathError):
-        json_paths.check(path)
+    with pytest.raises(expressions.BadPathError):
+        expressions.check_path(path)
 
 
 class TestTokensElsewhere:
@@ -140,7 +140,7 @@ class TestTokensElsewhere:
         assert failure.refresh_token == "rt-2"
         assert failure.is_whole
         assert "rt-2" not in str(failure)
-        assert json_paths.find(place, body) == "at"
+        assert expressions.find(place, body) == "at"
 
     def test_a_refresh_token_that_stands_alone_is_not_taken_for_one(self):
         """It may be the name of a field with a message."""

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_oauth_provider.oauth2 import errors, json_paths, lenient_json
+from airflow_oauth_provider.oauth2 import errors, expressions, response_body
 from airflow_oauth_provider.oauth2.client import Dialect, ErrorMark
-from airflow_oauth_provider.oauth2.lenient_json import MAX_DEPTH, parse_broken_objects, parse_json
-from airflow_oauth_provider.oauth2.patterns import BadPatternError, compile_pattern
+from airflow_oauth_provider.oauth2.expressions import BadPatternError, compile_pattern
+from airflow_oauth_provider.oauth2.response_body import MAX_DEPTH, parse_broken_objects, parse_json
 from airflow_oauth_provider.oauth2.token_response import parse_error_response, parse_token_response
 from airflow_oauth_provider.oauth2.transport import HttpResponse
 
@@ -309,7 +309,7 @@ class TestJson:
 
     def test_nothing_deep_comes_out(self, monkeypatch):
         """The bound is not Python's own, which differs from version to version."""
-        monkeypatch.setattr(lenient_json, "MAX_DEPTH", 3)
+        monkeypatch.setattr(response_body, "MAX_DEPTH", 3)
         assert parse_json('{"a": {"b": {"c": {"d": 1}}}, "e": [[[[2]]]]}') == {"a": {"b": {"c": None}}, "e": [[None]]}
 
 
@@ -325,7 +325,7 @@ class TestPatterns:
         ],
     )  # fmt: skip
     def test_plain_ones_need_nothing(self, pattern, text, found, monkeypatch):
-        monkeypatch.setattr("airflow_oauth_provider.oauth2.patterns._compile_re2", None)
+        monkeypatch.setattr("airflow_oauth_provider.oauth2.expressions._compile_re2", None)
         compile_pattern.cache_clear()
         assert compile_pattern(pattern)(text) == found
 
@@ -357,9 +357,9 @@ class TestPatterns:
     )
     def test_paths_bring_none_along(self, path):
         """``jsonpath-ng`` would hand them to Python's own engine."""
-        with pytest.raises(json_paths.BadPathError, match="regular expression"):
-            json_paths.check(path)
-        json_paths.check("$.a[?(@.b == 'x')].c")
+        with pytest.raises(expressions.BadPathError, match="regular expression"):
+            expressions.check_path(path)
+        expressions.check_path("$.a[?(@.b == 'x')].c")
 
     def test_the_mark_of_an_error_takes_them(self):
         dialect = Dialect(error_mark=ErrorMark("$", "^(a+)+$"))

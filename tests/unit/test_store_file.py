@@ -13,7 +13,7 @@ import pytest
 
 from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2.client import Client
-from airflow_oauth_provider.oauth2.json_paths import follow
+from airflow_oauth_provider.oauth2.expressions import follow
 from airflow_oauth_provider.oauth2.times import parse_time
 from airflow_oauth_provider.stores import file as file_store
 from airflow_oauth_provider.stores.backend import StoreOptions
