@@ -218,9 +218,9 @@ def _read_without_store(settings: Settings) -> tuple[GrantConfiguration, None] |
 
 def _look_for_grant(report: Report, configuration: GrantConfiguration, record: Record) -> None:
     if not record.refresh_token:
-        report.fail(TOKEN, messages.no_refresh_token(report.conn_id, configuration.hint, configuration.sign_in_page))
+        report.fail(TOKEN, messages.no_refresh_token(configuration))
     elif record.dead is not None and precedence.is_dead(configuration, record):
-        report.fail(TOKEN, messages.dead_grant(report.conn_id, record.dead, page=configuration.sign_in_page))
+        report.fail(TOKEN, messages.dead_grant(configuration, record.dead))
     else:
         report.ok(TOKEN, "there is a refresh token (a test does not spend it, since that can be done only once)")
 

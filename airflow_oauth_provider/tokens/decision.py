@@ -105,7 +105,10 @@ def decide(situation: Situation, requirements: TokenRequirements) -> Decision:
         return Decision(Action.SERVE)
     error = _check_refreshable(situation.configuration, situation.record)
     if error is None and situation.is_out_of_time:
-        error = RefreshTimeout(messages.lease_held_too_long(situation.configuration.conn_id))
+        error = RefreshTimeout(
+            "other workers kept refreshing for too long without a result. Try again.",
+            conn_id=situation.configuration.conn_id,
+        )
     if error is not None:
         return Decision(Action.FAIL, error=error)
     pause = _pause(situation)
@@ -142,13 +145,12 @@ def _is_due(situation: Situation, requirements: TokenRequirements) -> bool:
 
 def _check_refreshable(configuration: GrantConfiguration, record: Record) -> OAuth2Error | None:
     """Return the error for what cannot succeed, before anything is sent."""
-    conn_id = configuration.conn_id
     if configuration.policy.when == "never":
-        return ConfigurationError(messages.never_refreshed(conn_id, bool(record.access_token)))
+        return ConfigurationError(messages.never_refreshed(configuration.conn_id, bool(record.access_token)))
     if configuration.rotates and not record.refresh_token:
-        return ConfigurationError(messages.no_refresh_token(conn_id, configuration.hint, configuration.sign_in_page))
+        return ConfigurationError(messages.no_refresh_token(configuration))
     if record.dead is not None and precedence.is_dead(configuration, record):
-        return ReauthorizationRequired(messages.dead_grant(conn_id, record.dead, page=configuration.sign_in_page))
+        return ReauthorizationRequired(messages.dead_grant(configuration, record.dead))
     return None
 
 
@@ -166,7 +168,11 @@ def _pause(situation: Situation) -> float:
 def _pause_or_fail(situation: Situation, requirements: TokenRequirements, pause: float) -> Decision:
     works = situation.record.access_token not in (None, requirements.rejected) and situation.token_left > 0
     if works or pause > LONGEST_PAUSE:
-        error = RefreshTooEarly(messages.too_early(situation.configuration.conn_id, pause))
+        error = RefreshTooEarly(
+            f"the next refresh is allowed in {pause:.0f} s (min_refresh_interval of the connection, or Retry-After of "
+            "the server).",
+            conn_id=situation.configuration.conn_id,
+        )
         return Decision(Action.FAIL, error=error)
     return Decision(Action.PAUSE, seconds=pause)
 
@@ -175,7 +181,7 @@ def _wait_or_fail(situation: Situation, requirements: TokenRequirements) -> Deci
     works = situation.record.access_token not in (None, requirements.rejected) and not requirements.force
     is_patient = situation.waited <= PATIENCE_WITH_A_WORKING_TOKEN
     if works and not is_patient and situation.token_left > requirements.min_ttl:
-        error = RefreshTimeout(messages.another_worker_refreshes(situation.configuration.conn_id))
+        error = RefreshTimeout("another worker is refreshing the token.", conn_id=situation.configuration.conn_id)
         return Decision(Action.FAIL, error=error)
     return Decision(Action.WAIT)
 

@@ -153,8 +153,7 @@ class Refresher:
             self._emit(held, "works_again")
         left = configuration.policy.ends_soon(old, new, self._clock.now())
         if left is not None:
-            page = configuration.sign_in_page
-            log.warning("%s", messages.refresh_token_ends(held.conn_id, new.refresh_expires_at or 0.0, left, page))
+            log.warning("%s", messages.refresh_token_ends(configuration, new.refresh_expires_at or 0.0, left))
             self._emit(held, "ends_soon", left)
 
     def _tell_failure(self, held: HeldLease, failure: OAuth2Error) -> None:
@@ -295,7 +294,7 @@ class Refresher:
         if configuration.callback:
             return callbacks.request_token(configuration.callback, configuration.client, configuration.values(record))
         if configuration.grant_type == "password":
-            log.warning("%s", messages.password_grant(configuration.conn_id))
+            log.warning("Connection %r: %s", configuration.conn_id, messages.OUT_OF_DATE_GRANT)
         spendable = record.refresh_token or ""
         parameters = grants.parameters(
             configuration.grant_type, configuration.client, configuration.options, configuration.inputs, spendable
@@ -312,7 +311,7 @@ class Refresher:
             self._release(held)
             return RestartRefresh()
         refused = configuration.fingerprint_for_client(held.record.refresh_token)
-        hints = [held.interrupted or "", messages.bound_refresh_token() if _is_bound(configuration) else ""]
+        hints = [held.interrupted or "", messages.BOUND_TO_KEY if _is_bound(configuration) else ""]
         now = self._clock.now()
         dead = DeadGrant(refused, refusal.code[:200], now, " ".join(hint for hint in hints if hint)[:MAX_NOTE])
         spent = precedence.with_spent(held.record)
@@ -326,9 +325,7 @@ class Refresher:
             log.warning(
                 "Connection %r: could not write down that its grant is dead: %s", configuration.conn_id, failure
             )
-        return ReauthorizationRequired(
-            messages.dead_grant(configuration.conn_id, dead, refusal.description, configuration.sign_in_page)
-        )
+        return ReauthorizationRequired(messages.dead_grant(configuration, dead, refusal.description))
 
     def _others_went_on(self, held: HeldLease) -> bool:
         try:

@@ -176,10 +176,10 @@ def test_what_a_person_reads_names_the_page(monkeypatch, when):
     assert page == PAGE
     record = Record(refresh_token="r", dead=DeadGrant(fingerprint("r"), "invalid_grant", 1.0))
     said = {
-        "refused": messages.dead_grant("xero", record.dead, "gone", page),
+        "refused": messages.dead_grant(configuration, record.dead, "gone"),
         "at the next task": str(decision._check_refreshable(configuration, record)),
         "nothing yet": str(decision._check_refreshable(configuration, Record())),
-        "it ends soon": messages.refresh_token_ends("xero", 0.0, 60.0, page),
+        "it ends soon": messages.refresh_token_ends(configuration, 0.0, 60.0),
     }[when]
 
     assert f"ign in {'' if when == 'nothing yet' else 'again '}at {PAGE}, " in said

@@ -214,7 +214,7 @@ def test_what_is_missing_is_said_with_the_key_that_may_have_been_meant():
     with pytest.raises(ConfigurationError, match="Did you mean 'oauth_url'"):
         settings(oauth_url=None, oauth_ulr="https://login.example.com/token").grant_configuration()
     account = settings(refresh_token=None, refresh_tokn="first").grant_configuration()
-    assert "Did you mean 'refresh_token'?" in messages.no_refresh_token("xero", account.hint)
+    assert "Did you mean 'refresh_token'?" in messages.no_refresh_token(account)
 
 
 def test_what_is_missing_is_said_with_the_place_where_it_may_be():
@@ -225,7 +225,7 @@ def test_what_is_missing_is_said_with_the_place_where_it_may_be():
         settings(login=None).grant_configuration({}, place)
     with pytest.raises(ConfigurationError, match="'client_secret' in the Vault secret secret/xero"):
         settings(password=None).grant_configuration({}, place)
-    assert place in messages.no_refresh_token("xero", settings(refresh_token=None).grant_configuration({}, place).hint)
+    assert place in messages.no_refresh_token(settings(refresh_token=None).grant_configuration({}, place))
 
 
 @pytest.mark.parametrize("conn_type", ["http", "", None, "OAuth2"])

@@ -176,7 +176,7 @@ class TestChecks:
             precedence.current(CONFIGURATION, found)
             LeaseWatch(FakeClock(Time())).is_over(found.lease or Lease("a", 1.0, 1.0))
             if found.dead:
-                messages.dead_grant("xero", found.dead)
+                messages.dead_grant(CONFIGURATION, found.dead)
         assert 100 < read < 9_900
 
 
