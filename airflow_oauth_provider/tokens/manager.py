@@ -9,8 +9,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -48,6 +47,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: What may go away by itself: until then a token that still works is served.
+PASSING = (TokenRequestError, StoreUnavailable, RefreshTimeout, RefreshTooEarly)
 #: Seconds after a failed refresh during which a token that still works is served without another try.
 PAUSE_AFTER_FAILURE = 30.0
 #: Seconds for which a signal may go unnoticed while a step runs.
@@ -179,50 +180,49 @@ class TokenManager:
 
     def _obtain(self, requirements: TokenRequirements) -> TokenResult:
         try:
-            with self._name_failures():
-                return self._until_served(requirements)
-        except (TokenRequestError, StoreUnavailable, RefreshTimeout, RefreshTooEarly) as failure:
-            served = self._cache.serve_for_want_of_better(requirements, str(failure))
+            return self._until_served(requirements)
+        except OAuth2Error as failure:
+            if self._conn_id:
+                failure.name_connection(self._conn_id)
+            is_passing = isinstance(failure, PASSING)
+            served = self._cache.serve_for_want_of_better(requirements, str(failure)) if is_passing else None
             if served is None:
                 raise
             log.warning("%s The cached token still works and is served.", failure)
             return served
 
-    @contextmanager
-    def _name_failures(self) -> Iterator[None]:
-        try:
-            yield
-        except OAuth2Error as failure:
-            if self._conn_id:
-                failure.name_connection(self._conn_id)
-            raise
-
     def _until_served(self, requirements: TokenRequirements) -> TokenResult:
         """Read, decide and do what was decided, until there is a token or an error."""
         snapshot, is_current = self._load(), True
-        call = _Call(snapshot, self._clock, self._refresher.longest(snapshot.configuration))
-        wait = WaitForHolder(self._clock, snapshot.configuration.conn_id)
+        call = _Call(requirements, snapshot, self._clock, self._refresher.longest(snapshot.configuration))
         pauses = Backoff(self._clock, first=0.02)
         try:
             while True:
-                decision, result = self._decide(snapshot, requirements, call, wait)
+                decision, result = self._decide(snapshot, call)
                 if decision.action is Action.SERVE:
                     return result
                 if decision.error is not None:
                     raise decision.error
                 if decision.action is Action.WAIT:
-                    wait.pause()
-                    snapshot, is_current = self._read_again(snapshot), False
+                    call.wait.pause()
+                    stored = self._retry(snapshot.store.read)
+                    snapshot = replace(snapshot, record=stored.record, version=stored.version)
+                    is_current = False
                     continue
                 if decision.action is Action.PAUSE:
-                    self._pause(snapshot, decision.seconds)
+                    log.info(
+                        "Connection %r: the next refresh is allowed in %.1f s; waiting", self._conn_id, decision.seconds
+                    )
+                    self._clock.sleep(decision.seconds)
                 elif is_current:  # a refresh takes the connection as it is now
                     refreshed = self._refresh(snapshot, pauses)
                     if refreshed is not None:
                         return refreshed
                 snapshot, is_current = self._load(), True
         finally:
-            self._end(wait)
+            waited = call.wait.end()
+            if waited is not None:
+                emit(self._on_event, GrantEvent("waited", self._conn_id, self._clock.now(), self._actor, waited))
 
     def _load(self) -> Snapshot:
         snapshot = self._retry(self._source.load)
@@ -231,13 +231,7 @@ class TokenManager:
         self._prover = get_prover(configuration.client.dpop_key) if configuration.client.dpop_key else None
         return snapshot
 
-    def _read_again(self, snapshot: Snapshot) -> Snapshot:
-        stored = self._retry(snapshot.store.read)
-        return replace(snapshot, record=stored.record, version=stored.version)
-
-    def _decide(
-        self, snapshot: Snapshot, requirements: TokenRequirements, call: _Call, wait: WaitForHolder
-    ) -> tuple[Decision, TokenResult]:
+    def _decide(self, snapshot: Snapshot, call: _Call) -> tuple[Decision, TokenResult]:
         """Cache what was read, and decide."""
         configuration, record = snapshot.configuration, precedence.current(snapshot.configuration, snapshot.record)
         self._mask(record)
@@ -255,18 +249,13 @@ class TokenManager:
             first_generation=call.first_generation,
             is_behind=is_behind,
             has_refreshed=self._has_refreshed,
-            waited=wait.seconds(record.lease),
+            waited=call.wait.seconds(record.lease),
             is_out_of_time=self._clock.elapsed() > call.ends_at,
         )
-        decision = decide(situation, requirements)
+        decision = decide(situation, call.requirements)
         if decision.action is Action.WAIT and record.lease is not None:
-            wait.note(record.lease, lease_left)
+            call.wait.note(record.lease, lease_left)
         return decision, result
-
-    def _pause(self, snapshot: Snapshot, seconds: float) -> None:
-        conn_id = snapshot.configuration.conn_id
-        log.info("Connection %r: the next refresh is allowed in %.1f s; waiting", conn_id, seconds)
-        self._clock.sleep(seconds)
 
     def _refresh(self, snapshot: Snapshot, pauses: Backoff) -> TokenResult | None:
         """Refresh, or bring back what another worker could not write; None: read again."""
@@ -280,14 +269,6 @@ class TokenManager:
             return None
         self._has_refreshed = True
         return self._cache.take(refreshed, snapshot.configuration.policy)
-
-    def _end(self, wait: WaitForHolder) -> None:
-        waited = wait.end()
-        if waited is not None:
-            self._emit("waited", waited)
-
-    def _emit(self, kind: str, seconds: float) -> None:
-        emit(self._on_event, GrantEvent(kind, self._conn_id, self._clock.now(), self._actor, seconds))
 
     def _retry(self, call: Callable[[], T]) -> T:
         """Call the store, and again after a passing failure."""
@@ -308,15 +289,15 @@ class TokenManager:
 
 
 class _Call:
-    """What one call of :meth:`TokenManager.obtain` remembers of its beginning.
+    """One call of :meth:`TokenManager.obtain`: what it wants, its waiting, and what it remembers of its beginning."""
 
-    :param snapshot: what it read first.
-    :param clock: tells the time elapsed.
-    :param longest_refresh: seconds that another worker's refresh may take.
-    """
-
-    def __init__(self, snapshot: Snapshot, clock: Clock, longest_refresh: float) -> None:
-        self.first_generation = precedence.current(snapshot.configuration, snapshot.record).generation
+    def __init__(
+        self, requirements: TokenRequirements, snapshot: Snapshot, clock: Clock, longest_refresh: float
+    ) -> None:
+        configuration = snapshot.configuration
+        self.requirements = requirements
+        self.wait = WaitForHolder(clock, configuration.conn_id)
+        self.first_generation = precedence.current(configuration, snapshot.record).generation
         self.ends_at = clock.elapsed() + 2 * longest_refresh + LONGEST_PAUSE
 
 
@@ -366,8 +347,8 @@ class TokenCache:
 
     def serve(self, requirements: TokenRequirements) -> TokenResult | None:
         """Return the cached token if it meets ``requirements``, else None."""
-        cached, now = self._result, self._clock.elapsed()
-        if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):
+        cached, now = self._find_usable(requirements), self._clock.elapsed()
+        if cached is None or requirements.force:
             return None
         fresh = now < self._stale_at and now + cached.record.min_remaining(0.0, requirements.min_ttl) < self._ends_at
         quiet = now < self._quiet_until and now < self._ends_at
@@ -375,10 +356,8 @@ class TokenCache:
 
     def find_working(self, requirements: TokenRequirements) -> TokenResult | None:
         """Return the cached token if it works for as long as it has to, however stale it is. Changes nothing."""
-        cached = self._result
-        if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):
-            return None
-        return cached if self.left > requirements.min_ttl else None
+        cached = self._find_usable(requirements)
+        return cached if not requirements.force and self.left > requirements.min_ttl else None
 
     def serve_for_want_of_better(self, requirements: TokenRequirements, warning: str) -> TokenResult | None:
         """Return the cached token if it works at all, and keep on serving it for a while.
@@ -386,11 +365,16 @@ class TokenCache:
         :param requirements: what the caller wants.
         :param warning: why there is nothing better.
         """
-        cached, now = self._result, self._clock.elapsed()
-        if cached is None or cached.record.access_token in (None, requirements.rejected) or now >= self._ends_at:
+        cached, now = self._find_usable(requirements), self._clock.elapsed()
+        if cached is None or now >= self._ends_at:
             return None
         self._quiet_until = now + min(PAUSE_AFTER_FAILURE, (self._ends_at - now) / 2)
         return replace(cached, warning=warning)
+
+    def _find_usable(self, requirements: TokenRequirements) -> TokenResult | None:
+        """Return the cached token unless there is none, or the API has turned it down."""
+        cached = self._result
+        return None if cached is None or cached.record.access_token in (None, requirements.rejected) else cached
 
 
 def run_to_end(step: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from airflow_oauth_provider.exceptions import (
     ConfigurationError,
@@ -48,6 +48,7 @@ class RestartRefresh(Exception):
     """Nothing came of this refresh, because somebody else has written, or may have: read again."""
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class Refresher:
     """Carries out one refresh after the other, each under a lease of its own.
 
@@ -63,30 +64,16 @@ class Refresher:
     :param keeper: renews a lease while a request is in flight.
     """
 
-    def __init__(
-        self,
-        source: ConfigurationSource,
-        request: RequestToken,
-        persistence: Persistence,
-        watch: LeaseWatch,
-        clock: Clock,
-        mask: Callable[[Record], None],
-        *,
-        budget: LeaseBudget | None = None,
-        actor: str = "",
-        on_event: OnEvent | None = None,
-        keeper: Callable[[float, Callable[[], float | None]], AbstractContextManager[None]] = LeaseKeeper,
-    ) -> None:
-        self._source = source
-        self._request = request
-        self._persistence = persistence
-        self._watch = watch
-        self._clock = clock
-        self._mask = mask
-        self._budget = budget
-        self._actor = actor
-        self._on_event = on_event
-        self._keeper = keeper
+    source: ConfigurationSource
+    request: RequestToken
+    persistence: Persistence
+    watch: LeaseWatch
+    clock: Clock
+    mask: Callable[[Record], None]
+    budget: LeaseBudget | None = None
+    actor: str = ""
+    on_event: OnEvent | None = None
+    keeper: Callable[[float, Callable[[], float | None]], AbstractContextManager[None]] = LeaseKeeper
 
     def longest(self, configuration: GrantConfiguration) -> float:
         """Return the seconds that a refresh takes at the most, with resends and renewals."""
@@ -102,16 +89,19 @@ class Refresher:
         :raises RestartRefresh: when somebody else was faster.
         :raises OAuth2Error: see :meth:`airflow_oauth_provider.tokens.manager.TokenManager.obtain`.
         """
-        began = self._clock.elapsed()
+        began = self.clock.elapsed()
         held = self._take_lease(snapshot, record)
         try:
             result = self._refresh_under(held)
+        except ReauthorizationRequired:
+            self._emit(held, "sign_in_again")
+            raise
         except OAuth2Error as failure:
-            self._tell_failure(held, failure)
+            self._emit(held, "failed", detail=type(failure).__name__)
             raise
         finally:
-            self._watch.end(held.lease.owner)
-        self._tell(held, result, self._clock.elapsed() - began)
+            self.watch.end(held.lease.owner)
+        self._tell(held, result, self.clock.elapsed() - began)
         return result
 
     def _refresh_under(self, held: HeldLease) -> TokenResult:
@@ -128,9 +118,9 @@ class Refresher:
         except StoreUnavailable as failure:
             self._release(held, type(failure).__name__)
             raise
-        new = _next_record(configuration, held.record, response, sent_at).with_event(sent_at, "refreshed", self._actor)
+        new = _next_record(configuration, held.record, response, sent_at).with_event(sent_at, "refreshed", self.actor)
         try:
-            self._mask(new)
+            self.mask(new)
         finally:
             store = self._save(held, new)
         rotated = new.refresh_token != held.record.refresh_token
@@ -151,45 +141,37 @@ class Refresher:
             self._emit(held, "rotation_not_saved", detail="fallback")
         if _was_failing(old):
             self._emit(held, "works_again")
-        left = configuration.policy.ends_soon(old, new, self._clock.now())
+        left = configuration.policy.ends_soon(old, new, self.clock.now())
         if left is not None:
             log.warning("%s", messages.refresh_token_ends(configuration, new.refresh_expires_at or 0.0, left))
             self._emit(held, "ends_soon", left)
 
-    def _tell_failure(self, held: HeldLease, failure: OAuth2Error) -> None:
-        if isinstance(failure, ReauthorizationRequired):
-            self._emit(held, "sign_in_again")
-        else:
-            self._emit(held, "failed", detail=type(failure).__name__)
-
     def _emit(self, held: HeldLease, kind: str, seconds: float | None = None, detail: str = "") -> None:
-        emit(self._on_event, GrantEvent(kind, held.conn_id, self._clock.now(), self._actor, seconds, detail))
+        emit(self.on_event, GrantEvent(kind, held.conn_id, self.clock.now(), self.actor, seconds, detail))
 
     def _budget_for(self, configuration: GrantConfiguration) -> LeaseBudget:
-        return self._budget or LeaseBudget.for_timeout(configuration.client.transport.timeout)
+        return self.budget or LeaseBudget.for_timeout(configuration.client.transport.timeout)
 
     def _take_lease(self, snapshot: Snapshot, record: Record) -> HeldLease:
-        budget, now = self._budget_for(snapshot.configuration), self._clock.now()
-        interrupted = record.interrupted
+        budget, now = self._budget_for(snapshot.configuration), self.clock.now()
+        conn_id, interrupted = snapshot.configuration.conn_id, record.interrupted
         if record.lease is not None:
             gone = messages.holder_gone(record.lease)
             interrupted = gone if record.lease.sent else interrupted
-            log.warning(
-                "Connection %r: %s Going on with the stored refresh token.", snapshot.configuration.conn_id, gone
-            )
+            log.warning("Connection %r: %s Going on with the stored refresh token.", conn_id, gone)
             record = record.with_event(now, "holder_gone", record.lease.actor)
-        lease = make_lease(budget, now, self._actor, snapshot.settle_time)
+        lease = make_lease(budget, now, self.actor, snapshot.settle_time)
         leased = replace(record, lease=lease, interrupted=interrupted)
-        began = self._clock.elapsed()
-        self._watch.hold(lease.owner)
+        began = self.clock.elapsed()
+        self.watch.hold(lease.owner)
         try:
             version = _write_lease(snapshot.store, leased, snapshot.version)
         except StaleVersion:
             # A store that cannot compare and set leaves a doubtful lease where it is, to keep others away.
-            self._watch.disown(lease.owner)
+            self.watch.disown(lease.owner)
             raise RestartRefresh from None
         except BaseException:
-            self._watch.end(lease.owner)
+            self.watch.end(lease.owner)
             raise
         return HeldLease(snapshot, leased, version, began, now, budget, interrupted)
 
@@ -199,7 +181,7 @@ class Refresher:
         :raises StaleVersion: another worker has written: the lease is lost.
         :raises StoreUnavailable: the lease may end at its time.
         """
-        began, began_wall = self._clock.elapsed(), self._clock.now()
+        began, began_wall = self.clock.elapsed(), self.clock.now()
         lease = replace(held.lease, seconds=held.budget.total, renewals=held.lease.renewals + 1, sent=True)
         renewed = replace(held.record, lease=lease, interrupted=held.interrupted)
         held.version = _write_lease(held.snapshot.store, renewed, held.version)
@@ -208,25 +190,22 @@ class Refresher:
     def _spend(self, held: HeldLease) -> tuple[TokenResponse, float]:
         """Send the token request, again where that is safe; return the response and when it was asked for."""
         configuration = held.snapshot.configuration
-        attempts = _Attempts(self._clock, configuration.policy.resend_lost_response)
+        attempts = _Attempts(configuration.policy.resend_lost_response)
+        pauses = Backoff(self.clock, first=0.5, longest=4.0, factor=2.0)
         last_begin = held.began + _longest_spend(configuration) - configuration.client.transport.timeout
         self._secure_time(held)
         while True:
-            sent_at = self._clock.now()
+            sent_at = self.clock.now()
             try:
                 return self._ask_and_keep(held), sent_at
-            except (
-                errors.NotConnected,
-                errors.NonceRequired,
-                errors.ServerFailure,
-                errors.LostResponse,
-                errors.UnexpectedResponse,
-            ) as failure:
+            except errors.ErrorResponse:
+                raise  # the server has decided
+            except errors.OAuth2ProtocolError as failure:
                 again = attempts.allow_another(failure)
                 if attempts.lost:
                     held.interrupted = messages.answer_lost(sent_at)
-                wait = max(getattr(failure, "retry_after", None) or 0.0, attempts.next_pause())
-                if not again or self._clock.elapsed() + wait > last_begin:
+                wait = max(getattr(failure, "retry_after", None) or 0.0, pauses.next_pause())
+                if not again or self.clock.elapsed() + wait > last_begin:
                     raise
                 log.warning("Connection %r: %s. Trying again in %.1f s", held.conn_id, failure, wait)
                 if not self._wait_and_keep(held, wait):
@@ -234,12 +213,12 @@ class Refresher:
 
     def _wait_and_keep(self, held: HeldLease, seconds: float) -> bool:
         """Wait between two requests and renew the lease meanwhile; return whether another request may be sent."""
-        ends = self._clock.elapsed() + seconds
+        ends = self.clock.elapsed() + seconds
         try:
             while ends > held.renew_at:
-                self._clock.sleep(max(0.0, held.renew_at - self._clock.elapsed()))
+                self.clock.sleep(max(0.0, held.renew_at - self.clock.elapsed()))
                 self._secure_time(held)
-            self._clock.sleep(max(0.0, ends - self._clock.elapsed()))
+            self.clock.sleep(max(0.0, ends - self.clock.elapsed()))
             self._secure_time(held)
         except StoreUnavailable as failure:
             log.warning("Connection %r: the lease was not renewed (%s), so nothing more is sent", held.conn_id, failure)
@@ -252,7 +231,7 @@ class Refresher:
         :raises RestartRefresh: another worker may have taken over: this process may have been stopped for a while.
         :raises StoreUnavailable: the lease could not be renewed: nothing may be sent.
         """
-        elapsed, by_wall_clock = self._clock.elapsed() - held.began, self._clock.now() - held.began_wall
+        elapsed, by_wall_clock = self.clock.elapsed() - held.began, self.clock.now() - held.began_wall
         if max(elapsed, by_wall_clock) > held.lease.seconds:
             raise RestartRefresh
         if elapsed >= held.budget.renewal or not held.lease.sent:
@@ -264,13 +243,13 @@ class Refresher:
     def _ask_and_keep(self, held: HeldLease) -> TokenResponse:
         """Make one attempt, which ends before the lease does, and renew the lease while it lasts."""
         configuration = held.snapshot.configuration
-        last_renewal = self._clock.elapsed() + 2 * configuration.client.transport.timeout
-        with deadline.within(held.spend_until - self._clock.elapsed()) as bound:
+        last_renewal = self.clock.elapsed() + 2 * configuration.client.transport.timeout
+        with deadline.within(held.spend_until - self.clock.elapsed()) as bound:
 
             def renew() -> float | None:
-                return self._renew_in_flight(held, bound) if self._clock.elapsed() < last_renewal else None
+                return self._renew_in_flight(held, bound) if self.clock.elapsed() < last_renewal else None
 
-            with self._keeper(held.renew_at - self._clock.elapsed(), renew):
+            with self.keeper(held.renew_at - self.clock.elapsed(), renew):
                 return self._ask(configuration, held.record)
 
     def _renew_in_flight(self, held: HeldLease, bound: deadline.Bound) -> float | None:
@@ -278,16 +257,16 @@ class Refresher:
         try:
             self._renew(held)
         except StaleVersion:
-            left = held.spend_until - self._clock.elapsed()
+            left = held.spend_until - self.clock.elapsed()
             log.warning("%s", messages.lease_not_renewed(held.conn_id, "another worker has written", left))
             return None
         except Exception as failure:  # noqa: BLE001 - in a thread of its own; the request must end in time whatever fails
-            left = held.spend_until - self._clock.elapsed()
+            left = held.spend_until - self.clock.elapsed()
             reason = failure if isinstance(failure, OAuth2Error) else type(failure).__name__
             log.warning("%s", messages.lease_not_renewed(held.conn_id, reason, left))
             return 1.0 if left > 1.0 else None
-        bound.extend(held.spend_until - self._clock.elapsed())
-        return held.renew_at - self._clock.elapsed()
+        bound.extend(held.spend_until - self.clock.elapsed())
+        return held.renew_at - self.clock.elapsed()
 
     def _ask(self, configuration: GrantConfiguration, record: Record) -> TokenResponse:
         """Make one attempt. Its parameters are its own: an assertion may be sent only once (RFC 7523 section 3)."""
@@ -299,7 +278,7 @@ class Refresher:
         parameters = grants.parameters(
             configuration.grant_type, configuration.client, configuration.options, configuration.inputs, spendable
         )
-        return self._request(configuration.client, parameters)
+        return self.request(configuration.client, parameters)
 
     def _handle_refusal(self, held: HeldLease, refusal: errors.InvalidGrantResponse) -> Exception:
         """``invalid_grant``: unless somebody rotated or re-authorized meanwhile, write down that the grant is dead."""
@@ -312,12 +291,12 @@ class Refresher:
             return RestartRefresh()
         refused = configuration.fingerprint_for_client(held.record.refresh_token)
         hints = [held.interrupted or "", messages.BOUND_TO_KEY if _is_bound(configuration) else ""]
-        now = self._clock.now()
+        now = self.clock.now()
         dead = DeadGrant(refused, refusal.code[:200], now, " ".join(hint for hint in hints if hint)[:MAX_NOTE])
         spent = precedence.with_spent(held.record)
         ended = replace(held.record, lease=None, dead=dead, interrupted=None, spent=spent)
         try:
-            ended = ended.with_event(now, "refused", self._actor)
+            ended = ended.with_event(now, "refused", self.actor)
             held.snapshot.store.write(ended, if_version=held.version)
         except StaleVersion:
             return RestartRefresh()
@@ -329,7 +308,7 @@ class Refresher:
 
     def _others_went_on(self, held: HeldLease) -> bool:
         try:
-            fresh = self._source.load()
+            fresh = self.source.load()
         except OAuth2Error as failure:
             # The dead mark is for this refresh token only, and is written under the version of the lease.
             log.warning("Connection %r: not read again after the refusal: %s", held.conn_id, failure)
@@ -348,14 +327,14 @@ class Refresher:
             else:
                 has_token = isinstance(failure, errors.WrongTokenType)  # and no other refresh token
                 if failure.is_whole and 200 <= failure.status < 300 and not has_token:
-                    held.interrupted = messages.answer_useless(self._clock.now())
+                    held.interrupted = messages.answer_useless(self.clock.now())
                 self._release(held, type(failure).__name__)
             return MalformedResponse(message)
         if isinstance(failure, errors.NotConnected) and failure.lasting:
             self._release(held, type(failure).__name__)
             return ConfigurationError(message)
         retry_after = getattr(failure, "retry_after", None)
-        not_before = None if not retry_after else self._clock.now() + min(retry_after, LONGEST_NOT_BEFORE)
+        not_before = None if not retry_after else self.clock.now() + min(retry_after, LONGEST_NOT_BEFORE)
         self._release(held, type(failure).__name__, not_before)
         return TokenRequestError(f"{message}. The refresh token is kept; a retry may succeed.")
 
@@ -366,17 +345,17 @@ class Refresher:
             generation=held.record.generation + 1,
             refresh_token=refresh_token,
             access_token=None,
-            issued_at=self._clock.now(),
+            issued_at=self.clock.now(),
             expires_in=None,
             lease=None,
             interrupted=None,
         )
-        self._mask(kept)
+        self.mask(kept)
         self._save(held, kept)
 
     def _save(self, held: HeldLease, new: Record) -> str:
         try:
-            return self._persistence.save(held, new)
+            return self.persistence.save(held, new)
         except Superseded:
             raise RestartRefresh from None
         except OAuth2Error:
@@ -391,7 +370,7 @@ class Refresher:
         """
         free = replace(held.record, lease=None, interrupted=held.interrupted, not_before=not_before)
         if failure:
-            free = free.with_event(self._clock.now(), "failed", self._actor, failure)
+            free = free.with_event(self.clock.now(), "failed", self.actor, failure)
         try:
             held.snapshot.store.write(free, if_version=held.version)
         except (StaleVersion, StoreUnavailable) as error:
@@ -428,34 +407,30 @@ def _write_lease(store: TokenStore, leased: Record, if_version: str | None) -> s
         return store.write(leased, if_version=if_version)
 
 
+@dataclass(slots=True)
 class _Attempts:
     """Counts token requests, and tells which failure allows another one.
 
-    :param clock: see :class:`~airflow_oauth_provider.tokens.clock.Backoff`.
     :param resend_lost_response: whether a refresh token may be sent once more when the answer to it was lost.
+    :param made: requests so far.
+    :param lost: those that the server may have served although its answer brought no token.
     """
 
-    def __init__(self, clock: Clock, resend_lost_response: bool) -> None:
-        self._resend_lost_response = resend_lost_response
-        self._backoff = Backoff(clock, first=0.5, longest=4.0, factor=2.0)
-        self._made = 0
-        self.lost = 0
+    resend_lost_response: bool
+    made: int = 0
+    lost: int = 0
 
     def allow_another(self, failure: errors.OAuth2ProtocolError) -> bool:
         """Count ``failure`` and tell whether to send again."""
-        self._made += 1
+        self.made += 1
         if isinstance(failure, errors.NotConnected) and failure.lasting:
             return False
         if isinstance(failure, errors.UnexpectedResponse) and (failure.is_whole or not 200 <= failure.status < 300):
             return False
         self.lost += _may_have_been_served(failure)
-        if self.lost > 1 or (self.lost == 1 and not self._resend_lost_response):
+        if self.lost > 1 or (self.lost == 1 and not self.resend_lost_response):
             return False
-        return self._made < MAX_ATTEMPTS
-
-    def next_pause(self) -> float:
-        """Return the seconds to wait before the next one."""
-        return self._backoff.next_pause()
+        return self.made < MAX_ATTEMPTS
 
 
 def _may_have_been_served(failure: errors.OAuth2ProtocolError) -> bool:

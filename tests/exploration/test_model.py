@@ -197,7 +197,7 @@ class TestPlantedBugs:
 
     def test_a_request_under_a_lease_that_could_not_be_renewed(self, monkeypatch):
         def waits(refresher, held, seconds):
-            refresher._clock.sleep(seconds)
+            refresher.clock.sleep(seconds)
             return True
 
         monkeypatch.setattr(Refresher, "_wait_and_keep", waits)
@@ -207,7 +207,7 @@ class TestPlantedBugs:
         def takes_it_for_one(refresher, held):
             with contextlib.suppress(StoreUnavailable):
                 renew(refresher, held)
-            held.began, held.began_wall = refresher._clock.elapsed(), refresher._clock.now()
+            held.began, held.began_wall = refresher.clock.elapsed(), refresher.clock.now()
 
         renew = Refresher._renew
         monkeypatch.setattr(Refresher, "_renew", takes_it_for_one)

@@ -6,6 +6,7 @@ Everything is real but for the moment of death. On the store ``vault`` the tests
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import os
@@ -57,7 +58,7 @@ class Victim:
         self.write = store.write
         self.die_in_write = die_in_write
         store.write = self.pass_write
-        manager._refresher._request = self.pass_request
+        manager._refresher = dataclasses.replace(manager._refresher, request=self.pass_request)
 
     def pass_write(self, record, *, if_version):
         self.writes += 1

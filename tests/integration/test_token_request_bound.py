@@ -159,7 +159,7 @@ class TestUnderALease:
     def manager(self, world, seam):
         budget = LeaseBudget(spend=0.6, write=60.0, rescue=60.0)
         manager, _ = world.worker(seam, clock=SystemClock(), budget=budget)
-        manager._refresher._request = request_token
+        manager._refresher = replace(manager._refresher, request=request_token)
         return manager
 
     def test_it_goes_on_for_as_long_as_the_lease_is_renewed(self):

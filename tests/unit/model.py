@@ -17,7 +17,7 @@ import random
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -115,7 +115,7 @@ class Worker:
         #: When the request in flight is broken off.
         self.broken_off_at = math.inf
         self.manager, _ = run.world.worker(self.pass_seam, clock=Clock(self, skew))
-        self.manager._refresher._keeper = self.keep
+        self.manager._refresher = replace(self.manager._refresher, keeper=self.keep)
         self.greenlet = greenlet(self._work)
 
     def _work(self) -> None:

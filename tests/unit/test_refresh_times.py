@@ -364,7 +364,8 @@ class TestInFlight:
 
         monkeypatch.setattr(deadline, "within", within)
         manager, _ = world.worker(Faults(store_write=[self.taking(world, 2.0), self.taking(world, 1.0)]))
-        keeper = manager._refresher._keeper = Keeper(world, 4.0)
+        keeper = Keeper(world, 4.0)
+        manager._refresher = replace(manager._refresher, keeper=keeper)
         manager.access_token()
         # 12 s from before the write that took or renewed the lease, and half of that until the next renewal.
         assert given == [10.0, 11.0]
@@ -375,7 +376,8 @@ class TestInFlight:
     def test_it_is_kept_up_for_two_timeouts(self, delay, writes):
         world = World(timeout=10.0)
         manager, seam = world.worker()
-        keeper = manager._refresher._keeper = Keeper(world, delay)
+        keeper = Keeper(world, delay)
+        manager._refresher = replace(manager._refresher, keeper=keeper)
         manager.access_token()
         assert (seam.counts["store.write"], keeper.next) == (writes, 6.0 if writes == 3 else None)
 
@@ -402,7 +404,8 @@ class TestInFlight:
         world = World(timeout=10.0)
         taken = StaleVersion("another worker has written")
         manager, _ = world.worker(Faults(store_write=[None, taken]))
-        keeper = manager._refresher._keeper = Keeper(world, 4.0)
+        keeper = Keeper(world, 4.0)
+        manager._refresher = replace(manager._refresher, keeper=keeper)
         manager.access_token()
         assert keeper.next is None
         assert "is broken off in 8 s" in caplog.text
