@@ -8,10 +8,10 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 from airflow_oauth_provider.tokens import messages
 from airflow_oauth_provider.tokens.clock import Backoff, Clock
@@ -126,37 +126,29 @@ class HeldLease:
         return self.began + self.budget.total
 
 
-class LeaseKeeper:
-    """Renews a lease in a thread of its own while a request is in flight.
+@contextmanager
+def keep_lease(first: float, renew: Callable[[], float | None]) -> Iterator[None]:
+    """Renew a lease in a thread of its own while a request is in flight.
 
     :param first: seconds until the first renewal.
     :param renew: renews, and returns the seconds until the next time; None: no more.
     """
+    ended = threading.Event()
 
-    def __init__(self, first: float, renew: Callable[[], float | None]) -> None:
-        self._wait: float | None = first
-        self._renew = renew
-        self._ended = threading.Event()
-        run = contextvars.copy_context().run
-        self._thread: threading.Thread | None = threading.Thread(target=run, args=(self._run,), daemon=True)
+    def run() -> None:
+        wait: float | None = first
+        while wait is not None and not ended.wait(wait):
+            wait = renew()
 
-    def __enter__(self) -> None:
-        try:
-            if self._thread is not None:
-                self._thread.start()
-        except RuntimeError:
-            self._thread = None  # no thread is to be had: the request has the time of one lease
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()  # a store is used by one thread at a time
-
-    def _run(self) -> None:
-        while self._wait is not None and not self._ended.wait(self._wait):
-            self._wait = self._renew()
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True)
+    with suppress(RuntimeError):  # no thread is to be had: the request has the time of one lease
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.ident is not None:
+            thread.join()  # a store is used by one thread at a time
 
 
 class LeaseWatch:

@@ -101,15 +101,7 @@ class TokenManager:
         self._on_event = on_event
         self._persistence = Persistence(fallback, self._clock, self._watch, self._mask)
         self._refresher = Refresher(
-            source,
-            request,
-            self._persistence,
-            self._watch,
-            self._clock,
-            self._mask,
-            budget=budget,
-            actor=self._actor,
-            on_event=on_event,
+            source, request, self._persistence, self._watch, self._clock, self._mask, budget, self._actor, on_event
         )
         self._cache = TokenCache(self._clock)
         self._has_refreshed = False

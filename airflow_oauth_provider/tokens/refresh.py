@@ -30,7 +30,7 @@ from airflow_oauth_provider.tokens.clock import Backoff, Clock
 from airflow_oauth_provider.tokens.configuration import ConfigurationSource, GrantConfiguration, Snapshot
 from airflow_oauth_provider.tokens.decision import TokenResult
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
-from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseKeeper, LeaseWatch, make_lease
+from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseWatch, keep_lease, make_lease
 from airflow_oauth_provider.tokens.persistence import Persistence, Superseded
 from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Record, TokenStore, storable_parameters
 
@@ -73,7 +73,7 @@ class Refresher:
     budget: LeaseBudget | None = None
     actor: str = ""
     on_event: OnEvent | None = None
-    keeper: Callable[[float, Callable[[], float | None]], AbstractContextManager[None]] = LeaseKeeper
+    keeper: Callable[[float, Callable[[], float | None]], AbstractContextManager[None]] = keep_lease
 
     def longest(self, configuration: GrantConfiguration) -> float:
         """Return the seconds that a refresh takes at the most, with resends and renewals."""

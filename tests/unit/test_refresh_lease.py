@@ -17,7 +17,7 @@ from airflow_oauth_provider.oauth2 import deadline, errors
 from airflow_oauth_provider.tokens import lease, messages, precedence
 from airflow_oauth_provider.tokens.clock import SystemClock
 from airflow_oauth_provider.tokens.decision import TokenRequirements
-from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseKeeper, LeaseWatch
+from airflow_oauth_provider.tokens.lease import LeaseBudget, LeaseWatch, keep_lease
 from airflow_oauth_provider.tokens.record import Lease
 from tests.unit.fakes import FakeClock, Faults, MemoryStore, Time, World
 
@@ -246,7 +246,7 @@ class TestInFlight:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(threading.Thread, "start", no_thread)
-        with LeaseKeeper(0.0, lambda: pytest.fail("renewed")):
+        with keep_lease(0.0, lambda: pytest.fail("renewed")):
             pass
 
     def test_a_request_that_was_broken_off_counts_as_a_lost_answer(self):
