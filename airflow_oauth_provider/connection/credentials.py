@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
 from airflow_oauth_provider.connection.extra import Extra
+from airflow_oauth_provider.connection.fields import FIELDS
 from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import dpop
 from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
@@ -18,15 +20,7 @@ _BY_SECRET = frozenset({"client_secret_basic", "client_secret_post", "client_sec
 _BY_CERTIFICATE = frozenset({"tls_client_auth", "self_signed_tls_client_auth"})
 
 #: The secrets that a connection's extra can hold.
-SECRET_KEYS = (
-    "refresh_token",
-    "access_token",
-    "private_key",
-    "dpop_private_key",
-    "user_password",
-    "subject_token",
-    "actor_token",
-)
+SECRET_KEYS = tuple(field.key for field in FIELDS if field.secret and not field.kept)
 # The private members of a JWK (RFC 7518 section 6, RFC 8037 section 2).
 _PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "k")
 # What goes against a token that is bound to a key, but for these values.
@@ -45,8 +39,7 @@ def find_secrets(extra: Extra) -> list[str]:
     """Return the secrets that the extra holds, for masking."""
     values = [extra.get(key) for key in SECRET_KEYS]
     for key in ("extra_params", "extra_headers"):
-        added: dict[str, str] = extra.get(key) or {}
-        values += [value for name, value in added.items() if is_secret_name(name)]
+        values += [value for name, value in (extra.get(key) or {}).items() if is_secret_name(name)]
     for key in ("private_key", "dpop_private_key"):
         values += find_key_secrets(extra.get(key))[1:]  # the key itself is among them
     return [*(value for value in values if value), *_api_secrets(extra)]
@@ -73,11 +66,9 @@ def _api_secrets(extra: Extra) -> list[str]:
 def find_key_secrets(key: object) -> list[str]:
     """Return what is secret in a private key: itself if it is text, then the private members of a JWK."""
     if isinstance(key, str):
-        try:
-            members = json.loads(key)
-        except ValueError:
-            members = None
-        return [key, *find_key_secrets(members)]
+        with suppress(ValueError):
+            return [key, *find_key_secrets(json.loads(key))]
+        return [key]
     members = key if isinstance(key, dict) else {}
     return [value for name in _PRIVATE_MEMBERS if isinstance(value := members.get(name), str) and value]
 
@@ -90,11 +81,7 @@ def find_sealing_secrets(extra: Extra, secret: str | None) -> tuple[tuple[str, s
     :param extra: the connection's extra.
     :param secret: the client secret.
     """
-    named = (
-        ("client_secret", secret),
-        ("refresh_token", extra.get("refresh_token")),
-        ("private_key", extra.get("private_key")),
-    )
+    named = [("client_secret", secret), *((key, extra.get(key)) for key in ("refresh_token", "private_key"))]
     return tuple((name, value) for name, value in named if value)
 
 

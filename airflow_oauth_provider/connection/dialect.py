@@ -84,26 +84,20 @@ class BearerUsage:
 
     def mask_with(self, mask: Callable[[str], None]) -> Callable[[str], None]:
         """Return a function that masks a token as ``mask`` does, in the form too in which it stands in a query."""
-        if not self.in_query:
-            return mask
 
         def mask_both(token: str) -> None:
             mask(token)
             mask(quote(token, safe=""))
 
-        return mask_both
+        return mask_both if self.in_query else mask
 
     def means_expired(self, response: requests.Response) -> bool:
         """Tell whether ``response`` says that the token has expired; reads its body only where that decides."""
-        return self.says_expired(response.status_code, lambda: response.content)
-
-    def says_expired(self, status: int, body: Any) -> bool:
-        """Tell the same of a status and a function that returns the body."""
-        if status not in self.expired_statuses:
+        if response.status_code not in self.expired_statuses:
             return False
-        if status == 401 or self.expired_pattern is None:
+        if response.status_code == 401 or self.expired_pattern is None:
             return True
-        return self.expired_pattern(body()[:_LOOKED_AT].decode(errors="replace")) is not None
+        return self.expired_pattern(response.content[:_LOOKED_AT].decode(errors="replace")) is not None
 
     def _with_query(self, url: str, token: str | None) -> str:
         parts = urlsplit(url)
@@ -172,11 +166,15 @@ def _paths(extra: Extra) -> dict[str, str]:
     for name, path in paths.items():
         if name not in PLACEABLE:
             raise extra.error("response_map", f"has {name!r} in it; the names are {', '.join(PLACEABLE)}")
-        try:
-            expressions.check_path(path)
-        except expressions.BadPathError as error:
-            raise extra.error("response_map", f"has a path for {name!r} that {error}") from None
+        _check_path(extra, "response_map", path, f" for {name!r}")
     return paths
+
+
+def _check_path(extra: Extra, key: str, path: str, where: str = "") -> None:
+    try:
+        expressions.check_path(path)
+    except expressions.BadPathError as error:
+        raise extra.error(key, f"has a path{where} that {error}") from None
 
 
 def _accepted_types(extra: Extra) -> tuple[str, ...]:
@@ -202,10 +200,7 @@ def _error_mark(extra: Extra) -> ErrorMark | None:
     path, pattern = mark.get("path"), mark.get("pattern")
     if set(mark) != {"path", "pattern"} or not isinstance(path, str) or not isinstance(pattern, str):
         raise extra.error("error_in_200", 'has to be an object such as {"path": "$.ok", "pattern": "^false$"}')
-    try:
-        expressions.check_path(path)
-    except expressions.BadPathError as error:
-        raise extra.error("error_in_200", f"has a path that {error}") from None
+    _check_path(extra, "error_in_200", path)
     _pattern(extra, "error_in_200", pattern)
     return ErrorMark(path, pattern)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -218,14 +219,20 @@ def test_rfc6750_2_1_the_token_goes_in_the_header_by_default():
     assert BearerUsage().in_query == ""
 
 
+def answer_of(status, body):
+    response = requests.Response()
+    response.status_code, response.raw = status, io.BytesIO(body)
+    return response
+
+
 def test_rfc6750_3_1_insufficient_scope_does_not_refresh():
-    assert not BearerUsage().says_expired(403, lambda: b'{"error": "insufficient_scope"}')
+    assert not BearerUsage().means_expired(answer_of(403, b'{"error": "insufficient_scope"}'))
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\x00", b"expired"])
 def test_rfc6750_3_1_a_401_refreshes_with_or_without_a_challenge(body):
     # WWW-Authenticate is not read: several challenges, escapes and malformed ones change nothing.
-    assert BearerUsage().says_expired(401, lambda: body)
+    assert BearerUsage().means_expired(answer_of(401, body))
 
 
 def test_oauth21_https_except_loopback():
