@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 # The connections of whose unknown keys this process has spoken.
 _warned: set[str] = set()
+# HttpHook's options, by its names.
+_HTTP_OPTIONS = ("stream", "allow_redirects", "max_redirects", "check_response", "srv_lookup")
 # What can be shown as it was entered: it has no user and no query.
 _HARMLESS = re.compile(r"[\w.:/-]+").fullmatch
-
-
 # Of a proxy: a scheme that requests knows, perhaps name and password, a host, perhaps a port.
 _PROXY = re.compile(
     r"(?:(?P<scheme>https?|socks4a?|socks5h?)://)?(?:[^/@\s]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?/?",
@@ -191,14 +191,12 @@ class Settings:
     @property
     def refresh_when(self) -> str:
         """The connection's ``refresh_when``."""
-        when: str = self._extra.get("refresh_when")
-        return when
+        return str(self._extra.get("refresh_when"))
 
     @property
     def test_client(self) -> bool:
         """Whether a test may ask the server about the client with a made-up refresh token."""
-        allowed: bool = self._extra.get("test_client")
-        return allowed
+        return bool(self._extra.get("test_client"))
 
     def _endpoint(self, key: str) -> str:
         url: str = self._extra.get(key) or ""
@@ -262,17 +260,11 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
         _warned.add(conn_id)
         log.warning("Connection %r:%s", conn_id, extra.hint)
     base_url = _base_url(conn_id, connection, extra)
-    origins = _allowed_origins(extra)
     own = origin_of(base_url) if base_url and not is_template(base_url) else None
-    if own is not None:
-        origins.add(own)
-    http_options = {
-        key: extra.get(key) for key in ("stream", "allow_redirects", "max_redirects", "check_response", "srv_lookup")
-    }
     return Settings(
         conn_id=conn_id,
         base_url=base_url,
-        allowed_origins=frozenset(origins),
+        allowed_origins=frozenset({*_allowed_origins(extra), *([own] if own else [])}),
         headers={str(name): str(value) for name, value in (extra.get("headers") or {}).items()},
         transport=Transport(
             timeout=extra.get("timeout"),
@@ -281,7 +273,7 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
             proxies=_proxies(extra),
             trust_env=extra.get("trust_env"),
         ),
-        http_options=http_options,
+        http_options={key: extra.get(key) for key in _HTTP_OPTIONS},
         store_options=_store_options(extra),
         bearer_usage=read_bearer_usage(extra),
         _extra=extra,
@@ -292,7 +284,7 @@ def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
 
 def _allowed_origins(extra: Extra) -> set[Origin]:
     """Return what ``allowed_hosts`` lists, by the same rules as the host."""
-    origins: set[Origin] = set()
+    origins = set()
     for entry in extra.get("allowed_hosts") or []:
         shown = show_url(entry) if "://" in entry else entry
         origin = parse_allowed(entry)
@@ -300,7 +292,7 @@ def _allowed_origins(extra: Extra) -> set[Origin]:
             raise extra.error("allowed_hosts", f"has {shown!r} in it, but takes no wildcards: list each host by name")
         if origin is None:
             raise extra.error("allowed_hosts", f"has {shown!r} in it, which is neither a host nor an http URL")
-        if origin[0] == "http" and not extra.get("allow_http") and not is_loopback(origin[1]):
+        if _is_unencrypted(origin, extra):
             raise extra.error(
                 "allowed_hosts",
                 f"has {shown!r} in it, where the access token would travel unencrypted (RFC 6750 section 5.3): use "
@@ -308,6 +300,10 @@ def _allowed_origins(extra: Extra) -> set[Origin]:
             )
         origins.add(origin)
     return origins
+
+
+def _is_unencrypted(origin: Origin, extra: Extra) -> bool:
+    return origin[0] == "http" and not extra.get("allow_http") and not is_loopback(origin[1])
 
 
 def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
@@ -327,8 +323,9 @@ def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
         )
     url = host if "://" in host else f"{scheme}://{host}"
     if connection.port:
-        begin, slash, path = url.partition("://")[2].partition("/")
-        url = f"{url.partition('://')[0]}://{begin}:{connection.port}{slash}{path}"
+        scheme, _, rest = url.partition("://")
+        authority, slash, path = rest.partition("/")
+        url = f"{scheme}://{authority}:{connection.port}{slash}{path}"
     origin = origin_of(url)
     # A slash too few makes a host of the scheme.
     if origin is None or origin[1] in ("http", "https"):
@@ -342,7 +339,7 @@ def _base_url(conn_id: str, connection: ConnectionLike, extra: Extra) -> str:
             "has none: endpoints are added to its end. Give parameters with each call.",
             conn_id=conn_id,
         )
-    if origin[0] == "http" and not extra.get("allow_http") and not is_loopback(origin[1]):
+    if _is_unencrypted(origin, extra):
         raise ConfigurationError(
             f"its field 'host' is {show_url(url)!r}, where the access token would travel "
             "unencrypted (RFC 6750 section 5.3). Use https, or set the key 'allow_http' of its extra to true, for a "
@@ -415,10 +412,8 @@ def _interval(extra: Extra) -> float:
 
 def _expires_at(extra: Extra) -> float | None:
     value: str | None = extra.get("expires_at")
-    if value is None:
-        return None
-    time = parse_time(value)
-    if time is None:
+    time = None if value is None else parse_time(value)
+    if value is not None and time is None:
         raise extra.error("expires_at", "has to be a date such as 2030-01-31T12:00:00Z, or seconds since 1970")
     return time
 
