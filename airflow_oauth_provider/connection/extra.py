@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from airflow_oauth_provider.connection.fields import ALIASES, FIELDS, FIELDS_BY_KEY, Field
@@ -26,8 +27,9 @@ class Extra:
     """
 
     def __init__(self, conn_id: str, text: str | None, columns: Mapping[str, Any] | None = None) -> None:
-        self._conn_id = conn_id
-        self._preset: Mapping[str, Any] = {}
+        self.conn_id = conn_id
+        self._from_preset: Mapping[str, Any] = {}
+        self._parameters: Mapping[str, str] = {}
         given: dict[str, Any] = {}
         # An alias gives way to the key that it stands for, wherever in the text it is.
         for key, value in _parse(conn_id, text).items():
@@ -37,43 +39,39 @@ class Extra:
                     given[name] = value
         self._given: Mapping[str, Any] = given
         if "provider" in given:
-            self._preset = self._read_preset(columns or {})
-
-    @property
-    def conn_id(self) -> str:
-        """The connection's name."""
-        return self._conn_id
+            self._read_preset(columns or {})
 
     @property
     def unknown(self) -> list[str]:
         """The keys that no field has, and no preset."""
-        parameters = self._preset.get("parameters", ())
-        return sorted(key for key in self._given if key not in FIELDS_BY_KEY and key not in parameters)
+        return sorted(self._given.keys() - FIELDS_BY_KEY.keys() - self._parameters.keys())
 
     @property
     def hint(self) -> str:
         """What to say of the unknown keys beside what is missing; empty where there are none."""
-        return "".join(f" The key {key!r} means nothing here.{_meant(key)}" for key in self.unknown)
+        meant = {key: nearest_key(key) for key in self.unknown}
+        return "".join(
+            f" The key {key!r} means nothing here.{f' Did you mean {near!r}?' if near else ''}"
+            for key, near in meant.items()
+        )
 
     def preset(self, key: str) -> Any:
         """Return what the connection's preset says under ``key``, a field's or not; None where it says nothing."""
-        return self._preset.get("values", {}).get(key)
+        return self._from_preset.get(key)
 
-    def _read_preset(self, columns: Mapping[str, Any]) -> dict[str, Any]:
-        name = self.get("provider")
-        found = preset(name)
+    def _read_preset(self, columns: Mapping[str, Any]) -> None:
+        found = preset(self.get("provider"))
         parameters = {**self._given, **(self.get("provider_params") or {})}
         given = {**columns, **self._given}
         # Addresses belong together: whoever names another server must not have a secret sent to the preset's.
         if "oauth_url" in given or "issuer" in given:
             given = {**{key: "another" for key in URL_KEYS if key != "host"}, **given}
         try:
-            values = found.resolve(parameters, given)
+            self._from_preset, self._parameters = found.resolve(parameters, given), found.parameters
         except PresetParameterError as error:
             raise ConfigurationError(
-                f"{error} Give it as a key of extra, or under 'provider_params'.", conn_id=self._conn_id
+                f"{error} Give it as a key of extra, or under 'provider_params'.", conn_id=self.conn_id
             ) from None
-        return {"values": values, "parameters": found.parameters}
 
     def check(self) -> None:
         """Read every key once, so that a mistake shows at once and not in the one branch that needs it."""
@@ -93,7 +91,7 @@ class Extra:
         raw = self._given.get(key, self.preset(key))
         if raw is None:
             return field.default
-        value = _READERS[field.kind](raw)
+        value = _KINDS[field.kind][0](raw)
         if value is None:
             raise self.error(key, _say_what_is_right(field))
         if field.choices and value not in field.choices:
@@ -112,7 +110,7 @@ class Extra:
         field = FIELDS_BY_KEY[key]
         hidden = value is None or field.secret or field.mixed
         shown = "" if hidden else f" is {json.dumps(value, default=str)[:100]}, but"
-        return ConfigurationError(f"the key {key!r} of its extra{shown} {right}.", conn_id=self._conn_id)
+        return ConfigurationError(f"the key {key!r} of its extra{shown} {right}.", conn_id=self.conn_id)
 
 
 def _parse(conn_id: str, text: str | None) -> dict[str, Any]:
@@ -193,36 +191,17 @@ def _pairs(value: object) -> dict[str, str] | None:
     return {name.strip(): text.strip() for name, _, text in split}
 
 
-_READERS: dict[str, Callable[[object], Any]] = {
-    "string": _text,
-    "password": _secret_text,
-    "boolean": _boolean,
-    "integer": _integer,
-    "number": _number,
-    "object": _object,
-    "list": _list,
-    "pairs": _pairs,
+#: By the kind of a field: how it is read, and what it has to be.
+_KINDS: Mapping[str, tuple[Callable[[object], Any], str]] = {
+    "string": (_text, "has to be text"),
+    "password": (_secret_text, "has to be text"),
+    "boolean": (_boolean, "has to be true or false"),
+    "integer": (_integer, "has to be a whole number"),
+    "number": (_number, "has to be a number"),
+    "object": (_object, "has to be a JSON object"),
+    "list": (_list, "has to be a list, or text with commas between the items"),
+    "pairs": (_pairs, "has to be a list of name=value, or text with commas between them"),
 }
-
-
-def _nearest(value: object, choices: tuple[str, ...]) -> str:
-    from difflib import get_close_matches
-
-    found = get_close_matches(str(value).strip().lower(), choices, n=1) if len(choices) > 10 else []
-    return f" (did you mean {found[0]}?)" if found else ""
-
-
-def nearest_key(key: str) -> str | None:
-    """Return the key that somebody may have meant by ``key``."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(key.strip().lower().replace("-", "_"), [*FIELDS_BY_KEY, *ALIASES], n=1, cutoff=0.6)
-    return found[0] if found else None
-
-
-def _meant(key: str) -> str:
-    near = nearest_key(key)
-    return f" Did you mean {near!r}?" if near else ""
 
 
 def _within(field: Field, number: float) -> bool:
@@ -230,16 +209,17 @@ def _within(field: Field, number: float) -> bool:
 
 
 def _say_what_is_right(field: Field) -> str:
-    kinds = {
-        "string": "has to be text",
-        "password": "has to be text",
-        "boolean": "has to be true or false",
-        "integer": "has to be a whole number",
-        "number": "has to be a number",
-        "object": "has to be a JSON object",
-        "list": "has to be a list, or text with commas between the items",
-        "pairs": "has to be a list of name=value, or text with commas between them",
-    }
     least = "" if field.minimum is None else f" of at least {field.minimum:g}"
     most = "" if field.maximum is None else f" of at most {field.maximum:g}"
-    return kinds[field.kind] + least + most
+    return _KINDS[field.kind][1] + least + most
+
+
+def _nearest(value: object, choices: tuple[str, ...]) -> str:
+    found = get_close_matches(str(value).strip().lower(), choices, n=1) if len(choices) > 10 else []
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def nearest_key(key: str) -> str | None:
+    """Return the key that somebody may have meant by ``key``."""
+    found = get_close_matches(key.strip().lower().replace("-", "_"), [*FIELDS_BY_KEY, *ALIASES], n=1, cutoff=0.6)
+    return found[0] if found else None
