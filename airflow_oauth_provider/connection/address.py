@@ -114,7 +114,6 @@ def is_template(host: str) -> bool:
 def fill_template(conn_id: str, template: str, members: Mapping[str, Any]) -> str:
     """Return the base URL.
 
-    :param conn_id: the connection, for messages.
     :param template: a host with names in braces.
     :param members: the members of the token endpoint's answer, without secrets.
     :raises ConfigurationError: when a member is missing, or the result is no https URL.

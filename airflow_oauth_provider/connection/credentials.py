@@ -77,9 +77,6 @@ def find_sealing_secrets(extra: Extra, secret: str | None) -> tuple[tuple[str, s
     """Return the secrets that keys are made of to seal what is stored, by name.
 
     A person's password is none of them: in whatever it sealed it could be guessed at leisure.
-
-    :param extra: the connection's extra.
-    :param secret: the client secret.
     """
     named = [("client_secret", secret), *((key, extra.get(key)) for key in ("refresh_token", "private_key"))]
     return tuple((name, value) for name, value in named if value)
@@ -88,7 +85,6 @@ def find_sealing_secrets(extra: Extra, secret: str | None) -> tuple[tuple[str, s
 def read_auth_method(extra: Extra, secret: str | None, place: str = "") -> str:
     """Return the client authentication, after a look whether it has what it needs.
 
-    :param extra: the connection's extra.
     :param secret: the client secret, of the connection or its store.
     :param place: what the store is called, where it may hold the secret.
     :raises ConfigurationError: names what is missing.
@@ -111,9 +107,7 @@ def read_auth_method(extra: Extra, secret: str | None, place: str = "") -> str:
 def read_signing_key(extra: Extra, kept: Mapping[str, Any], method: str) -> SigningKey | None:
     """Return the key that signs assertions; None where nothing is to be signed.
 
-    :param extra: the connection's extra.
     :param kept: what people keep beside the tokens in the store.
-    :param method: the client authentication.
     :raises ConfigurationError: when there is none although it is needed, or when it cannot sign.
     """
     if method != "private_key_jwt" and extra.get("grant_type") != "jwt_bearer":
@@ -132,7 +126,6 @@ def read_signing_key(extra: Extra, kept: Mapping[str, Any], method: str) -> Sign
 def read_dpop_key(extra: Extra, kept: Mapping[str, Any]) -> SigningKey | None:
     """Return the key that tokens are bound to (RFC 9449); None where they are bearer tokens.
 
-    :param extra: the connection's extra.
     :param kept: what people keep beside the tokens in the store.
     :raises ConfigurationError: when it cannot sign, or something else of the connection goes against it.
     """

@@ -19,7 +19,6 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 class Extra:
     """The values of one connection's ``extra``, each of the kind that its field has.
 
-    :param conn_id: the connection's name, for messages.
     :param text: ``extra`` as stored. Parsed here rather than by ``extra_dejson``, which would register the value of
         every key that looks secret as a mask, ``***`` and URLs included.
     :param columns: what the connection has in columns of its own under names that a preset knows as well (``host``).
@@ -103,7 +102,6 @@ class Extra:
     def error(self, key: str, right: str) -> ConfigurationError:
         """Return the error for a wrong value.
 
-        :param key: the key.
         :param right: what would be right, as the end of a sentence.
         """
         value = self._given.get(key, self.preset(key))

@@ -22,7 +22,6 @@ from airflow_oauth_provider.tokens.record import Record, StoredRecord, TokenStor
 class ConnectionLoader:
     """The :class:`~airflow_oauth_provider.tokens.configuration.ConfigurationSource` of an Airflow connection.
 
-    :param conn_id: the connection.
     :param first: the connection as just read, used once instead of reading it again.
     """
 

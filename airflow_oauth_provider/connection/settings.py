@@ -80,7 +80,6 @@ class SignIn:
 class Settings:
     """A connection as the rest of the package sees it.
 
-    :param conn_id: its name.
     :param base_url: the API's base URL; empty where the connection has no host. It may have names of the token answer
         in braces, see :mod:`airflow_oauth_provider.connection.address`.
     :param allowed_origins: the origins that may see the access token.
@@ -244,8 +243,6 @@ class Settings:
 def read_settings(conn_id: str, connection: ConnectionLike) -> Settings:
     """Read and check a connection.
 
-    :param conn_id: its name.
-    :param connection: the connection.
     :raises ConfigurationError: names the key that is wrong, and what would be right.
     """
     if connection.conn_type != CONN_TYPE:

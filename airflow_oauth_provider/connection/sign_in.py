@@ -71,7 +71,6 @@ class Preparation:
 def prepare(conn_id: str, scope: str = "") -> Preparation:
     """Read the connection, and find out where its sign-in happens.
 
-    :param conn_id: the connection.
     :param scope: what to ask for; empty: the connection's scope, and what its vendor wants for a refresh token.
     :raises OAuth2Error: it cannot be read, is wrong, or nobody signs in for it.
     """
@@ -103,8 +102,6 @@ def begin(prepared: Preparation, redirect_uri: str) -> authorization_code.Pendin
 def find_endpoints(configuration: GrantConfiguration, sign_in: SignIn) -> Endpoints:
     """Return where a person signs in: what the connection says, else what the issuer publishes (RFC 8414).
 
-    :param configuration: the connection.
-    :param sign_in: what it says about signing in.
     :raises ConfigurationError: the issuer publishes nothing, or not what it should.
     """
     metadata: Metadata | None = None
@@ -152,9 +149,7 @@ def redeem(
 ) -> tuple[TokenResponse, float]:
     """Redeem an authorization code (RFC 6749 section 4.1.3).
 
-    :param configuration: the connection.
     :param pending: the sign-in that the code belongs to.
-    :param code: the code.
     :return: the tokens, and when they were asked for, in seconds since the epoch.
     :raises OAuth2ProtocolError: the server does not give them.
     """
@@ -169,7 +164,6 @@ def keep(prepared: Preparation, answer: TokenResponse, sent_at: float, actor: st
     """Write the tokens of a sign-in to the connection's store, in place of whatever it holds.
 
     :param prepared: of :func:`prepare`.
-    :param answer: the tokens.
     :param sent_at: seconds since the epoch when they were asked for.
     :param actor: who signed in, for the grant's history.
     :return: the record, and the kind of store that has it.

@@ -29,7 +29,6 @@ ERROR_RESPONSE = "errorResponse"
 def check_allowed(conn_id: str, path: str, prefixes: Sequence[str]) -> None:
     """Refuse a callback that the deployment does not allow: whoever edits a connection must not choose code to run.
 
-    :param conn_id: the connection, for messages.
     :param path: ``package.module:function``.
     :param prefixes: packages and modules from which callbacks may come.
     :raises ConfigurationError: names the prefixes that are allowed.
@@ -52,7 +51,6 @@ def request_token(path: str, client: Client, values: Mapping[str, Any]) -> Token
     """Have the callback fetch a token.
 
     :param path: ``package.module:function``, checked by :func:`check_allowed`.
-    :param client: who asks.
     :param values: what the callback is given: the configuration's current values, in a copy of its own.
     :raises NotConnected: there is no such function: nothing was spent.
     :raises LostResponse: it failed, and may have spent the refresh token before.

@@ -62,7 +62,6 @@ class SystemClock:
 class Backoff:
     """Waits a little longer each time, and never in step with anyone else.
 
-    :param clock: waits.
     :param first: seconds of the first pause, on average.
     :param longest: seconds of the longest one, on average.
     :param factor: by which each pause is longer than the one before.

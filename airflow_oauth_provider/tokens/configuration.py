@@ -40,7 +40,6 @@ class RefreshPolicy:
         """Return when the refresh token ends that is kept after ``response``, in seconds since 1970; None: unknown.
 
         :param old: the record before.
-        :param response: what came back.
         :param sent_at: when it was asked for.
         """
         ends = old.refresh_expires_at
@@ -90,11 +89,9 @@ class GrantConfiguration:
     """One connection, as far as the token life cycle goes.
 
     :param conn_id: its name, for messages.
-    :param client: the registered client.
     :param grant_type: ``refresh_token``, ``client_credentials``, ``password``, ``jwt_bearer`` or ``token_exchange``.
     :param options: what goes with the grant.
     :param entered: the tokens as first entered.
-    :param policy: when to refresh.
     :param inputs: what goes with ``grant_type`` only.
     :param callback: the function that fetches tokens, ``package.module:function``; empty: a token request does.
     :param hint: what to say beside what is missing: where it may be kept, and keys that mean nothing.
@@ -158,7 +155,6 @@ class Snapshot:
     """A connection and its record, read together.
 
     :param configuration: the connection as it stands now.
-    :param store: where its record is kept.
     :param record: the stored record, None where there is none.
     :param version: what the next write may replace.
     :param settle_time: of the store; see :class:`~airflow_oauth_provider.tokens.record.StoredRecord`.

@@ -57,7 +57,6 @@ class Action(Enum):
 class Decision:
     """What to do, and what goes with it.
 
-    :param action: what to do.
     :param seconds: for PAUSE: how long.
     :param error: for FAIL: what to raise.
     """
@@ -96,11 +95,7 @@ class Situation:
 
 
 def decide(situation: Situation, requirements: TokenRequirements) -> Decision:
-    """Return what to do next.
-
-    :param situation: what has been read.
-    :param requirements: what the caller wants.
-    """
+    """Return what to do next."""
     if _serves(situation, requirements):
         return Decision(Action.SERVE)
     error = _check_refreshable(situation.configuration, situation.record)

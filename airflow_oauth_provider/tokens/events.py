@@ -51,11 +51,7 @@ OnEvent = Callable[[GrantEvent], None]
 
 
 def emit(on_event: OnEvent | None, event: GrantEvent) -> None:
-    """Tell the listener, which must not be able to break a refresh.
-
-    :param on_event: the listener; None: there is none.
-    :param event: what to tell.
-    """
+    """Tell the listener, which must not be able to break a refresh."""
     if on_event is None:
         return
     try:
@@ -116,9 +112,6 @@ def make_entry(
     """Return an entry that is short, printable and without any of ``secrets``.
 
     :param at: seconds since the epoch.
-    :param kind: see :class:`HistoryEntry`.
-    :param actor: see :class:`HistoryEntry`.
-    :param detail: see :class:`HistoryEntry`.
     :param secrets: what must not stand in it: a person may have put a token into a DAG's name.
     """
     for secret in secrets:

@@ -61,7 +61,6 @@ class LastRefresh:
 class GrantState:
     """The state of one grant. Nothing in it is secret.
 
-    :param state: the state.
     :param reason: why, in a sentence.
     :param access_token_until: seconds since the epoch; None: there is no access token, or its end is unknown.
     :param refresh_token_until: seconds since the epoch; None: unknown.
@@ -84,7 +83,6 @@ class GrantState:
 def determine_state(configuration: GrantConfiguration, stored: Record | None, now: float) -> GrantState:
     """Return the state of a grant.
 
-    :param configuration: the connection.
     :param stored: its record; None: there is none.
     :param now: seconds since the epoch.
     """
@@ -162,8 +160,6 @@ def read_name(response: Mapping[str, Any]) -> str:
 
     The ID token came from the token endpoint itself, so its signature need not be checked for a name that is only
     shown (OpenID Connect Core 3.1.3.7).
-
-    :param response: the token response.
     """
     claims = _read_claims(response.get("id_token"))
     for members in (claims, response):
@@ -186,10 +182,7 @@ def _read_claims(token: object) -> Mapping[str, Any]:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration for people, in the largest unit of which there are two at least.
-
-    :param seconds: the duration.
-    """
+    """Return a duration for people, in the largest unit of which there are two at least."""
     for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -26,7 +26,6 @@ MAX_DEPTH = 50
 def parse(text: str) -> object:
     """Parse a JSON document (RFC 8259); NaN and infinite numbers are no JSON.
 
-    :param text: the document.
     :raises ValueError: it is no JSON, or too deeply nested.
     """
     try:

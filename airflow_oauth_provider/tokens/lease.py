@@ -156,8 +156,6 @@ class LeaseWatch:
 
     The wall clocks of two machines may differ by minutes, so the date that a holder wrote on its lease is not used.
     Whoever looks saw the lease later than it was taken, so the holder's time is up first.
-
-    :param clock: tells the time elapsed.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -203,11 +201,7 @@ class LeaseWatch:
 
 
 class WaitForHolder:
-    """One caller's waiting for the holders of leases. It logs one line for each holder, and one at the end.
-
-    :param clock: tells the time elapsed, and waits.
-    :param conn_id: the connection, for the log.
-    """
+    """One caller's waiting for the holders of leases. It logs one line for each holder, and one at the end."""
 
     def __init__(self, clock: Clock, conn_id: str) -> None:
         self._clock = clock
@@ -223,7 +217,6 @@ class WaitForHolder:
     def note(self, lease: Lease, left: float) -> None:
         """Note that ``lease`` is waited for; log it if it is another holder's than before.
 
-        :param lease: the lease.
         :param left: seconds for which it still binds.
         """
         if lease.owner == self._owner:

@@ -151,7 +151,6 @@ class TokenManager:
         read, two writes and one token request. When a refresh fails for a passing reason and the cached token still
         works, that one is returned, with a warning.
 
-        :param requirements: what the caller wants.
         :raises ReauthorizationRequired: when the refresh token is dead.
         :raises ConfigurationError: when the connection is wrong.
         :raises TokenRequestError: when the token endpoint fails.
@@ -354,7 +353,6 @@ class TokenCache:
     def serve_for_want_of_better(self, requirements: TokenRequirements, warning: str) -> TokenResult | None:
         """Return the cached token if it works at all, and keep on serving it for a while.
 
-        :param requirements: what the caller wants.
         :param warning: why there is nothing better.
         """
         cached, now = self._find_usable(requirements), self._clock.elapsed()

@@ -33,7 +33,6 @@ class Persistence:
     """Brings new tokens into the store, or else into the fallback store, and back from there.
 
     :param fallback: None where there is none.
-    :param clock: tells the time elapsed, and waits.
     :param watch: knows when another worker's lease has ended.
     :param mask: told of every record before anything can log it.
     """
@@ -50,7 +49,6 @@ class Persistence:
         """Write the new tokens, whatever it takes, and return the kind of store that has them now.
 
         :param held: the lease under which they were obtained.
-        :param new: the record to keep.
         :raises Superseded: another worker's tokens are newer and stay.
         :raises StoreUnavailable: neither the store nor the fallback store could be written until the lease ended.
         """

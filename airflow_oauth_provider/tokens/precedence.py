@@ -16,9 +16,6 @@ def current(configuration: GrantConfiguration, stored: Record | None) -> Record:
     A refresh token whose fingerprint is not the stored one was entered later and wins, unless it is known to have
     been replaced: then it is the reader's copy of the connection that is old (a pod that still has last week's
     environment, a worker that read the connection just before a person changed it).
-
-    :param configuration: the connection as just read.
-    :param stored: the record as just read.
     """
     entered = fingerprint(configuration.entered.refresh_token) if configuration.rotates else None
     if stored is None:
@@ -58,7 +55,6 @@ def record_sign_in(base: Record, answer: TokenResponse, sent_at: float, actor: s
     must not win. Workers in the middle of a refresh see that the record has moved on, and give up their own tokens.
 
     :param base: what :func:`current` makes of the connection and its record.
-    :param answer: the tokens.
     :param sent_at: seconds since the epoch when they were asked for.
     :param actor: who signed in, for the history.
     """

@@ -179,9 +179,6 @@ class Record:
         """Return a copy whose history has one more entry, and no secret of this record in it.
 
         :param at: seconds since the epoch.
-        :param kind: one of those of :class:`~airflow_oauth_provider.tokens.events.HistoryEntry`.
-        :param actor: who; see :class:`~airflow_oauth_provider.tokens.events.HistoryEntry`.
-        :param detail: a word or two of this package's own.
         """
         new = events.make_entry(at, kind, actor, detail, self.secrets)
         return replace(self, history=(*self.history, new)[-events.MAX_ENTRIES :])
@@ -203,7 +200,6 @@ class Record:
     def from_json(cls, text: str) -> Record:
         """Read what :meth:`to_json` wrote. Members of later versions are kept; every known one is checked.
 
-        :param text: one JSON object.
         :raises ValueError: when the text is no record. The message names a member at most and quotes no value.
         """
         if len(text) > MAX_RECORD_LENGTH:
@@ -263,7 +259,6 @@ class TokenStore(Protocol):
     def write(self, record: Record, *, if_version: str | None) -> str:
         """Replace the record that was read as ``if_version`` (None: there was none), or change nothing.
 
-        :param record: what to keep.
         :param if_version: the version that may be replaced.
         :return: the version of what was written.
         :raises StaleVersion: the store holds another version; nothing was changed.

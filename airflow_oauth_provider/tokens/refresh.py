@@ -53,10 +53,8 @@ class Refresher:
     """Carries out one refresh after the other, each under a lease of its own.
 
     :param source: reads the connection anew before a grant is declared dead.
-    :param request: sends one token request.
     :param persistence: brings new tokens into the store.
     :param watch: is told which leases are this process's own.
-    :param clock: wall clock, elapsed time and sleep.
     :param mask: told of every secret of a record before anything can log it.
     :param budget: how the time of a lease is divided; None derives it from the connection's timeout.
     :param actor: who refreshes, for lease and history.

@@ -40,7 +40,6 @@ def revoke(source: ConfigurationSource, kind: str, clock: Clock | None = None, a
     A server says yes to a refresh token that was rotated away, too, and does nothing (RFC 7009 section 2.2). So nothing
     is revoked while another worker refreshes, and what it has brought by then is revoked as well.
 
-    :param source: reads the connection.
     :param kind: ``refresh_token``, which ends the grant, or ``access_token``.
     :param clock: waits, and tells when the grant ended.
     :param actor: who revokes, for the history.
@@ -122,7 +121,6 @@ def _record_end(snapshot: Snapshot, record: Record, now: float, actor: str) -> b
 def request_revocation(client: Client, token: str, kind: str) -> None:
     """Revoke a token. A server answers 200 for one that it does not know, too: it is of no use either way.
 
-    :param client: who asks.
     :param token: an access token or a refresh token; with the latter the whole grant ends, on most servers.
     :param kind: ``access_token`` or ``refresh_token``, sent as ``token_type_hint``.
     :raises ServerFailure: the token still exists (RFC 7009 section 2.2.1), and so does what came with it.

@@ -54,9 +54,7 @@ Secrets = Sequence[tuple[str, str]]
 def lock(text: str, secrets: Secrets, purpose: bytes) -> tuple[str, dict[str, str]]:
     """Encrypt ``text`` so that each of several secrets opens it by itself.
 
-    :param text: what to hide.
     :param secrets: at least one.
-    :param purpose: see :func:`cipher`.
     :return: the ciphertext, and its key wrapped for each name among the secrets. The key is new each time: who once
         had a secret that was changed since can open nothing of later.
     """
