@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreUnavailable
+from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.tokens import precedence
 from airflow_oauth_provider.tokens.clock import Backoff, Clock
 from airflow_oauth_provider.tokens.configuration import Snapshot
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseWatch
 from airflow_oauth_provider.tokens.record import FallbackStore, Record, StoredRecord
-from airflow_oauth_provider.tokens.sealing import does_not_open, fallback_key, seal, unseal
+from airflow_oauth_provider.tokens.sealing import fallback_key, seal, unseal
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +129,14 @@ class Persistence:
         if ciphertext is None:
             return False
         rescued = unseal(ciphertext, spent)
-        if rescued is None:
-            raise does_not_open(configuration.conn_id, place)
+        if rescued is None:  # that there is an entry proves that the refresh token is spent
+            raise StoreNotWritable(
+                f"its newest tokens are in the fallback store, under {place!r}, but that entry does not open: it is "
+                "damaged, or was written by a later version of this provider. The refresh token before them is spent, "
+                "so nothing was sent. Restore the entry, or update the provider on this worker; else sign in again: "
+                "enter a new refresh token.",
+                conn_id=configuration.conn_id,
+            )
         self._mask(rescued)
         rescued = rescued.with_event(self._clock.now(), "recovered")
         try:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration
 from airflow_oauth_provider.tokens.json_members import LATEST_TIME
-from airflow_oauth_provider.tokens.record import MAX_FINGERPRINTS, Record, fingerprint, storable_parameters
+from airflow_oauth_provider.tokens.record import MAX_FINGERPRINTS, Record, fingerprint
 
 
 def current(configuration: GrantConfiguration, stored: Record | None) -> Record:
@@ -58,23 +58,7 @@ def record_sign_in(base: Record, answer: TokenResponse, sent_at: float, actor: s
     :param sent_at: seconds since the epoch when they were asked for.
     :param actor: who signed in, for the history.
     """
-    lifetime = answer.refresh_expires_in
-    new = Record(
-        generation=base.generation + 1,
-        entered_fingerprint=base.entered_fingerprint,
-        superseded=base.superseded,
-        spent=with_spent(base),
-        access_token=answer.access_token,
-        refresh_token=answer.refresh_token,
-        token_type=answer.token_type,
-        scope=answer.scope,
-        issued_at=sent_at,
-        expires_in=answer.expires_in,
-        refresh_expires_at=None if lifetime is None else sent_at + lifetime,
-        response_parameters=storable_parameters(answer.others),
-        history=base.history,
-    )
-    return new.with_event(sent_at, "signed_in", actor)
+    return replace(base.follow(answer, sent_at), spent=with_spent(base)).with_event(sent_at, "signed_in", actor)
 
 
 def with_spent(record: Record) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
+from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens import events, json_members
 from airflow_oauth_provider.tokens.events import HistoryEntry
 
@@ -175,6 +176,28 @@ class Record:
         """
         return entered in self.superseded and (self.dead is None or entered in self.spent)
 
+    def follow(self, answer: TokenResponse, sent_at: float) -> Record:
+        """Return the record of the next generation, with what ``answer`` says and the history of this one.
+
+        :param sent_at: seconds since the epoch when the tokens were asked for.
+        """
+        lifetime = answer.refresh_expires_in
+        return Record(
+            generation=self.generation + 1,
+            entered_fingerprint=self.entered_fingerprint,
+            superseded=self.superseded,
+            spent=self.spent,
+            access_token=answer.access_token,
+            refresh_token=answer.refresh_token,
+            token_type=answer.token_type,
+            scope=answer.scope,
+            issued_at=sent_at,
+            expires_in=answer.expires_in,
+            refresh_expires_at=None if lifetime is None else sent_at + lifetime,
+            response_parameters=storable_parameters(answer.others),
+            history=self.history,
+        )
+
     def with_event(self, at: float, kind: str, actor: str = "", detail: str = "") -> Record:
         """Return a copy whose history has one more entry, and no secret of this record in it.
 
@@ -208,7 +231,8 @@ class Record:
             members = json_members.parse(text)
         except ValueError as error:
             raise ValueError(f"the stored token record {error}") from None
-        if not isinstance(members, dict) or not _is_of_this_format(members.get("format")):
+        version = members.get("format") if isinstance(members, dict) else None
+        if not isinstance(members, dict) or type(version) is not int or version != RECORD_FORMAT:
             raise ValueError(f"the stored token record is not of format {RECORD_FORMAT}")
         unknown = {name: value for name, value in members.items() if name not in (*_CHECKS, *_OF_THE_PLACE)}
         checked = _check({**_CHECKS, "unknown_members": json_members.mapping}, {**members, "unknown_members": unknown})
@@ -283,10 +307,6 @@ class FallbackStore(Protocol):
         """Forget ``key``; it may be gone already. Raise StoreUnavailable when that failed."""
 
 
-def _is_of_this_format(value: object) -> bool:
-    return type(value) is int and value == RECORD_FORMAT
-
-
 def storable_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a token response that a record can keep: a server may send what is no JSON (NaN)."""
     return {name: value for name, value in parameters.items() if json_members.is_storable(value)}
@@ -328,13 +348,9 @@ def _part(kind: Callable[..., T], required: tuple[str, ...], checks: Checks) -> 
     return check
 
 
-def _lease_seconds(value: object) -> float:
-    return min(json_members.number(0.0, json_members.LATEST_TIME)(value), MAX_LEASE)
-
-
 _LEASE: Checks = {
     "owner": _name,
-    "seconds": _lease_seconds,
+    "seconds": lambda value: min(_time(value), MAX_LEASE),
     "taken_at": _time,
     "renewals": json_members.integer(0, 10**6),
     "sent": json_members.boolean,

@@ -32,7 +32,7 @@ from airflow_oauth_provider.tokens.decision import TokenResult
 from airflow_oauth_provider.tokens.events import GrantEvent, OnEvent, emit
 from airflow_oauth_provider.tokens.lease import HeldLease, LeaseBudget, LeaseWatch, keep_lease, make_lease
 from airflow_oauth_provider.tokens.persistence import Persistence, Superseded
-from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Record, TokenStore, storable_parameters
+from airflow_oauth_provider.tokens.record import MAX_NOTE, DeadGrant, Record, TokenStore
 
 log = logging.getLogger(__name__)
 
@@ -441,25 +441,13 @@ def _may_have_been_served(failure: errors.OAuth2ProtocolError) -> bool:
 
 def _next_record(configuration: GrantConfiguration, old: Record, answer: TokenResponse, sent_at: float) -> Record:
     """Return the record that follows ``old``; an omitted refresh token or scope stays (RFC 6749 section 6)."""
-    return Record(
-        generation=old.generation + 1,
-        entered_fingerprint=old.entered_fingerprint,
-        superseded=old.superseded,
-        spent=old.spent,
-        access_token=answer.access_token,
-        # Another grant, perhaps for a moment or by mistake, leaves the refresh token alone.
-        refresh_token=(answer.refresh_token if configuration.rotates else None) or old.refresh_token,
-        token_type=answer.token_type,
+    new = replace(
+        old.follow(answer, sent_at),
         scope=answer.scope or old.scope or configuration.options.scope or None,
-        issued_at=sent_at,
-        expires_in=answer.expires_in,
         issued_for=configuration.identity,
-        refresh_expires_at=(
-            configuration.policy.refresh_token_end(old, answer, sent_at)
-            if configuration.rotates
-            else old.refresh_expires_at
-        ),
-        response_parameters=storable_parameters(answer.others),
-        history=old.history,
         unknown_members=old.unknown_members,
     )
+    if not configuration.rotates:  # another grant, perhaps for a moment or by mistake, leaves the refresh token alone
+        return replace(new, refresh_token=old.refresh_token, refresh_expires_at=old.refresh_expires_at)
+    ends = configuration.policy.refresh_token_end(old, answer, sent_at)
+    return replace(new, refresh_token=answer.refresh_token or old.refresh_token, refresh_expires_at=ends)

@@ -11,7 +11,7 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
+from airflow_oauth_provider.exceptions import StoreUnavailable
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 
 
@@ -136,18 +136,3 @@ def unseal(text: str, spent: str) -> Record | None:
         return Record.from_json(plain.decode())
     except ValueError:
         return None
-
-
-def does_not_open(conn_id: str, place: str) -> StoreNotWritable:
-    """Return the error for an entry that cannot be read: its being there proves that the refresh token is spent.
-
-    :param conn_id: the connection.
-    :param place: the entry's name.
-    """
-    return StoreNotWritable(
-        f"its newest tokens are in the fallback store, under {place!r}, but that entry does "
-        "not open: it is damaged, or was written by a later version of this provider. The refresh token before them "
-        "is spent, so nothing was sent. Restore the entry, or update the provider on this worker; else sign in again: "
-        "enter a new refresh token.",
-        conn_id=conn_id,
-    )
