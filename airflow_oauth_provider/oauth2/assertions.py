@@ -43,6 +43,11 @@ class SigningKey:
         _load(self)
 
 
+def encode_base64url(value: bytes) -> str:
+    """Return ``value`` in base64url without padding (RFC 7515 section 2)."""
+    return urlsafe_b64encode(value).rstrip(b"=").decode("ascii")
+
+
 def make_claims(issuer: str, subject: str, audience: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the claims of RFC 7523 section 3. New ones for each attempt: a server may take a ``jti`` once only.
 
@@ -91,10 +96,7 @@ def _load(key: SigningKey) -> tuple[Any, str, dict[str, Any]]:
 
     text = key.material.strip()
     try:
-        if text.startswith("{"):
-            loaded, named, headers = _from_jwk(text)
-        else:
-            loaded, named, headers = _from_pem(text)
+        loaded, named, headers = _from_jwk(text) if text.startswith("{") else _from_pem(text)
         algorithm = key.algorithm or named or _choose_algorithm(loaded)
         if key.key_id:
             headers["kid"] = key.key_id
@@ -150,10 +152,7 @@ def _thumbprints(certificate: str) -> dict[str, Any]:
 
     loaded = load_pem_x509_certificate(certificate.encode())
     marks = {"x5t": hashes.SHA1(), "x5t#S256": hashes.SHA256()}  # noqa: S303 - the RFC's own, and no signature
-    return {
-        name: urlsafe_b64encode(loaded.fingerprint(algorithm)).rstrip(b"=").decode()
-        for name, algorithm in marks.items()
-    }
+    return {name: encode_base64url(loaded.fingerprint(algorithm)) for name, algorithm in marks.items()}
 
 
 def _choose_algorithm(key: Any) -> str:

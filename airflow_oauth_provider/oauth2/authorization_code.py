@@ -6,7 +6,6 @@ Two pure steps around what the person does in the browser: :func:`begin` gives t
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -15,23 +14,11 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
 from airflow_oauth_provider.oauth2 import dpop, errors
+from airflow_oauth_provider.oauth2.assertions import encode_base64url
 from airflow_oauth_provider.oauth2.client import Client, is_secure
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.redaction import redact, show_url
-from airflow_oauth_provider.oauth2.transport import encode_form
-
-_OURS = frozenset(
-    {
-        "response_type",
-        "client_id",
-        "redirect_uri",
-        "state",
-        "code_challenge",
-        "code_challenge_method",
-        "dpop_jkt",
-        "request",
-    }
-)
+from airflow_oauth_provider.oauth2.transport import add_query
 
 
 class NotOurs(errors.OAuth2ProtocolError):
@@ -90,22 +77,19 @@ def begin(
         )
     verifier = secrets.token_urlsafe(48)
     state = secrets.token_urlsafe(24)
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    fields = [
+    own = [
         ("response_type", "code"),
         ("client_id", client.client_id),
         ("redirect_uri", redirect_uri),
         ("state", state),
-        ("code_challenge", challenge),
+        ("code_challenge", encode_base64url(hashlib.sha256(verifier.encode()).digest())),
         ("code_challenge_method", "S256"),
         # RFC 9449 section 10: then the code is good only for whoever has the key.
         ("dpop_jkt", dpop.get_prover(client.dpop_key).thumbprint if client.dpop_key else ""),
-        *options.parameters(),
-        *((name, value) for name, value in (parameters or {}).items() if name not in _OURS),
     ]
-    query = encode_form([(name, value) for name, value in fields if value])
-    separator = "&" if urlsplit(authorize_url).query else "?"
-    url = f"{authorize_url}{separator}{query}"
+    ours = {"request", *dict(own)}
+    fields = [*own, *options.parameters(), *(pair for pair in (parameters or {}).items() if pair[0] not in ours)]
+    url = add_query(authorize_url, [(name, value) for name, value in fields if value])
     return Pending(url, redirect_uri, state, verifier, client.issuer, issuer_required)
 
 

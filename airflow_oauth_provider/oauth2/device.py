@@ -10,10 +10,10 @@ from airflow_oauth_provider.oauth2 import client_auth, errors
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.grants import GrantOptions
 from airflow_oauth_provider.oauth2.redaction import make_printable
-from airflow_oauth_provider.oauth2.response_body import read_members, say
+from airflow_oauth_provider.oauth2.response_body import make_error, read_members
+from airflow_oauth_provider.oauth2.times import parse_lifetime
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
-from airflow_oauth_provider.oauth2.token_response import TokenResponse, parse_token_response
-from airflow_oauth_provider.oauth2.transport import HttpResponse
+from airflow_oauth_provider.oauth2.token_response import TokenResponse, parse_error_response
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 #: Seconds between two polls where the server does not say (RFC 8628 section 3.2).
@@ -59,15 +59,15 @@ def begin(client: Client, url: str, options: GrantOptions) -> DeviceAuthorizatio
         fields.append(("client_id", client.client_id))  # section 3.1 wants it; with Basic some servers do, too
     response = client_auth.ask(client, url, fields)
     if not 200 <= response.status < 300:
-        raise _refusal(response, client)
+        raise parse_error_response(response, client_auth.request_secrets(client, fields))
     members = read_members(response)
     uri = members.get("verification_uri") or members.get("verification_url")  # Google's spelling
     device_code, user_code = members.get("device_code"), members.get("user_code")
     if not (isinstance(device_code, str) and isinstance(user_code, str) and isinstance(uri, str)):
         what = "a device_code, a user_code or a verification_uri is missing"
-        raise errors.UnexpectedResponse(say(response, what), status=response.status)
+        raise make_error(response, what)
     if not _is_web_address(uri):
-        raise errors.UnexpectedResponse(say(response, "the verification_uri is no web address"), status=response.status)
+        raise make_error(response, "the verification_uri is no web address")
     complete = members.get("verification_uri_complete")
     interval = _read_seconds(members.get("interval"), DEFAULT_INTERVAL)
     return DeviceAuthorization(
@@ -133,24 +133,11 @@ def poll(client: Client, device_code: str, interval: float) -> TokenResponse | f
         return interval
 
 
-def _refusal(response: HttpResponse, client: Client) -> errors.OAuth2ProtocolError:
-    try:
-        parse_token_response(response, [client.client_secret])
-    except errors.OAuth2ProtocolError as refusal:
-        return refusal
-    return errors.UnexpectedResponse(f"{response.endpoint} answered {response.status}", status=response.status)
-
-
 def _is_web_address(text: str) -> bool:
     """Tell whether a person may be sent there: what follows ``javascript:`` or ``file:`` is not the server's page."""
     return text[:8].lower().startswith(("https://", "http://"))
 
 
 def _read_seconds(value: object, default: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return default
-    try:
-        seconds = float(value)
-    except ValueError:
-        return default
-    return seconds if 0 < seconds < 86400 else default
+    seconds = parse_lifetime(value)
+    return default if seconds is None or seconds >= 86400 else seconds

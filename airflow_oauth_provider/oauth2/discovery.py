@@ -125,7 +125,7 @@ def _fetch(issuer: str, transport: Transport) -> Metadata:
             raise errors.NotConnected(f"{last.endpoint} answered {last.status}: no metadata for now")
     status = last.status if last else 0
     raise errors.NotConnected(
-        f"{show_url(issuer)} publishes no metadata (response {status}): check the issuer, or enter the token endpoint",
+        f"{show_url(issuer)} publishes no metadata (answer {status}): check the issuer, or enter the token endpoint",
         lasting=True,
     )
 

@@ -6,16 +6,15 @@ import json
 import re
 import time
 import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
-from airflow_oauth_provider.oauth2 import assertions
-from airflow_oauth_provider.oauth2.assertions import BadKeyError, SigningKey
+from airflow_oauth_provider.oauth2.assertions import SigningKey, encode_base64url, load_private_key
 
 #: The ``token_type`` of tokens that are bound to a key, and the scheme by which they are sent.
 TOKEN_TYPE = "DPoP"  # noqa: S105 - the name of a type
@@ -47,10 +46,10 @@ class Prover:
     """
 
     def __init__(self, key: SigningKey) -> None:
-        self._key, self.algorithm = assertions.load_private_key(key)
-        self._jwk = _public_jwk(self._key)
+        self._key, self.algorithm = load_private_key(key)
+        self._jwk = _public_jwk(self._key, self.algorithm)
         #: The hash of the public key by which servers know it (RFC 7638), and the value of ``dpop_jkt`` (section 10).
-        self.thumbprint = _base64url(sha256(json.dumps(self._jwk, separators=(",", ":")).encode()).digest())
+        self.thumbprint = encode_base64url(sha256(json.dumps(self._jwk, separators=(",", ":")).encode()).digest())
         self._nonces: dict[tuple[bool, str], str] = {}
 
     def __repr__(self) -> str:
@@ -70,7 +69,7 @@ class Prover:
         if nonce is not None:
             claims["nonce"] = nonce
         if token is not None:
-            claims["ath"] = _base64url(sha256(token.encode()).digest())
+            claims["ath"] = encode_base64url(sha256(token.encode()).digest())
         header = {"typ": "dpop+jwt", "jwk": self._jwk}
         return jwt.encode(claims, self._key, algorithm=self.algorithm, headers=header)
 
@@ -123,20 +122,8 @@ def _server(url: str, *, api: bool) -> tuple[bool, str]:
     return api, normalize_url(url).partition("://")[2].partition("/")[0]
 
 
-def _public_jwk(key: object) -> dict[str, str]:
-    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-    from jwt import algorithms
+def _public_jwk(key: Any, algorithm: str) -> dict[str, str]:
+    from jwt.algorithms import get_default_algorithms
 
-    if isinstance(key, rsa.RSAPrivateKey):
-        members = algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
-    elif isinstance(key, ec.EllipticCurvePrivateKey):
-        members = algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
-    elif isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey):
-        members = algorithms.OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
-    else:
-        raise BadKeyError("is no private key of an asymmetric kind")
+    members = get_default_algorithms()[algorithm].to_jwk(key.public_key(), as_dict=True)
     return {name: members[name] for name in _PUBLIC_MEMBERS[members["kty"]]}
-
-
-def _base64url(value: bytes) -> str:
-    return urlsafe_b64encode(value).rstrip(b"=").decode("ascii")

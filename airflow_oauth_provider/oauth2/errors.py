@@ -18,8 +18,6 @@ The messages are fit to be shown: they name the endpoint and the status, and hol
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class OAuth2ProtocolError(Exception):
     """A call to the authorization server that brought no result."""
@@ -80,6 +78,13 @@ class NonceRequired(OAuth2ProtocolError):
     """
 
 
+#: The class of an error response by its code (RFC 6749 section 5.2). OpenID Connect (section 3.1.2.6) and Microsoft use
+#: three more codes where only a person's sign-in helps.
+ERROR_CLASSES: dict[str, type[ErrorResponse]] = {}
+#: Codes that say "later" (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5).
+PASSING_CODES = frozenset({"server_error", "temporarily_unavailable", "slow_down"})
+
+
 class ErrorResponse(OAuth2ProtocolError):
     """An OAuth error response whose code has no class of its own (RFC 6749 section 5.2).
 
@@ -88,8 +93,8 @@ class ErrorResponse(OAuth2ProtocolError):
     :param status: HTTP status.
     """
 
-    #: The code that the class stands for; empty on the base class.
-    error_code: ClassVar[str] = ""
+    def __init_subclass__(cls, codes: tuple[str, ...]) -> None:
+        ERROR_CLASSES.update(dict.fromkeys(codes, cls))
 
     def __init__(self, message: str, *, code: str, description: str = "", status: int = 400) -> None:
         super().__init__(message)
@@ -98,63 +103,31 @@ class ErrorResponse(OAuth2ProtocolError):
         self.status = status
 
 
-class InvalidRequestResponse(ErrorResponse):
+class InvalidRequestResponse(ErrorResponse, codes=("invalid_request",)):
     """The request lacks a parameter, repeats one or is otherwise malformed."""
 
-    error_code = "invalid_request"
 
-
-class InvalidClientResponse(ErrorResponse):
+class InvalidClientResponse(ErrorResponse, codes=("invalid_client",)):
     """Client authentication failed."""
 
-    error_code = "invalid_client"
 
-
-class InvalidGrantResponse(ErrorResponse):
+class InvalidGrantResponse(
+    ErrorResponse, codes=("invalid_grant", "interaction_required", "login_required", "consent_required")
+):
     """The refresh token is invalid, expired, revoked, or was issued to another client."""
 
-    error_code = "invalid_grant"
 
-
-class UnauthorizedClientResponse(ErrorResponse):
+class UnauthorizedClientResponse(ErrorResponse, codes=("unauthorized_client",)):
     """The client may not use this grant type."""
 
-    error_code = "unauthorized_client"
 
-
-class UnsupportedGrantTypeResponse(ErrorResponse):
+class UnsupportedGrantTypeResponse(ErrorResponse, codes=("unsupported_grant_type",)):
     """The authorization server does not support the grant type."""
 
-    error_code = "unsupported_grant_type"
 
-
-class InvalidScopeResponse(ErrorResponse):
+class InvalidScopeResponse(ErrorResponse, codes=("invalid_scope",)):
     """The scope is invalid, unknown, malformed, or exceeds what was granted."""
 
-    error_code = "invalid_scope"
 
-
-class InvalidTargetResponse(ErrorResponse):
+class InvalidTargetResponse(ErrorResponse, codes=("invalid_target",)):
     """The resource is invalid, missing, unknown or malformed (RFC 8707 section 2)."""
-
-    error_code = "invalid_target"
-
-
-ERROR_CLASSES: dict[str, type[ErrorResponse]] = {
-    kind.error_code: kind
-    for kind in (
-        InvalidRequestResponse,
-        InvalidClientResponse,
-        InvalidGrantResponse,
-        UnauthorizedClientResponse,
-        UnsupportedGrantTypeResponse,
-        InvalidScopeResponse,
-        InvalidTargetResponse,
-    )
-}
-#: Codes that OpenID Connect (section 3.1.2.6) and Microsoft use where only a person's sign-in helps.
-ERROR_CLASSES.update(
-    dict.fromkeys(("interaction_required", "login_required", "consent_required"), InvalidGrantResponse)
-)
-#: Codes that say "later" (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5).
-PASSING_CODES = frozenset({"server_error", "temporarily_unavailable", "slow_down"})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -51,9 +51,17 @@ class Body:
     members: dict[str, Any] = field(repr=False)
 
 
-def say(response: HttpResponse, what: str) -> str:
-    """Return an error's text: who answered, with which status, and what is wrong."""
-    return f"{response.endpoint} answered {response.status}: {what}"
+def make_error(
+    response: HttpResponse,
+    what: str,
+    kind: Callable[..., errors.OAuth2ProtocolError] = errors.UnexpectedResponse,
+    **more: Any,
+) -> errors.OAuth2ProtocolError:
+    """Return an error whose text says who answered, with which status, and what is wrong.
+
+    :param more: further arguments of ``kind``.
+    """
+    return kind(f"{response.endpoint} answered {response.status}: {what}", status=response.status, **more)
 
 
 def read_members(response: HttpResponse) -> dict[str, Any]:
@@ -69,11 +77,8 @@ def read_members(response: HttpResponse) -> dict[str, Any]:
 def check_object(response: HttpResponse, body: Body) -> None:
     """Raise :class:`UnexpectedResponse` unless ``body`` has an object in it."""
     if not isinstance(body.document, dict) and not body.members:
-        raise errors.UnexpectedResponse(
-            say(response, f"the body is a JSON {_JSON_NAMES.get(type(body.document), 'value')}, not an object"),
-            status=response.status,
-            is_whole=True,
-        )
+        kind = _JSON_NAMES.get(type(body.document), "value")
+        raise make_error(response, f"the body is a JSON {kind}, not an object", is_whole=True)
 
 
 def read_body(response: HttpResponse) -> Body:
@@ -88,7 +93,7 @@ def read_body(response: HttpResponse) -> Body:
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     found = _read_text(text, kind)
     if found is None:
-        raise errors.UnexpectedResponse(say(response, _name_content(text, kind)), status=response.status)
+        raise make_error(response, _name_content(text, kind))
     return Body(*found)
 
 

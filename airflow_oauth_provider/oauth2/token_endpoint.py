@@ -12,17 +12,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow_oauth_provider.oauth2 import client_auth, deadline, dpop, errors
 from airflow_oauth_provider.oauth2.assertions import BadKeyError
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.client_auth import Parameters, post_form, request_secrets
 from airflow_oauth_provider.oauth2.discovery import find_endpoint, token_endpoint
-from airflow_oauth_provider.oauth2.response_body import read_members, say
+from airflow_oauth_provider.oauth2.response_body import make_error, read_members
 from airflow_oauth_provider.oauth2.times import parse_date, read_server_time
 from airflow_oauth_provider.oauth2.token_response import TokenResponse, parse_error_response, parse_token_response
-from airflow_oauth_provider.oauth2.transport import HttpResponse, encode_form, exchange
+from airflow_oauth_provider.oauth2.transport import HttpResponse, add_query, exchange
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +63,7 @@ def introspect(client: Client, token: str) -> Introspection:
     members = read_members(response)
     active = members.get("active")
     if not isinstance(active, bool):
-        raise errors.UnexpectedResponse(
-            say(response, "the response does not say whether the token is active"), status=200
-        )
+        raise make_error(response, "the response does not say whether the token is active")
     if not active:
         return Introspection(False)
     scope = members.get("scope")
@@ -166,8 +163,7 @@ def _send(client: Client, url: str, fields: Parameters, headers: Mapping[str, st
             body = json.dumps(_as_object(fields)).encode()
             return exchange(client.transport, "POST", url, {**headers, "Content-Type": "application/json"}, body)
         case "query":
-            separator = "&" if urlsplit(url).query else "?"
-            return exchange(client.transport, "POST", f"{url}{separator}{encode_form(fields)}", headers, b"")
+            return exchange(client.transport, "POST", add_query(url, fields), headers, b"")
         case _:
             return post_form(client, url, fields, headers)
 

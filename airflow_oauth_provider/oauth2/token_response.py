@@ -17,10 +17,10 @@ from airflow_oauth_provider.oauth2.response_body import (
     Body,
     check_object,
     decode_text,
+    make_error,
     open_texts,
     read_body,
     read_members,
-    say,
 )
 from airflow_oauth_provider.oauth2.times import LONGEST, parse_date, parse_lifetime, read_server_time, read_wait
 from airflow_oauth_provider.oauth2.transport import HttpResponse
@@ -94,12 +94,8 @@ def parse_token_response(
         check_object(response, body)
     place, elsewhere = _token_elsewhere(open_texts(body.document))
     what = _what_is_missing(response, values) or _no_token(body.members, known, dialect, place)
-    raise errors.UnexpectedResponse(
-        say(response, what),
-        status=response.status,
-        refresh_token=_opaque(values.get("refresh_token")) or elsewhere,
-        is_whole=True,
-    )
+    refresh_token = _opaque(values.get("refresh_token")) or elsewhere
+    raise make_error(response, what, refresh_token=refresh_token, is_whole=True)
 
 
 def parse_error_response(response: HttpResponse, secrets: Iterable[str | None] = ()) -> errors.OAuth2ProtocolError:
@@ -114,7 +110,7 @@ def parse_error_response(response: HttpResponse, secrets: Iterable[str | None] =
     if _code(values):
         return _oauth_error(response, values, known, _STANDARD)
     what = _what_is_missing(response, values) or "the response says neither what was done nor what is wrong"
-    return errors.UnexpectedResponse(say(response, what), status=response.status)
+    return make_error(response, what)
 
 
 def _check_served(response: HttpResponse, secrets: list[str], dialect: Dialect = _STANDARD) -> None:
@@ -128,19 +124,19 @@ def _check_served(response: HttpResponse, secrets: list[str], dialect: Dialect =
             values = {}
         if _code(values):
             what = f"{what}, and says {_describe_error(values, secrets)}"
-        raise errors.ServerFailure(
-            say(response, what), status=response.status, retry_after=read_wait(response.status, response.headers)
-        )
+        raise _passing(response, what)
+
+
+def _passing(response: HttpResponse, what: str) -> errors.OAuth2ProtocolError:
+    return make_error(response, what, errors.ServerFailure, retry_after=read_wait(response.status, response.headers))
 
 
 def _check_not_redirected(response: HttpResponse) -> None:
     if 300 <= response.status < 400:
         target = response.headers.get("location", "")
         where = f" to {show_url(target)}" if "://" in target else ""
-        raise errors.UnexpectedResponse(
-            say(response, f"the server redirects{where}, and credentials do not follow: enter the address itself"),
-            status=response.status,
-        )
+        what = f"the server redirects{where}, and credentials do not follow: enter the address itself"
+        raise make_error(response, what)
 
 
 def _find_mark_in_text(response: HttpResponse, dialect: Dialect) -> str | None:
@@ -239,10 +235,11 @@ def _token(
             "token, or say by 'header_prefix' how it is sent"
         )
     if problem:
-        raise kind(say(response, problem), status=response.status, refresh_token=refresh_token, is_whole=True)
+        raise make_error(response, problem, kind, refresh_token=refresh_token, is_whole=True)
     scope = values.get("scope")
     if isinstance(scope, list):
         scope = " ".join(str(part) for part in scope)
+    tokens = [token, refresh_token] if refresh_token else [token]
     return TokenResponse(
         access_token=token,
         token_type=token_type,
@@ -250,9 +247,7 @@ def _token(
         refresh_token=refresh_token,
         scope=dialect.read_scope(scope) if isinstance(scope, str) and scope else None,
         refresh_expires_in=_refresh_lifetime(values, dialect),
-        others=_trim_members(
-            _others(members, dialect, {token, refresh_token}), response.endpoint, (token, refresh_token)
-        ),
+        others=_trim_members(_others(members, dialect, tokens), response.endpoint, tokens),
     )
 
 
@@ -291,22 +286,18 @@ def _refresh_lifetime(values: dict[str, Any], dialect: Dialect) -> float | None:
     return next((seconds for seconds in lifetimes if seconds is not None), None)
 
 
-def _others(members: dict[str, Any], dialect: Dialect, tokens: set[str | None]) -> dict[str, Any]:
+def _others(members: dict[str, Any], dialect: Dialect, tokens: list[str]) -> dict[str, Any]:
     """Return what else was answered. Tokens stand in members of any name where a connection says so: not again here."""
     others = {name: value for name, value in members.items() if name not in _OWN_MEMBERS}
     return _without(open_texts(others), tokens) if dialect.paths else others
 
 
-def _without(value: Any, tokens: set[str | None]) -> Any:
+def _without(value: Any, tokens: list[str]) -> Any:
     if isinstance(value, dict):
-        return {name: _without(member, tokens) for name, member in value.items() if not _is_one_of(member, tokens)}
+        return {name: _without(member, tokens) for name, member in value.items() if member not in tokens}
     if isinstance(value, list):
-        return [_without(member, tokens) for member in value if not _is_one_of(member, tokens)]
+        return [_without(member, tokens) for member in value if member not in tokens]
     return value
-
-
-def _is_one_of(value: object, tokens: set[str | None]) -> bool:
-    return isinstance(value, str) and value in tokens
 
 
 def _code(values: dict[str, Any]) -> str | None:
@@ -319,13 +310,12 @@ def _oauth_error(
 ) -> errors.OAuth2ProtocolError:
     said = _code(values) or ""
     standard = dialect.error_codes.get(said, said)
-    message = say(response, _describe_error(values, secrets))
+    what = _describe_error(values, secrets)
     if standard in errors.PASSING_CODES:
-        retry_after = read_wait(response.status, response.headers)
-        return errors.ServerFailure(message, status=response.status, retry_after=retry_after)
+        return _passing(response, what)
     kind = errors.ERROR_CLASSES.get(standard, errors.ErrorResponse)
-    description = _describe_details(values, secrets)
-    return kind(message, code=redact(said, secrets, limit=60), description=description, status=response.status)
+    code, description = redact(said, secrets, limit=60), _describe_details(values, secrets)
+    return make_error(response, what, kind, code=code, description=description)
 
 
 def _describe_error(values: dict[str, Any], secrets: list[str]) -> str:
@@ -347,7 +337,7 @@ def _opaque(value: object) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
 
 
-def _trim_members(members: dict[str, Any], endpoint: str, tokens: Iterable[str | None]) -> dict[str, Any]:
+def _trim_members(members: dict[str, Any], endpoint: str, tokens: list[str]) -> dict[str, Any]:
     """Return ``members`` without the largest of them, where they are too much to be kept.
 
     What is named a token goes last. That something is gone is said in the log: by then the refresh token is spent, and

@@ -58,6 +58,11 @@ def encode_form(fields: Sequence[tuple[str, str]]) -> str:
     return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in fields)
 
 
+def add_query(url: str, fields: Sequence[tuple[str, str]]) -> str:
+    """Return ``url`` with ``fields`` in its query, after those that it has (RFC 6749 section 3.1)."""
+    return f"{url}{'&' if urlsplit(url).query else '?'}{encode_form(fields)}"
+
+
 def exchange(
     transport: Transport, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
 ) -> HttpResponse:
@@ -189,7 +194,7 @@ def _classify_errors(endpoint: str, timeout: float, bound: deadline.Bound) -> It
     except requests.exceptions.ConnectTimeout:
         raise errors.NotConnected(f"{endpoint}: no connection within {timeout:g} s") from None
     except requests.exceptions.ReadTimeout:
-        raise errors.LostResponse(f"{endpoint} did not response within {timeout:g} s") from None
+        raise errors.LostResponse(f"{endpoint} did not answer within {timeout:g} s") from None
     except requests.exceptions.SSLError as error:
         raise _tls_failure(endpoint, error, bound) from None
     except requests.exceptions.ProxyError:
@@ -235,7 +240,7 @@ def _reason(error: requests.exceptions.ConnectionError) -> str:
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
-    return "the name or address does not response"
+    return "the name or address does not answer"
 
 
 def _broken(
