@@ -68,7 +68,7 @@ class Cell:
 
     row_id: int
     raw: str | None
-    encrypted: bool
+    encrypted: bool | None
     conn_type: str | None = None
 
     def text(self, what: str) -> str | None:
@@ -138,22 +138,18 @@ def list_connections(conn_type: str) -> list[ConnectionRow]:
 
     :raises StoreUnavailable: the database cannot be asked.
     """
-    from sqlalchemy import select
-
     table = _connection_table()
-    names = ("id", "conn_id", "conn_type", "host", "schema", "port", "login", "password", "is_encrypted", "extra")
-    columns = [table.c[name] for name in (*names, "is_extra_encrypted")]
-    query = select(*columns).where(table.c.conn_type == conn_type).order_by(table.c.conn_id)
+    query = table.select().where(table.c.conn_type == conn_type).order_by(table.c.conn_id)
     with _transaction() as transaction:
-        return [_read_row(dict(row)) for row in transaction.execute(query).mappings()]
+        return [_read_row(row) for row in transaction.execute(query)]
 
 
-def _read_row(row: dict[str, Any]) -> ConnectionRow:
-    found = ConnectionRow(*(row[name] for name in ("conn_id", "conn_type", "host", "schema", "port", "login")))
-    what = f"of the connection {found.conn_id!r}"
+def _read_row(row: Any) -> ConnectionRow:
+    found = ConnectionRow(row.conn_id, row.conn_type, row.host, row.schema, row.port, row.login)
+    what = f"of the connection {row.conn_id!r}"
     try:
-        found.password = Cell(row["id"], row["password"], bool(row["is_encrypted"])).text(f"The password {what}")
-        found.extra = Cell(row["id"], row["extra"], bool(row["is_extra_encrypted"])).text(f"The extra {what}")
+        found.password = Cell(row.id, row.password, row.is_encrypted).text(f"The password {what}")
+        found.extra = _extra_of(row).text(f"The extra {what}")
     except StoreUnavailable as failure:
         found.unreadable = str(failure)
     return found
@@ -234,71 +230,60 @@ def prepare_rows(conn_type: str, conn_id: str | None = None, *, with_key: bool) 
     :return: how many rows were changed.
     :raises StoreUnavailable: the database cannot be asked.
     """
-    from sqlalchemy import select
-
     if conn_id is not None and not _is_name(conn_id):
         return 0
     table = _connection_table()
-    query = select(table.c.id, table.c.conn_id).where(table.c.conn_type == conn_type)
+    query = table.select().where(table.c.conn_type == conn_type)
     with _transaction() as transaction:
         rows = transaction.execute(query if conn_id is None else query.where(table.c.conn_id == conn_id)).all()
-    return sum(_prepare_row(row[0], row[1], conn_type, with_key=with_key) for row in rows)
+    return sum(_prepare_row(row.id, row.conn_id, conn_type, with_key=with_key) for row in rows)
 
 
 def _prepare_row(row_id: int, conn_id: str, conn_type: str, *, with_key: bool) -> bool:
     with _transaction() as transaction:
-        locked = lock_extra(transaction, row_id)
-        if locked is None or locked[0] != conn_type:
+        cell = lock_extra(transaction, row_id)
+        if cell is None or cell.conn_type != conn_type:
             return False
         try:
-            extra = locked[1].text(f"extra of the connection {conn_id!r}")
+            extra = cell.text(f"extra of the connection {conn_id!r}")
             prepared = prepare_extra(extra, with_key=with_key)
         except (NotAnObjectError, StoreUnavailable) as error:
             log.warning("The connection %s gets no record key: %s", conn_id, error)
             return False
-        return prepared != extra and _replace_extra(transaction, locked[1], prepared)
+        return prepared != extra and _replace_extra(transaction, cell, prepared)
 
 
-def lock_extra(transaction: Transaction, row_id: int) -> tuple[str, Cell] | None:
-    """Lock a row until ``transaction`` ends, and return the type of its connection and its ``extra``.
+def lock_extra(transaction: Transaction, row_id: int) -> Cell | None:
+    """Lock a row until ``transaction`` ends, and return its ``extra`` as the database has it now.
 
     :param transaction: it may have read the row before, but not changed it.
     :param row_id: ``id`` of the row, not the connection's.
-    :return: what the database holds now; None where the row is gone.
+    :return: None where the row is gone.
     """
-    from sqlalchemy import select, update
-
     table = _connection_table()
     if transaction.dialect.name == "sqlite":
         # It has no row locks and ignores FOR UPDATE. Any write takes its one lock, even without a change.
-        transaction.execute(update(table).where(table.c.id == row_id).values(id=table.c.id))
-    query = select(table.c.conn_type, table.c.extra, table.c.is_extra_encrypted).where(table.c.id == row_id)
-    row = transaction.execute(query.with_for_update()).first()
-    return None if row is None else (row[0], Cell(row_id, row[1], bool(row[2])))
+        transaction.execute(table.update().where(table.c.id == row_id).values(id=table.c.id))
+    row = transaction.execute(table.select().where(table.c.id == row_id).with_for_update()).first()
+    return None if row is None else _extra_of(row)
 
 
 def _connection_cell(transaction: Transaction, conn_id: str, *, lock: bool = False) -> Cell:
-    from sqlalchemy import select
-
-    if not _is_name(conn_id):
-        raise MissingRow(f"The metadata database has no connection {conn_id!r}.")
     table = _connection_table()
-    columns = (table.c.id, table.c.extra, table.c.is_extra_encrypted, table.c.conn_type)
-    query = select(*columns).where(table.c.conn_id == conn_id)
-    row = transaction.execute(query.with_for_update() if lock else query).first()
+    query = table.select().where(table.c.conn_id == conn_id)
+    row = transaction.execute(query.with_for_update() if lock else query).first() if _is_name(conn_id) else None
     if row is None:
         raise MissingRow(f"The metadata database has no connection {conn_id!r}.")
-    return Cell(row[0], row[1], bool(row[2]), row[3])
+    return _extra_of(row)
+
+
+def _extra_of(row: Any) -> Cell:
+    return Cell(row.id, row.extra, row.is_extra_encrypted, row.conn_type)
 
 
 def _replace_extra(transaction: Transaction, cell: Cell, extra: str) -> bool:
-    from sqlalchemy import update
-
-    table = _connection_table()
-    raw, encrypted = _encrypt(extra)
-    same = table.c.extra.is_(None) if cell.raw is None else table.c.extra == cell.raw
-    statement = update(table).where(table.c.id == cell.row_id, same)
-    return bool(transaction.execute(statement.values(extra=raw, is_extra_encrypted=encrypted)).rowcount)
+    column = _connection_table().c
+    return _replace(transaction, cell, column.extra, column.is_extra_encrypted, extra)
 
 
 def _is_name(conn_id: str) -> bool:
@@ -354,33 +339,27 @@ def delete_variable(key: str) -> None:
 
     :raises StoreUnavailable: it may still be there.
     """
-    from sqlalchemy import delete
-
     table = _variable_table()
     with _transaction() as transaction:
-        transaction.execute(delete(table).where(table.c.key == key))
+        transaction.execute(table.delete().where(table.c.key == key))
 
 
 def _variable_cell(transaction: Transaction, key: str, *, lock: bool = False) -> Cell | None:
-    from sqlalchemy import select
-
     table = _variable_table()
-    query = select(table.c.id, table.c.val, table.c.is_encrypted).where(table.c.key == key)
+    query = table.select().where(table.c.key == key)
     row = transaction.execute(query.with_for_update() if lock else query).first()
-    return None if row is None else Cell(row[0], row[1], bool(row[2]))
+    return None if row is None else Cell(row.id, row.val, row.is_encrypted)
 
 
 def _put_variable(transaction: Transaction, cell: Cell | None, key: str, value: str, description: str) -> bool:
-    from sqlalchemy import insert, update
     from sqlalchemy.exc import IntegrityError
 
     table = _variable_table()
-    raw, encrypted = _encrypt(value)
     if cell is not None:
-        statement = update(table).where(table.c.id == cell.row_id, table.c.val == cell.raw)
-        return bool(transaction.execute(statement.values(val=raw, is_encrypted=encrypted)).rowcount)
+        return _replace(transaction, cell, table.c.val, table.c.is_encrypted, value)
+    raw, encrypted = _encrypt(value)
     try:
-        transaction.execute(insert(table).values(key=key, val=raw, is_encrypted=encrypted, description=description))
+        transaction.execute(table.insert().values(key=key, val=raw, is_encrypted=encrypted, description=description))
     except IntegrityError:
         return False  # the key is unique: somebody else was first
     return True
@@ -406,6 +385,17 @@ def metadata_engine() -> Engine:
         raise StoreUnavailable("This process has no access to Airflow's metadata database.")
     engine: Engine = settings.engine  # type: ignore[assignment]
     return engine
+
+
+def _replace(transaction: Transaction, cell: Cell, column: Any, flag: Any, text: str) -> bool:
+    """Replace what ``cell`` holds, unless somebody has changed it since it was read.
+
+    :param flag: the column that says whether ``column`` is encrypted.
+    """
+    raw, encrypted = _encrypt(text)
+    table = column.table
+    statement = table.update().where(table.c.id == cell.row_id, column == cell.raw)  # for None, that is IS NULL
+    return bool(transaction.execute(statement.values({column: raw, flag: encrypted})).rowcount)
 
 
 def _encrypt(text: str) -> tuple[str, bool]:

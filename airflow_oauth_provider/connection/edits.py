@@ -89,11 +89,10 @@ def _keep_record(_mapper: Any, transaction: Transaction, edited: Any) -> None:
     """See SQLAlchemy's ``MapperEvents.before_update``: what is set here is part of the ``UPDATE`` that follows."""
     if not _is_about_records(edited):
         return
-    row = database.lock_extra(transaction, edited.id)
-    if row is None:
+    cell = database.lock_extra(transaction, edited.id)
+    if cell is None:
         return  # deleted by somebody else, as SQLAlchemy will say
-    conn_type, cell = row
-    if CONN_TYPE not in (conn_type, edited.conn_type):
+    if CONN_TYPE not in (cell.conn_type, edited.conn_type):
         return
     if edited.conn_type != CONN_TYPE:
         _leave_behind(cell, edited)
