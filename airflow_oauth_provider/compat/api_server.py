@@ -61,17 +61,11 @@ def is_permitted(method: str, conn_id: str | None, user: Any) -> bool:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails
 
-    details = None if conn_id is None else ConnectionDetails(conn_id=conn_id, **_team_of(conn_id))
+    from airflow_oauth_provider.compat.connections import team_of
+
+    details = None if conn_id is None else ConnectionDetails(conn_id=conn_id, **team_of(conn_id))
     permitted: bool = get_auth_manager().is_authorized_connection(method=method, details=details, user=user)  # type: ignore[arg-type]
     return permitted
-
-
-def _team_of(conn_id: str) -> dict[str, Any]:
-    """Return the team of a connection, where the version of Airflow knows teams (from 3.1 on)."""
-    from airflow.models.connection import Connection
-
-    look_up = getattr(Connection, "get_team_name", None)
-    return {} if look_up is None else {"team_name": look_up(conn_id)}
 
 
 def permitted_connections(user: Any) -> set[str]:

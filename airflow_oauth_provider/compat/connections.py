@@ -122,12 +122,9 @@ def secrets_backends() -> list[Any]:
     return [*backends, Supervisor()]
 
 
-def _team_of(backend: Any, conn_id: str) -> dict[str, str]:
-    """Return the team of a row: Airflow's own backend does not give a team's connection without it.
-
-    In a task the supervisor knows the team. Here a command asks, or a server that has checked the person's rights.
-    """
-    if type(backend).__name__ != "MetastoreBackend" or not deployment.multi_team():
+def team_of(conn_id: str) -> dict[str, str]:
+    """Return the team of a row as an argument ``team_name``; nothing where teams do not share this deployment."""
+    if not deployment.multi_team():
         return {}
     from airflow.models.connection import Connection
 
@@ -136,8 +133,11 @@ def _team_of(backend: Any, conn_id: str) -> dict[str, str]:
 
 
 def _connection_of(backend: Any, conn_id: str) -> Connection | None:
+    # Airflow's own backend gives a team's connection to that team alone. The supervisor knows the team of a task; here a
+    # command asks, or a server that has checked the person's rights.
+    team = team_of(conn_id) if type(backend).__name__ == "MetastoreBackend" else {}
     try:
-        found: Connection | None = backend.get_connection(conn_id=conn_id, **_team_of(backend, conn_id))
+        found: Connection | None = backend.get_connection(conn_id=conn_id, **team)
     except NotImplementedError:
         return None  # a backend for variables or configuration only
     except StoreUnavailable:

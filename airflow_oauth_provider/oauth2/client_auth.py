@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from airflow_oauth_provider.oauth2 import assertions, errors
@@ -53,17 +54,26 @@ def public_client(client: Client, parameters: list[tuple[str, str]], _: dict[str
 
 def private_key_jwt(client: Client, parameters: list[tuple[str, str]], _: dict[str, str]) -> None:
     """Send a JWT signed by the client's key (RFC 7523 section 2.2), made anew for each attempt."""
-    if client.signing_key is None:
-        raise errors.NotConnected("auth_method 'private_key_jwt' has no private key", lasting=True)
-    try:
-        _assert(client, parameters, assertions.sign(_claims(client), client.signing_key))
-    except assertions.BadKeyError as error:
-        raise errors.NotConnected(f"the private key {error}", lasting=True) from None
+    _assert(client, parameters, sign(client, _claims(client), "auth_method 'private_key_jwt'"))
 
 
 def client_secret_jwt(client: Client, parameters: list[tuple[str, str]], _: dict[str, str]) -> None:
     """Send a JWT with a MAC by the client's secret (OpenID Connect Core section 9), made anew for each attempt."""
     _assert(client, parameters, assertions.sign_with_secret(_claims(client), client.client_secret or ""))
+
+
+def sign(client: Client, claims: Mapping[str, Any], purpose: str) -> str:
+    """Return ``claims`` as a JWT signed by the client's key.
+
+    :param purpose: the setting that wants it, for the error.
+    :raises NotConnected: there is no key, or one that cannot sign.
+    """
+    if client.signing_key is None:
+        raise errors.NotConnected(f"{purpose} has no private key", lasting=True)
+    try:
+        return assertions.sign(claims, client.signing_key)
+    except assertions.BadKeyError as error:
+        raise errors.NotConnected(f"the private key {error}", lasting=True) from None
 
 
 def _claims(client: Client) -> dict[str, object]:

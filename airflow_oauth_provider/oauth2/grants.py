@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_oauth_provider.oauth2 import assertions, errors
+from airflow_oauth_provider.oauth2 import assertions, client_auth
 from airflow_oauth_provider.oauth2.client import Client
 from airflow_oauth_provider.oauth2.discovery import assertion_audience
 
@@ -66,55 +66,6 @@ class GrantInputs:
     requested_type: str = ""
 
 
-def refresh_token(token: str, options: GrantOptions) -> list[tuple[str, str]]:
-    """Ask for an access token anew (RFC 6749 section 6)."""
-    return [("grant_type", "refresh_token"), ("refresh_token", token), *options.parameters()]
-
-
-def client_credentials(options: GrantOptions) -> list[tuple[str, str]]:
-    """Ask in the name of the client itself (RFC 6749 section 4.4)."""
-    return [("grant_type", "client_credentials"), *options.parameters()]
-
-
-def password(inputs: GrantInputs, options: GrantOptions) -> list[tuple[str, str]]:
-    """Ask with a person's own password (RFC 6749 section 4.3), which OAuth 2.1 does away with."""
-    return [
-        ("grant_type", "password"),
-        ("username", inputs.username),
-        ("password", inputs.password),
-        *options.parameters(),
-    ]
-
-
-def jwt_bearer(client: Client, inputs: GrantInputs, options: GrantOptions) -> list[tuple[str, str]]:
-    """Ask with an assertion about a subject (RFC 7523 section 2.1), made anew for each attempt.
-
-    :raises NotConnected: when there is no key that signs.
-    """
-    if client.signing_key is None:
-        raise errors.NotConnected("grant_type 'jwt_bearer' has no private key", lasting=True)
-    issuer = inputs.issuer or client.client_id
-    payload = assertions.make_claims(issuer, inputs.subject or issuer, assertion_audience(client), inputs.claims)
-    try:
-        assertion = assertions.sign(payload, client.signing_key)
-    except assertions.BadKeyError as error:
-        raise errors.NotConnected(f"the private key {error}", lasting=True) from None
-    return [("grant_type", JWT_BEARER), ("assertion", assertion), *options.parameters()]
-
-
-def token_exchange(inputs: GrantInputs, options: GrantOptions) -> list[tuple[str, str]]:
-    """Ask for a token in exchange for another one (RFC 8693 section 2.1)."""
-    return [
-        ("grant_type", TOKEN_EXCHANGE),
-        ("subject_token", inputs.subject_token),
-        ("subject_token_type", inputs.subject_type),
-        ("actor_token", inputs.actor_token),
-        ("actor_token_type", inputs.actor_type if inputs.actor_token else ""),
-        ("requested_token_type", inputs.requested_type),
-        *options.parameters(),
-    ]
-
-
 def parameters(
     grant_type: str, client: Client, options: GrantOptions, inputs: GrantInputs, spendable: str
 ) -> list[tuple[str, str]]:
@@ -128,13 +79,28 @@ def parameters(
     :raises NotConnected: when they cannot be made.
     """
     match grant_type:
-        case "client_credentials":
-            return client_credentials(options)
-        case "password":
-            return password(inputs, options)
+        case "client_credentials":  # in the name of the client itself (RFC 6749 section 4.4)
+            own = [("grant_type", "client_credentials")]
+        case "password":  # a person's own (RFC 6749 section 4.3), which OAuth 2.1 does away with
+            own = [("grant_type", "password"), ("username", inputs.username), ("password", inputs.password)]
         case "jwt_bearer":
-            return jwt_bearer(client, inputs, options)
-        case "token_exchange":
-            return token_exchange(inputs, options)
-        case _:
-            return refresh_token(spendable, options)
+            own = [("grant_type", JWT_BEARER), ("assertion", _make_assertion(client, inputs))]
+        case "token_exchange":  # for another token (RFC 8693 section 2.1)
+            own = [
+                ("grant_type", TOKEN_EXCHANGE),
+                ("subject_token", inputs.subject_token),
+                ("subject_token_type", inputs.subject_type),
+                ("actor_token", inputs.actor_token),
+                ("actor_token_type", inputs.actor_type if inputs.actor_token else ""),
+                ("requested_token_type", inputs.requested_type),
+            ]
+        case _:  # RFC 6749 section 6
+            own = [("grant_type", "refresh_token"), ("refresh_token", spendable)]
+    return [*own, *options.parameters()]
+
+
+def _make_assertion(client: Client, inputs: GrantInputs) -> str:
+    """Return a signed assertion about a subject (RFC 7523 section 2.1), a new one for each attempt."""
+    issuer = inputs.issuer or client.client_id
+    claims = assertions.make_claims(issuer, inputs.subject or issuer, assertion_audience(client), inputs.claims)
+    return client_auth.sign(client, claims, "grant_type 'jwt_bearer'")

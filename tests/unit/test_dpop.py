@@ -274,7 +274,9 @@ def wire(monkeypatch):
 
 
 def refresh(client=CLIENT):
-    return token_endpoint.request_token(client, grants.refresh_token("rt", GrantOptions()))
+    return token_endpoint.request_token(
+        client, grants.parameters("refresh_token", client, GrantOptions(), GrantInputs(), "rt")
+    )
 
 
 @pytest.mark.parametrize("grant", ["refresh_token", "client_credentials", "password", "token_exchange"])

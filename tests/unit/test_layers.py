@@ -123,9 +123,7 @@ def users_of(*names: str) -> set[str]:
 
 def test_one_place_spends():
     """Only the refresh makes a token request of a refresh token, or hands one to a callback that does."""
-    assert users_of("oauth2.grants.parameters", "oauth2.grants.refresh_token", "tokens.callbacks.request_token") == {
-        "tokens/refresh.py"
-    }
+    assert users_of("oauth2.grants.parameters", "tokens.callbacks.request_token") == {"tokens/refresh.py"}
     assert users_of("the grant, spelled out") == {
         "oauth2/grants.py",
         "oauth2/token_endpoint.py",  # only compares with it, since some servers refresh at a URL of its own

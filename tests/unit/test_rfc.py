@@ -24,7 +24,7 @@ from airflow_oauth_provider.oauth2 import (
     token_endpoint,
 )
 from airflow_oauth_provider.oauth2.client import Client, Dialect, Transport, is_secure
-from airflow_oauth_provider.oauth2.grants import GrantOptions
+from airflow_oauth_provider.oauth2.grants import GrantInputs, GrantOptions
 from airflow_oauth_provider.oauth2.times import parse_lifetime
 from airflow_oauth_provider.oauth2.token_endpoint import introspect
 from airflow_oauth_provider.oauth2.token_response import parse_token_response
@@ -65,7 +65,9 @@ def wire(monkeypatch):
 
 
 def refresh(client=CLIENT, options=PLAIN, token="rt"):
-    return token_endpoint.request_token(client, grants.refresh_token(token, options))
+    return token_endpoint.request_token(
+        client, grants.parameters("refresh_token", CLIENT, options, GrantInputs(), token)
+    )
 
 
 def form_of(sent):
@@ -394,7 +396,7 @@ def wants_nonce(nonce):
 def test_rfc9449_5_a_proof_on_every_token_request(wire):
     wire.answers = [answer({**GOOD, "token_type": "DPoP"})] * 2
     refresh(bound())
-    token_endpoint.request_token(bound(), grants.client_credentials(PLAIN))
+    token_endpoint.request_token(bound(), grants.parameters("client_credentials", CLIENT, PLAIN, GrantInputs(), ""))
     assert [proof_of(sent)["htu"] for sent in wire.sent] == [URL, URL]
 
 
