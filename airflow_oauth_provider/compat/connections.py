@@ -133,8 +133,8 @@ def team_of(conn_id: str) -> dict[str, str]:
 
 
 def _connection_of(backend: Any, conn_id: str) -> Connection | None:
-    # Airflow's own backend gives a team's connection to that team alone. The supervisor knows the team of a task; here a
-    # command asks, or a server that has checked the person's rights.
+    # Airflow's own backend gives a team's connection to that team alone. The supervisor knows the team of a task. Here
+    # asks a command, or a server that has checked the person's rights.
     team = team_of(conn_id) if type(backend).__name__ == "MetastoreBackend" else {}
     try:
         found: Connection | None = backend.get_connection(conn_id=conn_id, **team)

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_oauth_provider.compat.deployment import get_fernet
 from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_key, get_member, prepare_extra, set_member
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 
@@ -396,6 +395,13 @@ def _replace(transaction: Transaction, cell: Cell, column: Any, flag: Any, text:
     table = column.table
     statement = table.update().where(table.c.id == cell.row_id, column == cell.raw)  # for None, that is IS NULL
     return bool(transaction.execute(statement.values({column: raw, flag: encrypted})).rowcount)
+
+
+def get_fernet() -> Any:
+    """Return Airflow's Fernet, or its stand-in where no key is set (``is_encrypted`` tells)."""
+    from airflow.models.crypto import get_fernet as airflow_fernet
+
+    return airflow_fernet()
 
 
 def _encrypt(text: str) -> tuple[str, bool]:

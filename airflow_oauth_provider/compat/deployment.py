@@ -13,7 +13,7 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_oauth_provider.exceptions import ConfigurationError
@@ -221,14 +221,14 @@ def _read_list(name: str) -> tuple[str, ...]:
     return tuple(part for text in _read_text(name).split(",") if (part := text.strip()))
 
 
-def _read_number(name: str, minimum: float = 0) -> float:
+def _read_number(name: str) -> float:
     text = _read_text(name) or _BY_NAME[name].default
     try:
         number = float(text)
     except ValueError:
         number = float("nan")
-    if not minimum <= number < float("inf"):
-        raise _wrong(name, text, f"a number from {minimum:g} on")
+    if not 0 <= number < float("inf"):
+        raise _wrong(name, text, "a number from 0 on")
     return number
 
 
@@ -247,17 +247,6 @@ def _error(name: str, text: str) -> ConfigurationError:
     from airflow_oauth_provider.exceptions import ConfigurationError
 
     return ConfigurationError(f"airflow.cfg: {name} in the section [{SECTION}] {text}.")
-
-
-#: Bytes of a Fernet key.
-_FERNET_KEY_LENGTH = 32
-
-
-def get_fernet() -> Any:
-    """Return Airflow's Fernet, or its stand-in where no key is set (``is_encrypted`` tells)."""
-    from airflow.models.crypto import get_fernet as airflow_fernet
-
-    return airflow_fernet()
 
 
 @cache
@@ -281,6 +270,6 @@ def fernet_keys() -> list[str]:
 def _is_fernet_key(text: str) -> bool:
     """Tell a key from what the SDK of Airflow 3.2 and later gives where there is none: ``{FERNET_KEY}``, literally."""
     try:
-        return len(base64.urlsafe_b64decode(text)) == _FERNET_KEY_LENGTH
+        return len(base64.urlsafe_b64decode(text)) == 32
     except ValueError:
         return False

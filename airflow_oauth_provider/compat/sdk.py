@@ -42,23 +42,10 @@ AIRFLOW = parse_version(__version__)
 AIRFLOW_V_3_0_PLUS = AIRFLOW >= (3, 0)
 
 __all__ = [
-    "AirflowConfigException",
-    "AirflowException",
-    "AirflowFailException",
-    "AirflowNotFoundException",
-    "AirflowPlugin",
-    "BaseEventTrigger",
-    "BaseNotifier",
-    "BaseOperator",
-    "BaseOperatorLink",
-    "Connection",
-    "Context",
-    "ObjectStoragePath",
-    "PokeReturnValue",
-    "Stats",
-    "conf",
-    "determine_kwargs",
-]
+    "AirflowConfigException", "AirflowException", "AirflowFailException", "AirflowNotFoundException", "AirflowPlugin",
+    "BaseEventTrigger", "BaseNotifier", "BaseOperator", "BaseOperatorLink", "Connection", "Context",
+    "ObjectStoragePath", "PokeReturnValue", "Stats", "conf", "determine_kwargs",
+]  # fmt: skip
 
 #: The first version that has a name at a place, and the place; the newest first.
 _PLACES: dict[str, tuple[tuple[tuple[int, int], str], ...]] = {

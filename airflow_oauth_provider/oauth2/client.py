@@ -16,28 +16,14 @@ from airflow_oauth_provider.oauth2.assertions import SigningKey
 
 #: What a ``response_map`` can place.
 PLACEABLE = (
-    "access_token",
-    "refresh_token",
-    "expires_in",
-    "expires_at",
-    "token_type",
-    "scope",
-    "refresh_expires_in",
-    "error",
-    "error_description",
-)
+    "access_token", "refresh_token", "expires_in", "expires_at", "token_type", "scope", "refresh_expires_in",
+    "error", "error_description",
+)  # fmt: skip
 #: The codes of RFC 6749 (sections 4.1.2.1 and 5.2) and RFC 8707 to which a vendor's code can amount.
 STANDARD_CODES = (
-    "invalid_client",
-    "invalid_grant",
-    "invalid_request",
-    "invalid_scope",
-    "invalid_target",
-    "unauthorized_client",
-    "unsupported_grant_type",
-    "server_error",
-    "temporarily_unavailable",
-)
+    "invalid_client", "invalid_grant", "invalid_request", "invalid_scope", "invalid_target", "unauthorized_client",
+    "unsupported_grant_type", "server_error", "temporarily_unavailable",
+)  # fmt: skip
 #: Token types of RFC 6750, and its misspelling by a widespread gateway; compared without regard to case.
 BEARER_TYPES = ("bearer", "bearertoken")
 

@@ -82,7 +82,7 @@ def parse_token_response(
     if marked:
         raise _oauth_error(response, {"error": marked}, known, dialect)
     body = read_body(response)
-    values = {**body.members, **_map_members(body, dialect)}
+    values = _read_values(body, dialect)
     token = values.get("access_token")
     token = token.strip() if isinstance(token, str) else token
     is_error = not 200 <= response.status < 300 or _is_marked(body, dialect)
@@ -115,16 +115,16 @@ def parse_error_response(response: HttpResponse, secrets: Iterable[str | None] =
 
 def _check_served(response: HttpResponse, secrets: list[str], dialect: Dialect = _STANDARD) -> None:
     """Raise what a 429 or 5xx means: later. What the server says of it may be what a person has to know."""
-    if response.status == 429 or response.status >= 500:
-        what = "the server cannot serve the request for now"
-        try:
-            body = read_body(response)
-            values = {**body.members, **_map_members(body, dialect)}
-        except errors.UnexpectedResponse:
-            values = {}
-        if _code(values):
-            what = f"{what}, and says {_describe_error(values, secrets)}"
-        raise _passing(response, what)
+    if response.status != 429 and response.status < 500:
+        return
+    what = "the server cannot serve the request for now"
+    try:
+        values = _read_values(read_body(response), dialect)
+    except errors.UnexpectedResponse:
+        values = {}
+    if _code(values):
+        what = f"{what}, and says {_describe_error(values, secrets)}"
+    raise _passing(response, what)
 
 
 def _passing(response: HttpResponse, what: str) -> errors.OAuth2ProtocolError:
@@ -163,10 +163,11 @@ def _find(path: str, body: Body) -> Any:
     return expressions.find(path, open_texts(body.document)) if value is None else value
 
 
-def _map_members(body: Body, dialect: Dialect) -> dict[str, Any]:
-    """Return what stands where the connection says. Servers with errors of their own also send standard ones."""
+def _read_values(body: Body, dialect: Dialect) -> dict[str, Any]:
+    """Return the members, and what stands where the connection says. Some servers also send standard errors."""
     found = {name: _find(path, body) for name, path in dialect.paths.items()}
-    return {name: value for name, value in found.items() if value is not None or name not in _ERROR_MEMBERS}
+    placed = {name: value for name, value in found.items() if value is not None or name not in _ERROR_MEMBERS}
+    return {**body.members, **placed}
 
 
 def _what_is_missing(response: HttpResponse, values: dict[str, Any]) -> str:

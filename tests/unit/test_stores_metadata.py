@@ -12,7 +12,7 @@ from airflow.models import crypto
 from cryptography.fernet import Fernet
 
 from airflow_oauth_provider.compat import database as metadata
-from airflow_oauth_provider.compat import deployment, masking, variables
+from airflow_oauth_provider.compat import masking, variables
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.exceptions import StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores import variable
@@ -130,7 +130,7 @@ def test_a_database_that_fails_is_unavailable_and_quotes_nothing(store, airflow,
 
 def test_a_value_of_another_fernet_key_is_not_taken_for_absence(store, monkeypatch):
     store.write(record(1), if_version=None)
-    other = type(deployment.get_fernet())(Fernet.generate_key())
+    other = type(metadata.get_fernet())(Fernet.generate_key())
     monkeypatch.setattr(metadata, "get_fernet", lambda: other)
     with pytest.raises(StoreUnavailable, match="Fernet"):
         store.read()
