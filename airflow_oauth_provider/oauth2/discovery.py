@@ -91,17 +91,16 @@ def find_endpoint(client: Client, name: str) -> str:
 
     :raises NotConnected: the server does not publish it.
     """
-    if client.issuer:
-        members = discover(client.issuer, client.transport).members
-        aliases = members.get("mtls_endpoint_aliases")
-        if client.transport.cert and isinstance(aliases, dict) and _is_usable(aliases.get(name)):
-            return str(aliases[name])
-        if _is_usable(members.get(name)):
-            return str(members[name])
-        raise errors.NotConnected(f"{show_url(client.issuer)} publishes no {name}", lasting=True)
-    raise errors.NotConnected(
-        f"the connection names neither the {name} nor an issuer by which to find it", lasting=True
-    )
+    if not client.issuer:
+        what = f"the connection names neither the {name} nor an issuer by which to find it"
+        raise errors.NotConnected(what, lasting=True)
+    members = discover(client.issuer, client.transport).members
+    aliases = members.get("mtls_endpoint_aliases") if client.transport.cert else None
+    for places in (aliases, members):
+        url = places.get(name) if isinstance(places, dict) else None
+        if isinstance(url, str) and is_secure(url):
+            return url
+    raise errors.NotConnected(f"{show_url(client.issuer)} publishes no {name}", lasting=True)
 
 
 def assertion_audience(client: Client) -> str:
@@ -149,7 +148,3 @@ def _read_metadata(issuer: str, response: HttpResponse) -> Metadata:
     if not isinstance(endpoint, str) or not is_secure(endpoint):
         raise errors.NotConnected(f"{response.endpoint} names no https token endpoint", lasting=True)
     return Metadata(issuer, endpoint, members)
-
-
-def _is_usable(url: object) -> bool:
-    return isinstance(url, str) and is_secure(url)

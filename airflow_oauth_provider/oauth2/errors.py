@@ -4,12 +4,12 @@
 
     OAuth2ProtocolError
     ├── NotConnected          the request never reached the server: nothing was spent
-    ├── LostResponse            the request may have been carried out, its response never came
+    ├── LostResponse          the request may have been carried out, its response never came
     ├── ServerFailure         429 or 5xx, or an error that the RFC calls passing
-    ├── NonceRequired           the proof of a key lacked the server's nonce: nothing was spent
-    ├── UnexpectedResponse       a response that is neither a token nor an OAuth error
+    ├── NonceRequired         the proof of a key lacked the server's nonce: nothing was spent
+    ├── UnexpectedResponse    a response that is neither a token nor an OAuth error
     │   └── WrongTokenType    a token, but of a type that is not to be used
-    └── ErrorResponse           an OAuth error response (RFC 6749 section 5.2), one class a code
+    └── ErrorResponse         an OAuth error response (RFC 6749 section 5.2), one class a code
         ├── InvalidRequestResponse, InvalidClientResponse, InvalidGrantResponse, UnauthorizedClientResponse,
         └── UnsupportedGrantTypeResponse, InvalidScopeResponse, InvalidTargetResponse
 

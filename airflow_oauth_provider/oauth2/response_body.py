@@ -30,13 +30,8 @@ _CHARSET = re.compile(r"""charset\s{0,9}=\s{0,9}["']?([\w.:-]{1,40})""", re.IGNO
 #: Lists and texts within each other that an object is looked for in.
 _MAX_WRAPPERS = 3
 _JSON_NAMES: dict[type, str] = {
-    list: "array",
-    str: "string",
-    int: "number",
-    float: "number",
-    bool: "boolean",
-    type(None): "null",
-}
+    list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

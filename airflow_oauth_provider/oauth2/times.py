@@ -153,7 +153,7 @@ def _split_windows(combined: str, now: float) -> Iterator[tuple[float | None, fl
     for item in combined.split(",") if ";" in combined else [combined.replace(",", ";")]:
         pairs = [part.partition("=") for part in item.split(";")]
         window = {name.strip().lower(): value.strip().strip('"') for name, equals, value in pairs if equals}
-        remaining = _read_number(window.get("r", window.get("remaining")))
+        remaining = _read_first(window.get("r", window.get("remaining")))
         yield remaining, _read_end(window.get("t", window.get("reset")), now)
 
 
@@ -195,23 +195,15 @@ def _read_end(value: str | None, now: float) -> float | None:
 
 def _read_time(value: str | None, now: float) -> float | None:
     """Return the seconds from ``now`` on that a field names as a number, a moment or a date; None for anything else."""
-    text = (value or "").strip()
-    if (moment := _read_date(text)) is not None and _read_number(text) is None:
-        return min(max(0.0, moment - now), LONGEST)
-    number = _read_first(text)
+    number = _read_first(value)
     if number is None:
-        return None
+        moment = _read_date(value)
+        return None if moment is None else min(max(0.0, moment - now), LONGEST)
     if number >= _EARLIEST_MOMENT:
         while number >= _EARLIEST_MOMENT_IN_MS:  # or in microseconds, or nanoseconds
             number /= 1000
         number -= now
     return min(max(0.0, number), LONGEST)
-
-
-def _read_number(value: str | None) -> float | None:
-    """Return a number; None unless all of ``value`` is one."""
-    text = (value or "").strip()
-    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def _read_date(value: str | None) -> float | None:

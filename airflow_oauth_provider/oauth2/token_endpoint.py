@@ -170,11 +170,7 @@ def _send(client: Client, url: str, fields: Parameters, headers: Mapping[str, st
 
 def _as_object(fields: Parameters) -> dict[str, str | list[str]]:
     """Return ``fields`` as JSON wants them: what stands more than once (``resource``) becomes a list."""
-    members: dict[str, str | list[str]] = {}
+    members: dict[str, list[str]] = {}
     for name, value in fields:
-        before = members.get(name)
-        if before is None:
-            members[name] = value
-        else:
-            members[name] = [*(before if isinstance(before, list) else [before]), value]
-    return members
+        members.setdefault(name, []).append(value)
+    return {name: values if len(values) > 1 else values[0] for name, values in members.items()}

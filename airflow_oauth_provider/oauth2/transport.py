@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import requests
 import urllib3.exceptions
+from requests import exceptions
 
 from airflow_oauth_provider.oauth2 import deadline, errors
 from airflow_oauth_provider.oauth2.client import Transport, is_secure
@@ -191,25 +192,21 @@ def _classify_errors(endpoint: str, timeout: float, bound: deadline.Bound) -> It
     """
     try:
         yield
-    except requests.exceptions.ConnectTimeout:
+    except exceptions.ConnectTimeout:
         raise errors.NotConnected(f"{endpoint}: no connection within {timeout:g} s") from None
-    except requests.exceptions.ReadTimeout:
+    except exceptions.ReadTimeout:
         raise errors.LostResponse(f"{endpoint} did not answer within {timeout:g} s") from None
-    except requests.exceptions.SSLError as error:
+    except exceptions.SSLError as error:
         raise _tls_failure(endpoint, error, bound) from None
-    except requests.exceptions.ProxyError:
+    except exceptions.ProxyError:
         raise errors.NotConnected(f"{endpoint}: the proxy made no connection") from None
-    except requests.exceptions.ConnectionError as error:
+    except exceptions.ConnectionError as error:
         if _never_connected(error):
             raise errors.NotConnected(f"{endpoint}: no connection ({_reason(error)})") from None
         raise _broken(endpoint, timeout, bound) from None
-    except (
-        requests.exceptions.InvalidURL,
-        requests.exceptions.MissingSchema,
-        requests.exceptions.InvalidSchema,
-    ):
+    except (exceptions.InvalidURL, exceptions.MissingSchema, exceptions.InvalidSchema):
         raise errors.NotConnected(f"{endpoint} is no valid URL", lasting=True) from None
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+    except (exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         # A ValueError comes of a redirect whose address is not UTF-8; requests reads it though it does not follow.
         reason = f"the response could not be read ({type(error).__name__})"
         raise _broken(endpoint, timeout, bound, reason) from None
@@ -231,12 +228,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             pending += [*cause.args, cause.__cause__, cause.__context__, getattr(cause, "reason", None)]
 
 
-def _never_connected(error: requests.exceptions.ConnectionError) -> bool:
+def _never_connected(error: exceptions.ConnectionError) -> bool:
     unsent = urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError
     return any(isinstance(cause, unsent) for cause in _causes(error))
 
 
-def _reason(error: requests.exceptions.ConnectionError) -> str:
+def _reason(error: exceptions.ConnectionError) -> str:
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
@@ -258,9 +255,7 @@ def _broken(
 _OUT_OF_TIME = (9, 10)
 
 
-def _tls_failure(
-    endpoint: str, error: requests.exceptions.SSLError, bound: deadline.Bound
-) -> errors.OAuth2ProtocolError:
+def _tls_failure(endpoint: str, error: exceptions.SSLError, bound: deadline.Bound) -> errors.OAuth2ProtocolError:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             passes = cause.verify_code in _OUT_OF_TIME
