@@ -15,8 +15,8 @@ WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist loadfile
 # All tests together wait for servers most of the time.
 ALL_WORKERS ?= 3
-# In this order, so that the quick files fill up the end, and no Airflow of the e2e tests runs beside the others for long.
-TEST = $(PYTEST) -n $(ALL_WORKERS) --dist loadfile --no-loadscope-reorder --timeout=$(TIMEOUT) tests/exploration tests/integration tests/e2e tests/unit $(ARGS)
+# In this order: the e2e tests, which one worker runs (tests/conftest.py), begin first; the quick files fill up the end.
+TEST = $(PYTEST) -n $(ALL_WORKERS) --dist loadfile --no-loadscope-reorder --timeout=$(TIMEOUT) tests/e2e tests/integration tests/unit $(ARGS)
 # Branches of the package that the unit tests take; the figure may rise, not fall.
 COVERAGE_FLOOR := 72
 COVERED := --cov --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)

@@ -59,6 +59,19 @@ def pytest_configure(config):
         config.addinivalue_line("filterwarnings", line)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """One worker runs the e2e tests, one file after the other: they share an Airflow, the dearest server of all."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesAndE2E(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            scope = super()._split_scope(nodeid)
+            return "tests/e2e" if scope.startswith("tests/e2e/") else scope
+
+    return FilesAndE2E(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_unconfigure():
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 

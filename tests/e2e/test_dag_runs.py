@@ -7,10 +7,8 @@ import time
 
 import pytest
 
-from scripts.scene import Scene, example_dag
-from tests.e2e.examples import QUICKSTARTS, add_example
-
-pytest_plugins = ["tests.e2e.stage"]
+from scripts.scene import example_dag
+from tests.e2e.examples import QUICKSTARTS
 
 PUBLIC_KEYS = {"action", "rotated", "expires_at", "scope", "store", "generation", "warning"}
 # What requests and the connection's own `headers` bring; nothing else of a connection is for the API.
@@ -149,17 +147,3 @@ class TestADeadGrant:
         assert scene.airflow.xcom(revoked, run_id, "refresh")["action"] == "refreshed"
         assert before.dead
         assert not scene.kept(REVOKED).dead
-
-
-def test_the_quick_start_on_airflow_2(airflow_2, recorder, openbao):
-    scene = Scene(airflow_2, recorder, openbao)
-    scene.connect("demo", "connection")
-    dag_id = add_example(airflow_2, "quickstart", "demo")
-
-    run_id = airflow_2.run(dag_id)
-
-    status = airflow_2.xcom(dag_id, run_id, "refresh")
-    assert set(status) == PUBLIC_KEYS
-    assert (status["store"], status["action"], status["rotated"]) == ("connection", "refreshed", True)
-    assert len(scene.fetched(dag_id, run_id)) == 10
-    assert scene.kept("demo").generation >= 1

@@ -7,8 +7,6 @@ import pytest
 from scripts.scene import example_dag
 from tests.e2e.leaks import Secrets, every_value, in_database, in_files, mark
 
-pytest_plugins = ["tests.e2e.stage"]
-
 # Airflow's own list of passwords: the place where the administrator's password belongs.
 PASSWORDS = "passwords.json"
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from scripts.environments import MAIN_AIRFLOW, clean_environ, python_of
 from tests.servers.airflow_settings import sqlite_url
+from tests.servers.prepared_python import PreparedPython
 from tests.servers.processes import remove_folder, temporary_folder
 
 FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -58,18 +59,33 @@ class Home:
             ),
             BROWSER="true",
         )
+        self._prepared: PreparedPython | None = None
 
     def __enter__(self) -> Self:
         self.run("-m", "airflow", "db", "migrate").check_returncode()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop()
         remove_folder(self.folder)
 
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run Python in this home."""
+    def _stop(self) -> None:
+        if self._prepared is not None:
+            self._prepared.stop()
+
+    def command_line(self, *arguments: str) -> list[str]:
+        """Python with these arguments, in a process that has imported Airflow already."""
+        if self._prepared is None or self._prepared.environ != self.environ:
+            self._stop()
+            self._prepared = PreparedPython(
+                self.python, self.environ, self.folder, ["airflow.models", "airflow.providers.http.hooks.http"]
+            ).start()
+        return self._prepared.command(*arguments)
+
+    def run(self, *arguments: str, stdin: str = "", prepared: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run Python in this home; not `prepared`: from the start, as a person does."""
         return subprocess.run(
-            [self.python, *arguments],
+            self.command_line(*arguments) if prepared else [self.python, *arguments],
             env=self.environ,
             cwd=self.folder,
             input=stdin,
@@ -78,9 +94,9 @@ class Home:
             timeout=180,
         )
 
-    def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, prepared: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``python -m airflow_oauth_provider``."""
-        return self.run("-m", "airflow_oauth_provider", *arguments, stdin=stdin)
+        return self.run("-m", "airflow_oauth_provider", *arguments, prepared=prepared)
 
     def add_connections(self, **connections: dict[str, Any]) -> None:
         done = self.run("-c", _ADD_CONNECTIONS, stdin=json.dumps(connections))
@@ -101,7 +117,7 @@ class Running:
     def __init__(self, home: Home, *arguments: str) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in finish()
         self.process = subprocess.Popen(
-            [home.python, "-m", "airflow_oauth_provider", *arguments],
+            home.command_line("-m", "airflow_oauth_provider", *arguments),
             env=home.environ,
             cwd=home.folder,
             stdin=subprocess.PIPE,

@@ -257,6 +257,6 @@ def test_nobody_came(home):
 
 
 def test_airflow_has_the_command(home):
-    done = home.run("-m", "airflow", "oauth2", "authorize", "missing")
+    done = home.run("-m", "airflow", "oauth2", "authorize", "missing", prepared=False)
     assert done.returncode == 1
     assert "not defined" in done.stderr

@@ -153,8 +153,8 @@ def test_nothing_that_is_printed_is_a_secret(home, server):
     printed = "".join(
         done.stdout + done.stderr
         for done in (
-            home.command("status", "--all"),
-            home.command("status", "--all", "--json"),
+            home.command("status", "--all", prepared=False),
+            home.command("status", "--all", "--json", prepared=False),
             home.command("refresh", "good"),
         )
     )

@@ -114,7 +114,7 @@ def _airflow_3(version: tuple[int, int], home: Path, ports: Ports, secret: Secre
         ("api_auth", "jwt_issuer"): "test",
         ("dag_processor", "refresh_interval"): "5",
         ("dag_processor", "bundle_refresh_check_interval"): "2",
-        ("dag_processor", "min_file_process_interval"): "10",
+        ("dag_processor", "min_file_process_interval"): "60",  # a file that changes is read at once
         ("dag_processor", "parsing_processes"): "1",
         ("triggerer", "default_capacity" if version < (3, 0) else "capacity"): "1000",
     }
@@ -130,7 +130,7 @@ def _airflow_2(ports: Ports, secret: Secrets) -> Options:
         ("webserver", "workers"): "1",
         ("webserver", "secret_key"): secret.web,
         ("scheduler", "dag_dir_list_interval"): "5",
-        ("scheduler", "min_file_process_interval"): "10",
+        ("scheduler", "min_file_process_interval"): "60",
         ("scheduler", "parsing_processes"): "1",
         ("metrics", "timer_unit_consistency"): "True",  # Airflow 2.11 warns at every import without it
     }

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers.airflow import AirflowInstance
 from tests.servers.authorization_server import AuthorizationServer
 from tests.servers.aws import AwsServer
 from tests.servers.django_server import DjangoServer
@@ -80,19 +79,3 @@ def scripted_tls_server() -> Iterator[ScriptedServer]:
     """The same over TLS; trust its `ca_file`."""
     with ScriptedServer(tls=True) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
-    """A running Airflow 3.3 with an empty DAG folder: `airflow.add_dag(name, source)` fills it."""
-    # Airflow 3 logs at this level whatever its tasks tell it: no secret may be among that either.
-    debug = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
-    with AirflowInstance(dags_folder=tmp_path_factory.mktemp("dags"), environ=debug) as instance:
-        yield instance
-
-
-@pytest.fixture(scope="session")
-def airflow_2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
-    """A running Airflow 2.11 with an empty DAG folder."""
-    with AirflowInstance("2.11", dags_folder=tmp_path_factory.mktemp("dags")) as instance:
-        yield instance
