@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from requests import Response
 
@@ -51,8 +51,6 @@ class Drop:
 #: A page in this place is one to give out: the next in order.
 Step = Send | Receive | Drop | Page
 PageLoop = Generator[Step, Response | None, None]
-_Answer = TypeVar("_Answer")
-_Pending = TypeVar("_Pending", bound="_Later[Any] | Future[Response] | asyncio.Future[Response]")
 
 
 def page_loop(walk: Walk, width: int = 1, first: Response | None = None) -> PageLoop:
@@ -90,15 +88,13 @@ def _receive(walk: Walk, number: int) -> Generator[Step, Response | None, Respon
     try:
         response = yield Receive(number)
     except Exception as error:
-        if walk.ends_with(status_of(error), number):
+        if walk.ends_with(_status_of(error), number):
             return None
         raise
     return None if response is None or walk.ends_with(response.status_code, number) else response
 
 
-def _begin_ahead(
-    walk: Walk, begun: dict[int, PageRequest], page: Page, wanted: PageRequest, width: int
-) -> Generator[Step, Response | None, None]:
+def _begin_ahead(walk: Walk, begun: dict[int, PageRequest], page: Page, wanted: PageRequest, width: int) -> PageLoop:
     """Begin the page after ``page``, and what the plan says of those after it."""
     number = page.number + 1
     if begun.get(number, wanted) != wanted:
@@ -109,23 +105,23 @@ def _begin_ahead(
         yield from _begin(begun, number + len(begun), request)
 
 
-def _begin(begun: dict[int, PageRequest], number: int, request: PageRequest) -> Generator[Step, Response | None, None]:
+def _begin(begun: dict[int, PageRequest], number: int, request: PageRequest) -> PageLoop:
     begun[number] = request
     yield Send(number, request)
 
 
-def _drop(begun: dict[int, PageRequest]) -> Generator[Step, Response | None, None]:
+def _drop(begun: dict[int, PageRequest]) -> PageLoop:
     for number in list(begun):
         del begun[number]
         yield Drop(number)
 
 
-def status_of(error: BaseException | None) -> int | None:
+def _status_of(error: BaseException | None) -> int | None:
     """Return the status of the answer that ``error`` tells of, also when tenacity has wrapped it."""
     if isinstance(error, ApiError):
         return error.http_status
     attempt = getattr(error, "last_attempt", None)
-    return status_of(attempt.exception()) if attempt is not None and attempt.failed else None
+    return _status_of(attempt.exception()) if attempt is not None and attempt.failed else None
 
 
 # -- the two drivers -----------------------------------------------------------------------------------------------
@@ -141,15 +137,40 @@ def run_pages(
     :param pauses: those of ``fetch``, which are cut short when the caller wants no more.
     """
     if width == 1:
-        yield from _drive(loop, partial(_Later, fetch))
+        yield from _run_pages(loop, lambda request: partial(fetch, request))  # a thread for each page would cost time
         return
     threads = ThreadPoolExecutor(width, thread_name_prefix="pages")
     try:
-        yield from _drive(loop, lambda request: threads.submit(fetch, request))
+        yield from _run_pages(loop, lambda request: threads.submit(fetch, request))
     finally:
         if pauses is not None:
             pauses.end()
         threads.shutdown(cancel_futures=True)
+
+
+def _run_pages(loop: PageLoop, start: Callable[[PageRequest], partial[Response] | Future[Response]]) -> Iterator[Page]:
+    begun: dict[int, partial[Response] | Future[Response]] = {}
+    try:
+        step = _advance(loop)
+        while step is not None:
+            answer = error = None
+            if isinstance(step, Receive):
+                pending = begun.pop(step.number)
+                try:
+                    answer = pending() if isinstance(pending, partial) else pending.result()
+                except Exception as failure:  # noqa: BLE001 - the loop decides what it means
+                    error = failure
+            elif isinstance(step, Send):
+                begun[step.number] = start(step.request)
+            elif isinstance(step, Drop):
+                pending = begun.pop(step.number)
+                if isinstance(pending, Future):
+                    pending.cancel()
+            else:
+                yield step
+            step = _advance(loop, answer, error)
+    finally:
+        loop.close()
 
 
 async def run_pages_async(
@@ -160,24 +181,40 @@ async def run_pages_async(
     :param fetch: returns the answer to a request.
     :param width: see :func:`page_loop`.
     """
-    start = partial(_Later, fetch) if width == 1 else lambda request: asyncio.ensure_future(fetch(request))
-    begun: _Begun[_Later[Awaitable[Response]] | asyncio.Future[Response]] = _Begun(start)
+    # Awaitables that begin when they are awaited, or tasks, which cost time.
+    start: Callable[[PageRequest], Any] = fetch if width == 1 else lambda request: asyncio.ensure_future(fetch(request))
+    begun: dict[int, Any] = {}
+    dropped: list[asyncio.Future[Response]] = []
     try:
         step = _advance(loop)
         while step is not None:
+            answer = error = None
             if isinstance(step, Receive):
-                pending = begun.take(step.number)
-                step = await _received(loop, pending.result() if isinstance(pending, _Later) else pending)
-                continue
-            if isinstance(step, Page):
-                yield step
+                try:
+                    answer = await begun.pop(step.number)
+                except Exception as failure:  # noqa: BLE001 - the loop decides what it means
+                    error = failure
+            elif isinstance(step, Send):
+                begun[step.number] = start(step.request)
+            elif isinstance(step, Drop):
+                dropped.append(begun.pop(step.number))
+                dropped[-1].cancel()
             else:
-                begun.follow(step)
-            step = _advance(loop)
+                yield step
+            step = await apart(0 if answer is None else len(answer.content), _advance, loop, answer, error)
     finally:
         loop.close()
-        tasks = [pending for pending in begun.end() if isinstance(pending, asyncio.Future)]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in begun.values():
+            task.cancel()
+        await asyncio.gather(*begun.values(), *dropped, return_exceptions=True)
+
+
+def _advance(loop: PageLoop, answer: Response | None = None, error: Exception | None = None) -> Step | None:
+    """Return the loop's next step; None at its end, since StopIteration cannot leave a thread of asyncio."""
+    try:
+        return loop.send(answer) if error is None else loop.throw(error)
+    except StopIteration:
+        return None
 
 
 async def apart(size: int, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -205,88 +242,3 @@ class Pauses:
     def end(self) -> None:
         """Cut short the pauses, those to come as well."""
         self._ended.set()
-
-
-class _Later(Generic[_Answer]):
-    """A page that is fetched when its answer is asked for: a task for each page would cost time."""
-
-    def __init__(self, fetch: Callable[[PageRequest], _Answer], request: PageRequest) -> None:
-        self._fetch, self._request = fetch, request
-
-    def result(self) -> _Answer:
-        return self._fetch(self._request)
-
-    def cancel(self) -> bool:
-        return True
-
-
-class _Begun(Generic[_Pending]):
-    """The pages on their way.
-
-    :param start: begins to fetch one.
-    """
-
-    def __init__(self, start: Callable[[PageRequest], _Pending]) -> None:
-        self._start = start
-        self._wanted: dict[int, _Pending] = {}
-        self._dropped: list[_Pending] = []
-
-    def follow(self, step: Send | Drop) -> None:
-        if isinstance(step, Send):
-            self._wanted[step.number] = self._start(step.request)
-        else:
-            self._dropped.append(self.take(step.number))
-            self._dropped[-1].cancel()
-
-    def take(self, number: int) -> _Pending:
-        return self._wanted.pop(number)
-
-    def end(self) -> list[_Pending]:
-        """Give all of them up, and return them."""
-        given_up = [*self._wanted.values(), *self._dropped]
-        for pending in given_up:
-            pending.cancel()
-        return given_up
-
-
-def _drive(loop: PageLoop, start: Callable[[PageRequest], _Later[Response] | Future[Response]]) -> Iterator[Page]:
-    begun = _Begun(start)
-    try:
-        step = _advance(loop)
-        while step is not None:
-            if isinstance(step, Receive):
-                step = _result(loop, begun.take(step.number))
-                continue
-            if isinstance(step, Page):
-                yield step
-            else:
-                begun.follow(step)
-            step = _advance(loop)
-    finally:
-        loop.close()
-        begun.end()
-
-
-def _result(loop: PageLoop, pending: _Later[Response] | Future[Response]) -> Step | None:
-    try:
-        response = pending.result()
-    except Exception as error:  # noqa: BLE001 - the loop decides what it means
-        return _advance(loop, error=error)
-    return _advance(loop, response)
-
-
-async def _received(loop: PageLoop, answer: Awaitable[Response]) -> Step | None:
-    try:
-        response = await answer
-    except Exception as error:  # noqa: BLE001 - the loop decides what it means
-        return _advance(loop, error=error)
-    step: Step | None = await apart(len(response.content), _advance, loop, response)
-    return step
-
-
-def _advance(loop: PageLoop, answer: Response | None = None, error: Exception | None = None) -> Step | None:
-    """Return the loop's next step; None at its end, since StopIteration cannot leave a thread of asyncio."""
-    try:
-        return loop.send(answer) if error is None else loop.throw(error)
-    except StopIteration:
-        return None
