@@ -43,12 +43,16 @@ class Paginator(ABC):
     knows_ahead: ClassVar[bool] = False
     #: Whether the walk watches that it ends.
     is_watched: ClassVar[bool] = True
+    #: The fields that are paths.
+    paths: ClassVar[tuple[str, ...]] = ()
 
     end_statuses: tuple[int, ...] = field(default=(), kw_only=True)
     max_empty_pages: int = field(default=100, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "end_statuses", tuple(self.end_statuses))
+        for name in self.paths:
+            check_path(name, getattr(self, name))
 
     def first(self, request: PageRequest) -> PageRequest:
         """Return the request of the first page."""
@@ -64,12 +68,7 @@ class Paginator(ABC):
         """
 
     def plan(self, request: PageRequest, page: Page, seen: int) -> Iterator[PageRequest]:  # noqa: ARG002
-        """Yield what the requests after ``page`` will probably be. :meth:`following` has the last word.
-
-        :param request: what the first page's request was made of.
-        :param page: the page that just came.
-        :param seen: how many records came before it.
-        """
+        """Yield what the requests after ``page`` will probably be; :meth:`following` has the last word."""
         return iter(())
 
     def counted(self, page: Page) -> list[Any] | None:  # noqa: ARG002 - most kinds need no count
@@ -90,8 +89,8 @@ class LinkHeader(Paginator):
     :param rel: the relation to follow.
     """
 
-    kind: ClassVar[str] = "link_header"
-    reads_body: ClassVar[bool] = False
+    kind = "link_header"
+    reads_body = False
 
     rel: str = "next"
 
@@ -121,13 +120,10 @@ class NextUrl(Paginator):
     :param path: where; absent, null or empty on the last page. A URL without a host counts from the page's own.
     """
 
-    kind: ClassVar[str] = "next_url"
+    kind = "next_url"
+    paths = ("path",)
 
     path: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_path("path", self.path)
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
@@ -150,17 +146,13 @@ class Cursor(Paginator):
         cursor as well. With a ``?`` at its end it may be missing, which means no.
     """
 
-    kind: ClassVar[str] = "cursor"
+    kind = "cursor"
+    paths = ("path", "more")
 
     path: str
     parameter: str
     where: Where = "data"
     more: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_path("path", self.path)
-        check_path("more", self.more)
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
@@ -185,8 +177,32 @@ class Cursor(Paginator):
         return not _says_no(page.look_up(path))
 
 
+class _CountingPaginator(Paginator):
+    """Asks for a page by the number of what comes before it."""
+
+    knows_ahead = True
+
+    records: str | None
+
+    def first(self, request: PageRequest) -> PageRequest:
+        """See :meth:`Paginator.first`."""
+        return self._request(request, 0)
+
+    def counted(self, page: Page) -> list[Any] | None:
+        """See :meth:`Paginator.counted`."""
+        return page.records(self.records)
+
+    @abstractmethod
+    def _request(self, request: PageRequest, before: int) -> PageRequest:
+        """Return the request of the page that has ``before`` pages or records before it."""
+
+    @staticmethod
+    def _count(page: Page, path: str | None) -> int | None:
+        return None if path is None else _as_count(page.hint(path))
+
+
 @dataclass(frozen=True)
-class PageNumber(Paginator):
+class PageNumber(_CountingPaginator):
     """Pages are asked for by number, as with Xero. Where nothing tells how many, the first without records is the end.
 
     :param records: path of the records; None when the body itself is the list.
@@ -199,8 +215,8 @@ class PageNumber(Paginator):
     :param where: see :class:`Cursor`.
     """
 
-    kind: ClassVar[str] = "page_number"
-    knows_ahead: ClassVar[bool] = True
+    kind = "page_number"
+    paths = ("records", "pages")
 
     records: str | None = None
     parameter: str = "page"
@@ -210,43 +226,26 @@ class PageNumber(Paginator):
     size: int | None = None
     where: Where = "data"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_path("records", self.records)
-        check_path("pages", self.pages)
-
-    def first(self, request: PageRequest) -> PageRequest:
-        """See :meth:`Paginator.first`."""
-        return self._request(request, 0)
-
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:  # noqa: ARG002
         """See :meth:`Paginator.following`."""
-        count = self._count(page)
+        count = self._count(page, self.pages)
         # Where the API tells how many there are, one without records in between is not the end.
         is_last = not page.records(self.records) if count is None else page.number >= count
         return None if is_last else self._request(request, page.number)
 
     def plan(self, request: PageRequest, page: Page, seen: int) -> Iterator[PageRequest]:  # noqa: ARG002
         """See :meth:`Paginator.plan`."""
-        count = self._count(page)
+        count = self._count(page, self.pages)
         ahead = itertools.count(page.number) if count is None else range(page.number, count)
         return (self._request(request, before) for before in ahead)
 
-    def counted(self, page: Page) -> list[Any] | None:
-        """See :meth:`Paginator.counted`."""
-        return page.records(self.records)
-
-    def _count(self, page: Page) -> int | None:
-        return None if self.pages is None else _as_count(page.hint(self.pages))
-
     def _request(self, request: PageRequest, before: int) -> PageRequest:
-        """Return the request of the page that has ``before`` others before it."""
         size = {self.size_parameter: self.size} if self.size_parameter and self.size else {}
         return request.with_parameters({self.parameter: self.start + before, **size}, self.where)
 
 
 @dataclass(frozen=True)
-class OffsetLimit(Paginator):
+class OffsetLimit(_CountingPaginator):
     """Records are asked for by their place, as with QuickBooks. The first page without records is the end.
 
     The offset grows by what came, not by what was asked for: an API that caps the limit loses nothing.
@@ -261,8 +260,8 @@ class OffsetLimit(Paginator):
     :param where: see :class:`Cursor`.
     """
 
-    kind: ClassVar[str] = "offset_limit"
-    knows_ahead: ClassVar[bool] = True
+    kind = "offset_limit"
+    paths = ("records", "total")
 
     limit: int
     records: str | None = None
@@ -276,17 +275,11 @@ class OffsetLimit(Paginator):
         super().__post_init__()
         if self.limit < 1:
             raise ValueError(f"limit is {self.limit}, but has to be 1 at least")
-        check_path("records", self.records)
-        check_path("total", self.total)
-
-    def first(self, request: PageRequest) -> PageRequest:
-        """See :meth:`Paginator.first`."""
-        return self._request(request, 0)
 
     def following(self, request: PageRequest, page: Page, seen: int) -> PageRequest | None:
         """See :meth:`Paginator.following`."""
         came = len(page.records(self.records))
-        total = self._total(page)
+        total = self._count(page, self.total)
         if came == 0:
             if total is not None and seen < total:
                 raise page.error(
@@ -299,19 +292,11 @@ class OffsetLimit(Paginator):
     def plan(self, request: PageRequest, page: Page, seen: int) -> Iterator[PageRequest]:
         """See :meth:`Paginator.plan`."""
         came = len(page.records(self.records))
-        total = self._total(page)
+        total = self._count(page, self.total)
         ahead = itertools.count(seen + came, came) if total is None else range(seen + came, total, came)
         return (self._request(request, before) for before in ahead)
 
-    def counted(self, page: Page) -> list[Any] | None:
-        """See :meth:`Paginator.counted`."""
-        return page.records(self.records)
-
-    def _total(self, page: Page) -> int | None:
-        return None if self.total is None else _as_count(page.hint(self.total))
-
     def _request(self, request: PageRequest, before: int) -> PageRequest:
-        """Return the request of the page that has ``before`` records before it."""
         parameters = {self.offset_parameter: self.start + before, self.limit_parameter: self.limit}
         return request.with_parameters(parameters, self.where)
 
@@ -323,9 +308,9 @@ class FunctionPaginator(Paginator):
     :param following_page: returns the request after an answer; None when that was the last.
     """
 
-    kind: ClassVar[str] = "function"
-    reads_body: ClassVar[bool] = False
-    is_watched: ClassVar[bool] = False  # a function may ask for the same again, as with HttpOperator
+    kind = "function"
+    reads_body = False
+    is_watched = False  # a function may ask for the same again, as with HttpOperator
 
     following_page: Callable[[Response], PageRequest | None]
 
@@ -413,31 +398,28 @@ def parse_links(header: str) -> list[Link]:
 
     :raises LinkHeaderError: when it cannot be read.
     """
-    return list(_Reader(header).links())
+    return list(_LinkReader(header).links())
 
 
-class _Reader:
+class _LinkReader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
 
     def links(self) -> Iterator[Link]:
         while True:
-            self._blanks()
-            if self._accept(","):
-                continue  # an empty member of the list (RFC 9110 section 5.6.1)
-            if self._at == len(self._text):
+            while self._accept(","):
+                pass  # an empty member of the list (RFC 9110 section 5.6.1)
+            if not self._peek():
                 return
             yield Link(self._expect(_TARGET, "a URL in angle brackets").strip(), self._parameters())
-            self._blanks()
-            if self._at < len(self._text) and not self._accept(","):
+            if self._peek() and not self._accept(","):
                 raise self._error("a comma or a semicolon")
 
     def _parameters(self) -> dict[str, str]:
         found: dict[str, str] = {}
         while self._accept(";"):
-            self._blanks()
-            if self._at == len(self._text) or self._text[self._at] in ";,":
+            if self._peek() in ("", ";", ","):
                 continue
             name = self._expect(_NAME, "a parameter's name").lower()
             found.setdefault(name, self._value() if self._accept("=") else "")
@@ -446,21 +428,20 @@ class _Reader:
         return found
 
     def _value(self) -> str:
-        self._blanks()
-        if self._text.startswith('"', self._at):
+        if self._peek() == '"':
             return re.sub(r"\\(.)", r"\1", self._expect(_QUOTED, "a quotation mark at the end of a value"))
         return self._expect(_BARE, "a value")
 
-    def _blanks(self) -> None:
+    def _peek(self) -> str:
+        """Go past blanks, and return the next character; empty at the end."""
         match = _BLANKS.match(self._text, self._at)
         self._at = match.end() if match else self._at
+        return self._text[self._at : self._at + 1]
 
     def _accept(self, character: str) -> bool:
-        self._blanks()
-        if not self._text.startswith(character, self._at):
-            return False
-        self._at += 1
-        return True
+        is_next = self._peek() == character
+        self._at += is_next
+        return is_next
 
     def _expect(self, pattern: re.Pattern[str], what: str) -> str:
         match = pattern.match(self._text, self._at)
