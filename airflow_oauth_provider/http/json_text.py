@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -13,28 +15,17 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _MINUS_ZERO = re.compile(r"-0(?=[\s,\]}]|\Z)")
 
 
+@dataclass(slots=True, unsafe_hash=True)
 class Number:
     """A number that Python's ``float`` and ``int`` cannot hold exactly, or would write in another way.
 
     :param text: as it stands in the document.
     """
 
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
+    text: str
 
     def __str__(self) -> str:
         return self.text
-
-    def __repr__(self) -> str:
-        return f"Number({self.text!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Number) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
 
 
 def decode(content: bytes, charset: str | None = None) -> Any:
@@ -77,14 +68,10 @@ def encode_lines(values: list[Any]) -> str:
 
 def _text(content: bytes, charset: str | None) -> str:
     found = json.detect_encoding(content)
-    try:
-        return content.decode(charset if charset and found == "utf-8" else found)
-    except (UnicodeDecodeError, LookupError):
-        pass
-    try:
-        return content.decode(found)
-    except UnicodeDecodeError:
-        return content.decode("latin-1")  # loses no byte
+    for encoding in (charset if charset and found == "utf-8" else found, found):
+        with contextlib.suppress(UnicodeDecodeError, LookupError):
+            return content.decode(encoding)
+    return content.decode("latin-1")  # loses no byte
 
 
 def _fraction(text: str) -> float | Number:

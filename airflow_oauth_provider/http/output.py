@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
@@ -40,27 +40,29 @@ class OutputSpec:
 
 
 class OutputFile:
-    """A file that comes about whole or not at all.
+    """A file of pages, or of their records, that comes about whole or not at all.
 
     It is written under another name, beginning with a dot and ending in ``.partial``, and renamed when it is complete.
     That name is the same for all tries of a task instance, so what a killed one left behind goes away with the next.
 
     :param spec: where it goes.
+    :param records_path: where a page's records are; None: the pages are written as they came.
     """
 
-    def __init__(self, spec: OutputSpec) -> None:
+    def __init__(self, spec: OutputSpec, records_path: str | None = None) -> None:
         from airflow_oauth_provider.compat.sdk import ObjectStoragePath
 
-        self.path = ObjectStoragePath(spec.path, conn_id=spec.conn_id)
+        self._path = ObjectStoragePath(spec.path, conn_id=spec.conn_id)
         mark = hashlib.sha256(spec.owner.encode()).hexdigest()[:12]
-        self._partial = self.path.parent / f".{self.path.name}.{mark}.partial"
+        self._partial = self._path.parent / f".{self._path.name}.{mark}.partial"
+        self._records_path = records_path
+        self._compresses = self._path.name.endswith(".gz")
         self._file: IO[bytes] | None = None
         self._gzip: gzip.GzipFile | None = None
-        self._compresses = self.path.name.endswith(".gz")
         self._begun = False
         self._ends_a_line = True
-        #: Bytes written, before compression.
-        self.size = 0
+        self._pages = self._size = 0
+        self._records: int | None = None
 
     def open(self) -> None:
         """Begin."""
@@ -72,19 +74,28 @@ class OutputFile:
         self._begun = True
         self._file = self._partial.fs.open(self._partial.path, "wb")
 
-    def write(self, data: bytes) -> None:
-        """Add bytes."""
-        if self._file is None:
-            raise ValueError("the file is not open")
-        if self._compresses and self._gzip is None:
-            # Without a time in it the same data gives the same file.
-            self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=self._file, compresslevel=6, mtime=0)
-        (self._gzip or self._file).write(data)
-        self.size += len(data)
-        if data:
-            self._ends_a_line = data.endswith(b"\n")
+    def add(self, page: Page, records: list[Any] | None = None) -> int | None:
+        """Add a page as it came, or its records, one JSON value a line.
 
-    def write_page(self, source: bytes | IO[bytes]) -> None:
+        :param records: what to write instead of what is in the page.
+        :return: how many records it had; None where the pages are written as they came.
+        :raises ApiError: when there are no records at the path, or one that JSON cannot hold.
+        """
+        if records is None and self._records_path is not None:
+            records = page.records(self._records_path)
+        self._pages += 1
+        if records is None:
+            self._add_source(page.source())
+            return None
+        try:
+            lines = json_text.encode_lines(records)
+        except ValueError as error:
+            raise page.error(f"has a record that cannot be written: {error}") from None
+        self.write(lines.encode())
+        self._records = (self._records or 0) + len(records)
+        return len(records)
+
+    def _add_source(self, source: bytes | IO[bytes]) -> None:
         """Add a page as it came; a line break stands between two pages.
 
         A page that is gzip already goes into a ``.gz`` file as it is: such a file may consist of several parts
@@ -96,41 +107,39 @@ class OutputFile:
             return
         if not self._ends_a_line:
             self.write(b"\n")
-        if self._compresses and first.startswith(_GZIP):
-            log.info("%s: the page is gzip already and is written as it is", self.path.name)
-            self._write_compressed(itertools.chain((first,), chunks))
-            return
-        self.write(first)
-        for chunk in chunks:
-            self.write(chunk)
+        is_gzip = self._compresses and first.startswith(_GZIP)
+        if is_gzip:
+            log.info("%s: the page is gzip already and is written as it is", self._path.name)
+        for chunk in itertools.chain((first,), chunks):
+            self.write(chunk, is_gzip=is_gzip)
 
-    def write_records(self, records: list[Any]) -> None:
-        """Add records, one JSON value a line.
+    def write(self, data: bytes, *, is_gzip: bool = False) -> None:
+        """Add bytes.
 
-        :raises ValueError: when one holds NaN or Infinity.
+        :param is_gzip: they belong to a part of their own, which is compressed already.
         """
-        self.write(json_text.encode_lines(records).encode())
-
-    def _write_compressed(self, chunks: Iterable[bytes]) -> None:
         if self._file is None:
             raise ValueError("the file is not open")
-        self._end_part()
-        for chunk in chunks:
-            self._file.write(chunk)
-            self.size += len(chunk)
-        self._ends_a_line = True  # what is in it counts as whole: a line break would be a part of its own
+        if is_gzip:
+            self._end_part()
+        elif self._compresses and self._gzip is None:
+            # Without a time in it the same data gives the same file.
+            self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=self._file, compresslevel=6, mtime=0)
+        (self._gzip or self._file).write(data)
+        self._size += len(data)
+        if data:  # a line break behind a compressed part would be a part of its own
+            self._ends_a_line = is_gzip or data.endswith(b"\n")
 
-    def _end_part(self) -> None:
-        part, self._gzip = self._gzip, None
-        if part is not None:
-            part.close()
+    def commit(self) -> dict[str, Any]:
+        """Finish: from now on the file is there under its name, instead of an older one.
 
-    def commit(self) -> None:
-        """Finish: from now on the file is there under its name, instead of an older one."""
+        :return: what to tell of it: ``path``, ``pages``, ``records``, and ``bytes`` before compression.
+        """
+        written = {"path": str(self._path), "pages": self._pages, "records": self._records, "bytes": self._size}
         self._close()
-        fs = self._partial.fs
-        fs.mv(self._partial.path, self.path.path)
+        self._partial.fs.mv(self._partial.path, self._path.path)
         self._begun = False
+        return written
 
     def discard(self) -> None:
         """Give up: nothing remains. Has no effect after :meth:`commit`."""
@@ -142,7 +151,7 @@ class OutputFile:
         self._remove_partial()
 
     def _close(self) -> None:
-        if self._file is not None and self._compresses and self.size == 0:
+        if self._file is not None and self._compresses and self._size == 0:
             self.write(b"")  # an empty file of gzip is not an empty file
         file, self._file = self._file, None
         try:
@@ -151,6 +160,11 @@ class OutputFile:
             if file is not None:
                 file.close()
 
+    def _end_part(self) -> None:
+        part, self._gzip = self._gzip, None
+        if part is not None:
+            part.close()
+
     def _remove_partial(self) -> None:
         try:
             self._partial.fs.rm_file(self._partial.path)
@@ -158,54 +172,6 @@ class OutputFile:
             pass
         except NotImplementedError:
             log.debug("%s cannot remove files", type(self._partial.fs).__name__)
-
-
-class PageWriter:
-    """Writes pages to an :class:`OutputFile`, and counts them.
-
-    :param spec: where to.
-    :param records_path: where a page's records are; None: the pages are written as they came.
-    """
-
-    def __init__(self, spec: OutputSpec, records_path: str | None = None) -> None:
-        self._file = OutputFile(spec)
-        self._records_path = records_path
-        self._pages = 0
-        self._records: int | None = None
-
-    def open(self) -> None:
-        """Begin."""
-        self._file.open()
-
-    def write(self, page: Page, records: list[Any] | None = None) -> int | None:
-        """Add a page.
-
-        :param records: what to write instead of what is in the page.
-        :return: how many records it had; None where the pages are written as they came.
-        :raises ApiError: when there are no records at the path, or one that JSON cannot hold.
-        """
-        if records is None and self._records_path is not None:
-            records = page.records(self._records_path)
-        self._pages += 1
-        if records is None:
-            self._file.write_page(page.source())
-            return None
-        try:
-            self._file.write_records(records)
-        except ValueError as error:
-            raise page.error(f"has a record that cannot be written: {error}") from None
-        self._records = (self._records or 0) + len(records)
-        return len(records)
-
-    def commit(self) -> dict[str, Any]:
-        """Finish, and return what to tell of it."""
-        size = self._file.size
-        self._file.commit()
-        return {"path": str(self._file.path), "pages": self._pages, "records": self._records, "bytes": size}
-
-    def discard(self) -> None:
-        """Leave nothing behind, unless it is finished."""
-        self._file.discard()
 
 
 def _chunks(source: bytes | IO[bytes]) -> Iterator[bytes]:

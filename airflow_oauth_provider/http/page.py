@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import IO, Any, Literal
@@ -86,11 +86,6 @@ class Page:
         self.number = number
         self._records: dict[str | None, list[Any]] = {}
 
-    @property
-    def place(self) -> str:
-        """The page's number and address, for messages."""
-        return f"Page {self.number} ({show_target(self.response.url or '')})"
-
     @cached_property
     def is_blank(self) -> bool:
         """Whether the answer has no body, by its status or in fact."""
@@ -113,17 +108,15 @@ class Page:
 
     def error(self, text: str) -> ApiError:
         """Return the error that this page ``text``."""
-        return ApiError(f"{self.place} {text}", status_code=self.response.status_code)
+        place = f"Page {self.number} ({show_target(self.response.url or '')})"
+        return ApiError(f"{place} {text}", status_code=self.response.status_code)
 
     def look_up(self, path: str) -> Any:
         """Return the one value at ``path``, None where there is none.
 
         :raises ApiError: when the path cannot be followed.
         """
-        try:
-            return look_up(path, self.document)
-        except PathError as error:
-            raise self.error(f"does not fit the path {path!r}: {error}") from None
+        return self._apply(look_up, path)
 
     def hint(self, path: str) -> Any:
         """Return the value at ``path`` if there is one: without it the walk takes one request more."""
@@ -134,8 +127,11 @@ class Page:
 
     def lacks(self, path: str) -> bool:
         """Tell whether ``path`` leads nowhere, and should not."""
+        return bool(self._apply(is_missing, path))
+
+    def _apply(self, function: Callable[[str, Any], Any], path: str) -> Any:
         try:
-            return is_missing(path, self.document)
+            return function(path, self.document)
         except PathError as error:
             raise self.error(f"does not fit the path {path!r}: {error}") from None
 
@@ -147,7 +143,8 @@ class Page:
             size: int = self.response.raw.seek(0, io.SEEK_END)
             self.response.raw.seek(position)
             return size
-        return len(self.response.content or b"") if self._is_loaded else 0
+        is_loaded = getattr(self.response, "_content", False) is not False
+        return len(self.response.content or b"") if is_loaded else 0
 
     def source(self) -> bytes | IO[bytes]:
         """Return the body, or a file that has it."""
@@ -159,10 +156,6 @@ class Page:
         if self._is_spooled:
             self.response.close()
             self.response.raw.close()
-
-    @property
-    def _is_loaded(self) -> bool:
-        return getattr(self.response, "_content", False) is not False
 
     @cached_property
     def _is_spooled(self) -> bool:

@@ -274,11 +274,11 @@ class OAuth2HttpOperator(HttpOperator):
         return function(response, **determine_kwargs(function, [response], context))
 
     def _write(self, context: Context, pages: Iterator[Page]) -> dict[str, Any]:
-        from airflow_oauth_provider.http.output import PageWriter
+        from airflow_oauth_provider.http.output import OutputFile
         from airflow_oauth_provider.http.walk import Progress
 
         progress = Progress(self.log)
-        writer = PageWriter(self._output_spec(context), self.records_path)
+        writer = OutputFile(self._output_spec(context), self.records_path)
         try:
             writer.open()
             for page in pages:
@@ -289,7 +289,7 @@ class OAuth2HttpOperator(HttpOperator):
                 if self.response_filter:
                     found = self._call(self.response_filter, context, page.response)
                     records = found if isinstance(found, list) else [found]
-                progress.page(page.response, page.size, writer.write(page, records))
+                progress.page(page.response, page.size, writer.add(page, records))
                 page.close()
             written = writer.commit()
             progress.done()

@@ -117,15 +117,15 @@ class OAuth2HttpTrigger(BaseTrigger):
         return {"status": "success", "responses": pages}
 
     async def _write(self, client: AsyncClient) -> dict[str, Any]:
-        from airflow_oauth_provider.http.output import OutputSpec, PageWriter
+        from airflow_oauth_provider.http.output import OutputFile, OutputSpec
         from airflow_oauth_provider.http.walk import Progress
 
         progress = Progress(self.log)
-        writer = await asyncio.to_thread(PageWriter, OutputSpec(**(self.output or {})), self.records_path)
+        writer = await asyncio.to_thread(OutputFile, OutputSpec(**(self.output or {})), self.records_path)
         try:
             await asyncio.to_thread(writer.open)
             async for page in self._pages(client):
-                progress.page(page.response, page.size, await asyncio.to_thread(writer.write, page))
+                progress.page(page.response, page.size, await asyncio.to_thread(writer.add, page))
             written = await asyncio.to_thread(writer.commit)
         finally:
             await asyncio.to_thread(writer.discard)
