@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
@@ -164,91 +164,63 @@ def attempt_flow(
         try:
             response: requests.Response = yield Send(request)
         except (ConnectionError, Timeout, ChunkedEncodingError, ContentDecodingError) as error:
-            pause = _pause_after_failure(request, error, attempt, conn_id, policy)
+            # Neither a certificate nor an address of a proxy gets better.
+            is_final = isinstance(error, SSLError | InvalidProxyURL)
+            was_sent = not never_connected(error)
+            pause = None if is_final else policy.after_failure(request.method or "", attempt, was_sent=was_sent)
             if pause is None:
                 raise
+            text = failure_text(request.method, request.url, error, conn_id)
+            log.warning("%s; attempt %d, next one in %.1f s", text, attempt, pause)
             rewind(request, conn_id, "the API could not be reached")
         else:
-            pause = _pause_after_response(request, response, attempt, conn_id, policy, throttle)
+            pause = _pause_after(response, request.method or "", attempt, policy, throttle)
             if pause is None or not is_rewindable(request):
                 return response
+            text = f"{request.method} {show_target(response.url or '')} answered {response.status_code}"
+            log.warning("Connection %r: %s; attempt %d, next one in %.1f s", conn_id, text, attempt, pause)
             response.close()
             rewind(request, conn_id, f"the API answered {response.status_code}")
         yield Sleep(pause)
 
 
-def _pause_after_failure(
-    request: requests.PreparedRequest, error: Exception, attempt: int, conn_id: str, policy: RetryPolicy
-) -> float | None:
-    if isinstance(error, SSLError | InvalidProxyURL):
-        return None  # neither gets better
-    pause = policy.after_failure(request.method or "", attempt, was_sent=not never_connected(error))
-    if pause is not None:
-        text = failure_text(request.method, request.url, error, conn_id)
-        log.warning("%s; attempt %d, next one in %.1f s", text, attempt, pause)
-    return pause
-
-
-def _pause_after_response(
-    request: requests.PreparedRequest,
-    response: requests.Response,
-    attempt: int,
-    conn_id: str,
-    policy: RetryPolicy,
-    throttle: RateLimit,
+def _pause_after(
+    response: requests.Response, method: str, attempt: int, policy: RetryPolicy, throttle: RateLimit
 ) -> float | None:
     status, headers = response.status_code, response.headers
     if policy.accepts(status):
         return None
-    pause = policy.after_status(request.method or "", status, headers, attempt)
+    pause = policy.after_status(method, status, headers, attempt)
     # Whoever repeats the request, here or with retry_args, is held up for as long as the API wants, and those that run
     # beside it are too: also where it does not say for how long.
     told = read_wait(status, headers) or read_exhaustion(headers)
     throttle.hold(max(told, pause or 0.0) if is_rate_limit(status, headers) else told)
-    if pause is not None and is_rewindable(request):
-        log.warning(
-            "Connection %r: %s %s answered %d; attempt %d, next one in %.1f s",
-            *(conn_id, request.method, show_target(response.url or ""), status, attempt, pause),
-        )
     return pause
 
 
+@dataclass(frozen=True)
 class Sender:
     """How requests are sent.
 
-    :param policy: which ones are repeated; None: none.
+    :param policy: which ones are repeated; by default none.
     :param throttle: when they may leave.
     :param spool: fetch streamed bodies to their end before they are handed out, so that a body that breaks off is
         fetched again, with at most 4 MB of it in memory.
     :param sleep: waits for some seconds.
     """
 
-    def __init__(
-        self,
-        policy: RetryPolicy | None = None,
-        throttle: RateLimit | None = None,
-        *,
-        spool: bool = False,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._policy = policy or RetryPolicy(attempts=1)
-        self._throttle = throttle or RateLimit()
-        self._spool = spool
-        self._sleep = sleep
+    policy: RetryPolicy = RetryPolicy(attempts=1)
+    throttle: RateLimit = field(default_factory=RateLimit)
+    spool: bool = field(default=False, kw_only=True)
+    sleep: Callable[[float], None] = field(default=time.sleep, kw_only=True)
 
     def send(
-        self,
-        session: requests.Session,
-        request: requests.PreparedRequest,
-        options: Mapping[str, Any],
-        conn_id: str,
+        self, session: requests.Session, request: requests.PreparedRequest, options: Mapping[str, Any], conn_id: str
     ) -> requests.Response:
-        """Send ``request`` and return its answer, whatever the status.
+        """Send ``request`` and return its answer, whatever the status; see :func:`attempt_flow`.
 
         :param options: of ``requests.Session.send``.
         :param conn_id: for messages.
-        :raises requests.RequestException: when no answer came.
-        :raises UnrewindableBody: when it had to be repeated, and its body was a stream.
         """
 
         def perform(step: Step) -> Any:
@@ -256,16 +228,16 @@ class Sender:
                 case Send(request):
                     return self._once(session, request, options)
                 case Sleep(seconds) if seconds > 0:
-                    self._sleep(seconds)
+                    self.sleep(seconds)
             return None
 
-        return drive(attempt_flow(request, conn_id, self._policy, self._throttle), perform)
+        return drive(attempt_flow(request, conn_id, self.policy, self.throttle), perform)
 
     def _once(
         self, session: requests.Session, request: requests.PreparedRequest, options: Mapping[str, Any]
     ) -> requests.Response:
         response = session.send(request, **options)
-        if self._spool and options.get("stream") and response.status_code < 400:
+        if self.spool and options.get("stream") and response.status_code < 400:
             _fetch(response)
         return response
 
