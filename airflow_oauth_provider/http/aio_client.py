@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -46,7 +47,7 @@ class _Preparer(OAuth2Session):
         super().__init__(settings.transport.timeout, allow_http=settings.allow_http)
         self._access = access
         # With an auth of its own it does not look into .netrc.
-        self.auth = _leave_alone
+        self.auth = lambda request: request
         self.headers.update(settings.headers)
 
     @property
@@ -72,7 +73,7 @@ class AsyncClient:
         self._ready = asyncio.Lock()
         self._refreshing = asyncio.Lock()
         self._parts: tuple[ApiAccess, _Preparer] | None = None
-        self._connections = Connections(conn_id)
+        self.connections = Connections(conn_id)
 
     async def _prepare(self) -> tuple[ApiAccess, _Preparer]:
         if self._parts is None:
@@ -88,7 +89,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._connections.close()
+        await self.connections.close()
 
     async def checks(self, extra_options: Mapping[str, Any]) -> bool:
         """Tell whether error statuses are errors, as options and connection have it."""
@@ -96,12 +97,7 @@ class AsyncClient:
         return bool(access.merge_options(extra_options)["check_response"])
 
     async def send(
-        self,
-        method: str,
-        request: PageRequest,
-        policy: RetryPolicy,
-        throttle: RateLimit,
-        cookies: RequestsCookieJar | None = None,
+        self, request: PageRequest, policy: RetryPolicy, throttle: RateLimit, cookies: RequestsCookieJar | None = None
     ) -> requests.Response:
         """Send a request, again where ``policy`` says so, and return its answer.
 
@@ -112,34 +108,11 @@ class AsyncClient:
         access, session = await self._prepare()
         options = access.merge_options(request.extra_options)
         exchange = _Exchange(self, access, session, options, RequestsCookieJar() if cookies is None else cookies)
-        is_found = access.settings.http_options["srv_lookup"]
-        servers = await asyncio.to_thread(access.find_servers) if is_found else [access.base_url]
-        response = await self._send_to_one_of(servers, method, request, policy, throttle, exchange)
+        response = await exchange.send(request, policy, throttle)
         access.auth.hide_token(response)
         if options["check_response"]:
             check_status(response, self._conn_id)
         return response
-
-    async def _send_to_one_of(
-        self,
-        servers: list[str],
-        method: str,
-        request: PageRequest,
-        policy: RetryPolicy,
-        throttle: RateLimit,
-        exchange: _Exchange,
-    ) -> requests.Response:
-        """Send to the first server that can be reached."""
-        for number, server in enumerate(servers, start=1):
-            prepared = exchange.prepare(method, join_url(server, request.endpoint), request)
-            try:
-                return await drive_async(attempt_flow(prepared, self._conn_id, policy, throttle), exchange.perform)
-            except requests.RequestException as error:
-                text = failure_text(prepared.method, prepared.url, error, self._conn_id)
-                if number == len(servers) or not never_connected(error):
-                    raise ApiError(text) from None
-                log.warning("%s; going on to the next host that DNS names", text)
-        raise ApiError(name_connection(self._conn_id, "DNS names no host for the API"))
 
     async def token(self, access: ApiAccess, rejected: str | None = None) -> str:
         """Return a token that is not ``rejected``; one thread waits for it, however many triggers want it."""
@@ -152,56 +125,57 @@ class AsyncClient:
                 return held
             return await asyncio.to_thread(access.tokens.access_token, rejected=rejected)
 
-    async def exchange(
-        self, request: requests.PreparedRequest, settings: Mapping[str, Any], timeout: Any, cookies: RequestsCookieJar
-    ) -> requests.Response:
-        """Send one request, once."""
-        access, _ = await self._prepare()
-        name = access.certified_name(request.url or "")
-        return await self._connections.exchange(request, settings, timeout, cookies, name)
 
-
+@dataclass(frozen=True, slots=True)
 class _Exchange:
     """One request and what follows from it: redirects, a refreshed token, the next attempt."""
 
-    def __init__(
-        self,
-        client: AsyncClient,
-        access: ApiAccess,
-        session: _Preparer,
-        options: dict[str, Any],
-        cookies: RequestsCookieJar,
-    ) -> None:
-        self._client = client
-        self._access = access
-        self._session = session
-        self._options = options
-        self._cookies = cookies
+    client: AsyncClient
+    access: ApiAccess
+    session: _Preparer
+    options: dict[str, Any]
+    cookies: RequestsCookieJar
 
-    def prepare(self, method: str, url: str, request: PageRequest) -> requests.PreparedRequest:
+    async def send(self, request: PageRequest, policy: RetryPolicy, throttle: RateLimit) -> requests.Response:
+        """Send to the first server that can be reached."""
+        access, conn_id = self.access, self.access.conn_id
+        is_found = access.settings.http_options["srv_lookup"]
+        servers = await asyncio.to_thread(access.find_servers) if is_found else [access.base_url]
+        for number, server in enumerate(servers, start=1):
+            prepared = self._prepare(join_url(server, request.endpoint), request)
+            try:
+                return await drive_async(attempt_flow(prepared, conn_id, policy, throttle), self._perform)
+            except requests.RequestException as error:
+                text = failure_text(prepared.method, prepared.url, error, conn_id)
+                if number == len(servers) or not never_connected(error):
+                    raise ApiError(text) from None
+                log.warning("%s; going on to the next host that DNS names", text)
+        raise ApiError(name_connection(conn_id, "DNS names no host for the API"))
+
+    def _prepare(self, url: str, request: PageRequest) -> requests.PreparedRequest:
         """Return the request as ``HttpHook.run`` makes it: ``data`` is the query of a GET, and the body of others.
 
         :raises ForeignOrigin: when it would leave for where the token may not go; asked of the URL that is sent.
         """
-        method = method.upper()
+        method = request.method.upper()
         place = {"GET": "params", "HEAD": None}.get(method, "data")
         data, given = request.data, dict(request.request_kwargs)
         if place == "params":
-            data = join_query(self._access.conn_id, data, given.pop(place, None))
+            data = join_query(self.access.conn_id, data, given.pop(place, None))
         arguments = {place: data} if place else {}
         made = requests.Request(method, url, headers=dict(request.headers), **arguments, **given)
-        if self._cookies:  # of this run only: the session is for all who use the connection
+        if self.cookies:  # of this run only: the session is for all who use the connection
             own = cookiejar_from_dict(made.cookies or {})  # type: ignore[no-untyped-call]
-            made.cookies = merge_cookies(self._cookies.copy(), own)  # type: ignore[no-untyped-call]
+            made.cookies = merge_cookies(self.cookies.copy(), own)  # type: ignore[no-untyped-call]
         try:
-            prepared = self._session.prepare_request(made)
+            prepared = self.session.prepare_request(made)
             prepared.url = normalize_prepared(prepared.url or "")
         except requests.RequestException as error:
-            raise ApiError(failure_text(method, url, error, self._access.conn_id)) from None
-        self._access.auth.check_origin(prepared.url)
+            raise ApiError(failure_text(method, url, error, self.access.conn_id)) from None
+        self.access.auth.check_origin(prepared.url)
         return prepared
 
-    async def perform(self, step: Step) -> Any:
+    async def _perform(self, step: Step) -> Any:
         """Carry out a step of :func:`~airflow_oauth_provider.http.retry.attempt_flow`."""
         match step:
             case Send(request):
@@ -216,42 +190,39 @@ class _Exchange:
         while True:
             response = await self._answer(request)
             response.history = [*history, *response.history]
-            if not self._options["allow_redirects"] or not self._session.get_redirect_target(response):
+            if not self.options["allow_redirects"] or not self.session.get_redirect_target(response):
                 return response
-            if len(history) >= self._options["max_redirects"]:
+            if len(history) >= self.options["max_redirects"]:
                 raise requests.TooManyRedirects(response=response, request=request)
             history.append(response)
+            self.session.trust_env = self.options["trust_env"]
             # What requests makes of it: address, method, body, header fields.
-            request = next(
-                self._session.resolve_redirects(response, request, yield_requests=True, proxies=self._given_proxies())
-            )
+            proxies = dict(self.options["proxies"])
+            request = next(self.session.resolve_redirects(response, request, yield_requests=True, proxies=proxies))
 
     async def _answer(self, request: requests.PreparedRequest) -> requests.Response:
         """Send with a token where that may go, and go on as its answer says."""
-        auth = self._access.auth
+        auth = self.access.auth
 
         async def perform(step: Step) -> Any:
             match step:
                 case RefreshToken(rejected):
-                    return await self._client.token(self._access, rejected)
+                    return await self.client.token(self.access, rejected)
                 case Send(again):
                     return await self._once(again)
             raise AssertionError(step)
 
-        auth.authorize(request, await self._client.token(self._access))
+        auth.authorize(request, await self.client.token(self.access))
         return await drive_async(auth.answer_flow(await self._once(request)), perform)
 
     async def _once(self, request: requests.PreparedRequest) -> requests.Response:
-        options = self._options
-        self._session.trust_env = options["trust_env"]
-        merged = self._session.merge_environment_settings(
+        options = self.options
+        self.session.trust_env = options["trust_env"]
+        merged = self.session.merge_environment_settings(
             request.url, dict(options["proxies"]), False, options["verify"], options["cert"]
         )
-        return await self._client.exchange(request, merged, options["timeout"], self._cookies)
-
-    def _given_proxies(self) -> dict[str, str]:
-        self._session.trust_env = self._options["trust_env"]
-        return dict(self._options["proxies"])
+        name = self.access.certified_name(request.url or "")
+        return await self.client.connections.exchange(request, merged, options["timeout"], self.cookies, name)
 
 
 @contextlib.asynccontextmanager
@@ -273,7 +244,3 @@ async def client_of(conn_id: str) -> AsyncIterator[AsyncClient]:
             if clients.get(conn_id) is client:
                 del clients[conn_id]
             await client.close()
-
-
-def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request

@@ -170,7 +170,7 @@ class OAuth2HttpTrigger(BaseTrigger):
         cookies = RequestsCookieJar()
 
         async def send(request: PageRequest) -> Response:
-            return await client.send(self.method, request, policy, throttle, cookies)
+            return await client.send(request, policy, throttle, cookies)
 
         return send
 

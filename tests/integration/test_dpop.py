@@ -412,7 +412,7 @@ def test_on_an_event_loop_with_a_redirect_and_an_expired_token(server, monkeypat
     async def fetch():
         async with client_of(CONN_ID) as client:
             return [
-                await client.send("GET", PageRequest(endpoint, None, {}, {}, {}), RetryPolicy(1), RateLimit(None))
+                await client.send(PageRequest(endpoint, None, {}, {}, {}), RetryPolicy(1), RateLimit(None))
                 for endpoint in ("moved", "items")
             ]
 
