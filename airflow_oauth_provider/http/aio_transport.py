@@ -71,13 +71,15 @@ class Connections:
         :param certified_name: the name that the server's certificate has to bear; None: its host's.
         :raises requests.RequestException: when no response came, in the class that ``requests`` would raise.
         """
-        url = self._checked_url(request)
-        if origin_of(request.url or "") in self._lax_servers or not _is_ascii(request.headers):
+        url, origin = self._checked_url(request), origin_of(request.url or "")
+        # Characters that aiohttp would send in UTF-8, and http.client sends in Latin-1.
+        if origin in self._lax_servers or not all(value.isascii() for value in request.headers.values()):
             return await self._exchange_in_thread(request, settings, timeout, cookies, certified_name)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OURS_TO_SET}
         # What is decoded within bounds.
         headers["Accept-Encoding"] = "gzip, deflate"
         context = await self._context(settings) if url.scheme == "https" else True
+        connect, read = timeout if isinstance(timeout, list | tuple) else (timeout, timeout)
         options: dict[str, Any] = {} if certified_name is None else {"server_hostname": certified_name}
         try:
             async with await self._open_session().request(
@@ -88,7 +90,7 @@ class Connections:
                 skip_auto_headers=("Content-Type", "User-Agent", "Accept"),
                 data=request.body.encode() if isinstance(request.body, str) else request.body,
                 allow_redirects=False,
-                timeout=_timeouts(timeout),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read),
                 ssl=context,
                 proxy=_proxy(self._conn_id, request.url or "", settings["proxies"]),
                 **options,
@@ -96,10 +98,10 @@ class Connections:
                 return await _read(answer, request, self._conn_id, cookies)
         except (TimeoutError, aiohttp.ClientError) as error:
             failure = _error_of_requests(error, request)
-            is_refused = isinstance(error, aiohttp.ClientResponseError)
-            is_refused = is_refused and not isinstance(error, aiohttp.ClientHttpProxyError)
+            is_of_proxy = isinstance(error, aiohttp.ClientHttpProxyError)
+            is_refused = isinstance(error, aiohttp.ClientResponseError) and not is_of_proxy
         if is_refused:
-            self._lax_servers.add(origin_of(request.url or ""))
+            self._lax_servers.add(origin)
             if (request.method or "") in IDEMPOTENT:
                 return await self._exchange_in_thread(request, settings, timeout, cookies, certified_name)
         raise failure  # without the error of aiohttp as its context, whose text quotes the URL
@@ -156,16 +158,6 @@ class Connections:
                 if key not in self._contexts:
                     self._contexts[key] = await asyncio.to_thread(_load_context, self._conn_id, *key)
         return self._contexts[key]
-
-
-def _is_ascii(headers: Mapping[str, str]) -> bool:
-    """Tell whether ``aiohttp`` sends the values as ``http.client`` does: other characters in UTF-8, not in Latin-1."""
-    return all(value.isascii() for value in headers.values())
-
-
-def _timeouts(timeout: Any) -> aiohttp.ClientTimeout:
-    connect, read = timeout if isinstance(timeout, list | tuple) else (timeout, timeout)
-    return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
 
 
 async def _read(

@@ -281,32 +281,22 @@ class OAuth2Auth(AuthBase):
             request.headers.pop(name, None)
 
     def _after_answer(self, response: requests.Response, **send_options: Any) -> requests.Response:
-        answer = self._answered(response, send_options)
-        self.hide_token(answer)
-        return answer
-
-    def _answered(self, response: requests.Response, send_options: dict[str, Any]) -> requests.Response:
         def perform(step: Step) -> Any:
             match step:
                 case RefreshToken(rejected):
                     return self._manager.access_token(rejected=rejected)
-                case Send(request, instead_of):
-                    return _send_instead_of(instead_of or response, request, send_options)
+                case Send(request, instead_of) if instead_of is not None:
+                    skip_body(instead_of)
+                    return instead_of.connection.send(request, **send_options)
             raise AssertionError(step)
 
-        return drive(self.answer_flow(response), perform)
+        answer = drive(self.answer_flow(response), perform)
+        self.hide_token(answer)
+        return answer
 
 
 def _is_proof(name: str) -> bool:
     return name.lower() == dpop.HEADER.lower()
-
-
-def _send_instead_of(
-    response: requests.Response, request: requests.PreparedRequest, send_options: dict[str, Any]
-) -> requests.Response:
-    skip_body(response)
-    send: Callable[..., requests.Response] = response.connection.send
-    return send(request, **send_options)
 
 
 def _drop_cookies_of_no_host(request: requests.PreparedRequest) -> None:

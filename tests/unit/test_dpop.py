@@ -643,6 +643,14 @@ def test_an_expired_token_and_then_the_nonce():
     assert tokens.rejections == ["t1"]
 
 
+def test_every_answer_that_does_not_count_is_read_so_that_its_connection_serves_again():
+    answers = iter([ask_for("one"), (401, {"WWW-Authenticate": 'DPoP error="invalid_token"'}), (200, {})])
+    session, _, tokens = make(lambda request, claims: next(answers))
+    response = session.get(f"{API}/items")
+    assert (response.status_code, tokens.rejections) == (200, ["t1"])
+    assert [earlier._content for earlier in response.history] == [b"body", b"body"]
+
+
 def test_a_stream_that_was_read_cannot_go_again_with_the_nonce():
     session, _, tokens = make(wants_nonce("one"))
     with pytest.raises(exceptions.UnrewindableBody, match="stream"):
