@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-from airflow_oauth_provider.http.page_loop import Pauses
 from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy, Sender
 
 #: Connections that an adapter keeps open by default.
@@ -38,7 +38,7 @@ def hook_of(
     requests_per_second: float | None = None,
     spool: bool = False,
     width: int = 1,
-    pauses: Pauses | None = None,
+    sleep: Callable[[float], None] = time.sleep,
     accepted: tuple[str, ...] = (),
     ends_at: float | None = None,
 ) -> OAuth2Hook:
@@ -49,9 +49,8 @@ def hook_of(
     :param requests_per_second: requests that leave in a second at most; None: no limit.
     :param spool: see :class:`~airflow_oauth_provider.http.retry.Sender`.
     :param width: how many requests may be on their way at once.
-    :param accepted: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`.
-    :param ends_at: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`.
-    :param pauses: the pauses between attempts; None: those of ``time.sleep``.
+    :param sleep: see there.
+    :param accepted: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`, also for ``ends_at``.
     """
     hook = OAuth2Hook(
         task.oauth2_conn_id,
@@ -72,5 +71,5 @@ def hook_of(
         )
     policy = RetryPolicy(attempts, task.max_retry_after, task.retry_non_idempotent, accepted=accepted, ends_at=ends_at)
     throttle = RateLimit(requests_per_second, max_retry_after=task.max_retry_after)
-    hook.sending = Sender(policy, throttle, spool=spool, sleep=time.sleep if pauses is None else pauses.wait)
+    hook.sending = Sender(policy, throttle, spool=spool, sleep=sleep)
     return hook

@@ -9,6 +9,8 @@ from airflow.providers.http.operators.http import HttpOperator
 
 from airflow_oauth_provider.compat.http_provider import known_arguments
 from airflow_oauth_provider.compat.sdk import AirflowException
+from airflow_oauth_provider.http.page import Page, PageRequest
+from airflow_oauth_provider.http.record_path import check_path
 from airflow_oauth_provider.links import GRANT_LINKS
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from airflow_oauth_provider.compat.sdk import Context
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
     from airflow_oauth_provider.http.output import OutputSpec
-    from airflow_oauth_provider.http.page import Page, PageRequest
     from airflow_oauth_provider.http.page_loop import Pauses
     from airflow_oauth_provider.http.pagination import Paginator
     from airflow_oauth_provider.http.walk import Progress, Walk
@@ -115,8 +116,6 @@ class OAuth2HttpOperator(HttpOperator):
     def _check_records_path(self) -> None:
         if self.records_path is None:
             return
-        from airflow_oauth_provider.http.record_path import check_path
-
         check_path("records_path", self.records_path)
         if self.output_path is None:
             raise ValueError("records_path says what to write to output: give output as well, or use response_filter")
@@ -135,15 +134,16 @@ class OAuth2HttpOperator(HttpOperator):
             from airflow_oauth_provider.http.page_loop import Pauses
 
             self._pauses = Pauses()
+            # With retry_args the caller repeats requests: doing so here as well would multiply the attempts.
+            attempts = 1 if self.retry_args else self.max_attempts
             self._hook = hook_of(
                 self,
-                # With retry_args the caller repeats requests: doing so here as well would multiply the attempts.
-                attempts=1 if self.retry_args else self.max_attempts,
+                attempts,
                 auth_type=self.auth_type,
                 requests_per_second=self.requests_per_second,
                 spool=self._streams,
                 width=self.concurrent_pages,
-                pauses=self._pauses,
+                sleep=self._pauses.wait,
             )
         return self._hook
 
@@ -207,8 +207,6 @@ class OAuth2HttpOperator(HttpOperator):
         return run_pages(loop, self._send, self.concurrent_pages, self._pauses)
 
     def _pages_of_output(self) -> Iterator[Page]:
-        from airflow_oauth_provider.http.page import Page
-
         if type(self).paginate_sync is OAuth2HttpOperator.paginate_sync:
             yield from self._pages()
             return
@@ -224,16 +222,12 @@ class OAuth2HttpOperator(HttpOperator):
         return Walk(paginator, self._first_request(), self.records_path)
 
     def _first_request(self) -> PageRequest:
-        from airflow_oauth_provider.http.page import PageRequest
-
         return PageRequest(
             self.endpoint, self.data, self.headers, self.extra_options, self.request_kwargs, method=self.method
         )
 
     def _following(self, response: Response) -> PageRequest | None:
         """Return the request that ``pagination_function`` wants next."""
-        from airflow_oauth_provider.http.page import PageRequest
-
         wanted = self.pagination_function(response) if self.pagination_function else None
         if not wanted:
             return None
@@ -278,9 +272,9 @@ class OAuth2HttpOperator(HttpOperator):
         from airflow_oauth_provider.http.walk import Progress
 
         progress = Progress(self.log)
-        writer = OutputFile(self._output_spec(context), self.records_path)
+        file = OutputFile(self._output_spec(context), self.records_path)
         try:
-            writer.open()
+            file.open()
             for page in pages:
                 if self.log_response:
                     self.log.info(page.response.text)
@@ -289,13 +283,13 @@ class OAuth2HttpOperator(HttpOperator):
                 if self.response_filter:
                     found = self._call(self.response_filter, context, page.response)
                     records = found if isinstance(found, list) else [found]
-                progress.page(page.response, page.size, writer.add(page, records))
+                progress.page(page.response, page.size, file.add(page, records))
                 page.close()
-            written = writer.commit()
+            written = file.commit()
             progress.done()
             return written
         finally:
-            writer.discard()
+            file.discard()
 
     def _output_spec(self, context: Mapping[str, Any]) -> OutputSpec:
         from airflow_oauth_provider.http.output import OutputSpec, owner_of
@@ -393,7 +387,5 @@ class OAuth2HttpOperator(HttpOperator):
 
     def _finish(self, context: Context, responses: list[Response]) -> Any:
         if self.output_path is not None:  # deferred by an operator that had no output
-            from airflow_oauth_provider.http.page import Page
-
             return self._write(context, (Page(response, n) for n, response in enumerate(responses, 1)))
         return self.process_response(context, responses if self._is_paged else responses[0])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.http.sensors.http import HttpSensor
 
+from airflow_oauth_provider.http.page import PageRequest
 from airflow_oauth_provider.links import GRANT_LINKS
 from airflow_oauth_provider.oauth2.times import read_wait
 from airflow_oauth_provider.triggers.http import is_listed
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from airflow_oauth_provider.compat.sdk import Context, PokeReturnValue
     from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
-    from airflow_oauth_provider.http.page import PageRequest
 
 
 class OAuth2HttpSensor(HttpSensor):
@@ -140,8 +140,6 @@ class OAuth2HttpSensor(HttpSensor):
         return why_not_sendable(self._request())
 
     def _request(self) -> PageRequest:
-        from airflow_oauth_provider.http.page import PageRequest
-
         options, more = self.extra_options, self.request_kwargs
         return PageRequest(self.endpoint, self.request_params, self.headers, options, more, self.method)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from functools import cached_property
 
 import pytest
@@ -378,7 +379,7 @@ class OAuth2ToShelf(OAuth2TransferMixin, HttpToShelf):
 def test_transfers_read_with_a_token(server, name):
     server.faults.append(Fault("/api", status=429))
     transfer = OAuth2ToShelf(task_id="task", **{name: CONN_ID}, endpoint="/items")
-    transfer.http_hook.sending._sleep = lambda _: None
+    transfer.http_hook.sending = replace(transfer.http_hook.sending, sleep=lambda _: None)
     assert json.loads(transfer.execute({}))["page"] == 1
     assert transfer.oauth2_conn_id == CONN_ID
     assert [call.header("Authorization")[:7] for call in api_calls(server)] == ["Bearer "] * 2
