@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -86,8 +87,6 @@ class OAuth2HttpTrigger(BaseTrigger):
         try:
             async with client_of(self.oauth2_conn_id) as client:
                 return await self._work(client)
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the task has to hear of it
             if is_safe(error):
                 self.log.warning("Failed: %s", error)
@@ -160,19 +159,10 @@ class OAuth2HttpTrigger(BaseTrigger):
 
         from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy
 
-        policy = RetryPolicy(
-            self.max_attempts,
-            self.max_retry_after,
-            self.retry_non_idempotent,
-            accepted=tuple(status.rstrip(":") for status in accepted),
-        )
+        beginnings = tuple(status.rstrip(":") for status in accepted)
+        policy = RetryPolicy(self.max_attempts, self.max_retry_after, self.retry_non_idempotent, accepted=beginnings)
         throttle = RateLimit(self.requests_per_second, max_retry_after=self.max_retry_after)
-        cookies = RequestsCookieJar()
-
-        async def send(request: PageRequest) -> Response:
-            return await client.send(request, policy, throttle, cookies)
-
-        return send
+        return partial(client.send, policy=policy, throttle=throttle, cookies=RequestsCookieJar())
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
