@@ -6,6 +6,7 @@ with every version of them: a kilobyte of gzip can hold a megabyte, and gzip wit
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from functools import lru_cache
@@ -68,22 +69,20 @@ class BodyReader:
             pieces = decoder.feed(pieces)
         for piece in pieces:
             self._decoded += len(piece)
-            self._check()
+            if self._decoded > self._limit:
+                size = self._limit >> 20
+                raise self._error(f"with a body of more than {size} MB: ask for less at once, or use 'output'")
+            if self._decoded > RATIO_COUNTS_FROM and self._decoded > MAX_RATIO * self._received:
+                raise self._error(
+                    f"with a body that its compression makes more than {MAX_RATIO} times as long, which is no answer "
+                    "but an attempt to fill memory"
+                )
             yield piece
 
     def finish(self) -> None:
         """Raise ChunkedEncodingError where the body ends in the middle of its coding."""
         if self._received and not all(decoder.is_complete for decoder in self._decoders):
             raise ChunkedEncodingError("the body ends before its compressed data does", request=self._response.request)
-
-    def _check(self) -> None:
-        if self._decoded > self._limit:
-            raise self._error(f"with a body of more than {self._limit >> 20} MB: ask for less at once, or use 'output'")
-        if self._decoded > RATIO_COUNTS_FROM and self._decoded > MAX_RATIO * self._received:
-            raise self._error(
-                f"with a body that its compression makes more than {MAX_RATIO} times as long, which is no answer but "
-                "an attempt to fill memory"
-            )
 
     def _error(self, what: str) -> ApiError:
         response = self._response
@@ -110,10 +109,10 @@ class _Inflater:
 
     def feed(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         for piece in pieces:
-            rest = piece
+            rest = self._head + piece
+            self._head = b""
             while rest:
                 if self._decoder is None:
-                    rest, self._head = self._head + rest, b""
                     if len(rest) < 2:
                         self._head = rest
                         break
@@ -147,9 +146,14 @@ class _Inflater:
                 return b""
 
 
+def is_loaded(response: requests.Response) -> bool:
+    """Tell whether the body has been read, into memory; else it is left to the caller to read."""
+    return getattr(response, "_content", False) is not False
+
+
 def skip_body(response: requests.Response) -> None:
     """Read the body of a response that does not count, and give its connection back; a long one is closed instead."""
-    if getattr(response, "_content", False) is False:
+    if not is_loaded(response):
         kept = bytearray()
         try:
             for piece in response.iter_content(_PIECE):
@@ -220,15 +224,12 @@ def settle_charset(response: requests.Response) -> None:
     """
     if not _is_charset(response.encoding):
         response.encoding = None
-    if response.encoding != "ISO-8859-1" or "charset" in response.headers.get("Content-Type", "").lower():
+    states_charset = "charset" in response.headers.get("Content-Type", "").lower()
+    if response.encoding != "ISO-8859-1" or states_charset or not is_loaded(response):
         return
-    if getattr(response, "_content", False) is False:
-        return  # left to the caller to read
-    try:
+    with contextlib.suppress(UnicodeDecodeError):
         response.content.decode("utf-8")
-    except UnicodeDecodeError:
-        return
-    response.encoding = "utf-8"
+        response.encoding = "utf-8"
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from requests import Response
 
 from airflow_oauth_provider.exceptions import ApiError, ConfigurationError
 from airflow_oauth_provider.http import json_text
+from airflow_oauth_provider.http.body import is_loaded
 from airflow_oauth_provider.http.errors import show_target
 from airflow_oauth_provider.http.record_path import PathError, collect, describe, is_missing, look_up
 
@@ -143,8 +144,7 @@ class Page:
             size: int = self.response.raw.seek(0, io.SEEK_END)
             self.response.raw.seek(position)
             return size
-        is_loaded = getattr(self.response, "_content", False) is not False
-        return len(self.response.content or b"") if is_loaded else 0
+        return len(self.response.content or b"") if is_loaded(self.response) else 0
 
     def source(self) -> bytes | IO[bytes]:
         """Return the body, or a file that has it."""

@@ -27,12 +27,11 @@ class Walk:
         self.paginator = paginator
         self._base = request
         self._records_path = records_path
-        self._asked: set[bytes] = set()
         self._seen = self._seen_before = 0
         self._empty = 0
         self._last_records: list[Any] | None = None
         self.first = paginator.first(request)
-        self._asked.add(_digest(self.first))
+        self._asked = {_digest(self.first)}
 
     def following(self, page: Page) -> PageRequest | None:
         """Return the request of the page after ``page``; None when that was the last.
@@ -107,11 +106,10 @@ class Progress:
 
     def __init__(self, log: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self.pages = 0
-        self._begin = ""
-        self.records: int | None = None
-        self.bytes = 0
-        self._log = log
-        self._clock = clock
+        self._records: int | None = None
+        self._bytes = 0
+        self._log, self._clock = log, clock
+        self._first = ""
         self._began = clock()
         self._interval = 10.0
         self._next = self._began + self._interval
@@ -125,11 +123,11 @@ class Progress:
         """
         if not self.pages:
             method = response.request.method if response.request is not None else ""
-            self._begin = f"{method} {show_target(response.url or '')} answered {response.status_code}".strip()
+            self._first = f"{method} {show_target(response.url or '')} answered {response.status_code}".strip()
         self.pages += 1
-        self.bytes += size
+        self._bytes += size
         if records is not None:
-            self.records = (self.records or 0) + records
+            self._records = (self._records or 0) + records
         now = self._clock()
         if now >= self._next:
             self._log.info("So far: %s", self)
@@ -139,16 +137,14 @@ class Progress:
     def done(self) -> None:
         """Log one line of the run: method, URL without secrets, status, and how much came in what time."""
         if self.pages:
-            self._log.info("%s: %s", self._begin, self)
+            self._log.info("%s: %s", self._first, self)
 
     def __str__(self) -> str:
         seconds = max(self._clock() - self._began, 0.001)
-        records = "" if self.records is None else f"{self.records:,} records, "
+        records = "" if self._records is None else f"{self._records:,} records, "
         pages = "1 page" if self.pages == 1 else f"{self.pages:,} pages"
-        return (
-            f"{pages}, {records}{_show_size(self.bytes)} in {seconds:,.1f} s "
-            f"({self.pages / seconds:,.1f} pages/s, {_show_size(self.bytes / seconds)}/s)"
-        )
+        speed = f"{self.pages / seconds:,.1f} pages/s, {_show_size(self._bytes / seconds)}/s"
+        return f"{pages}, {records}{_show_size(self._bytes)} in {seconds:,.1f} s ({speed})"
 
 
 def _show_size(count: float) -> str:
