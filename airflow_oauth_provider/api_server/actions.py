@@ -26,21 +26,14 @@ T = TypeVar("T")
 
 
 def require(method: str, conn_id: str, user: Any) -> None:
-    """Refuse an action that the person may not do.
-
-    :param method: ``GET`` to see, ``PUT`` to act.
-    :raises HTTPException: 403, the same one for a connection that does not exist.
-    """
+    """Refuse (403) what the person may not do, ``GET`` to see or ``PUT`` to act: also where there is no connection."""
     if not api_server.is_permitted(method, conn_id, user):
         what = "see" if method == "GET" else "act on"
         raise HTTPException(403, f"You have no right to {what} this connection.")
 
 
 def list_permitted_grants(user: Any) -> list[Grant]:
-    """Return the grants that the person may see, the most urgent first.
-
-    :raises HTTPException: 403, where the person may see no connections.
-    """
+    """Return the grants that the person may see, the most urgent first; refuse (403) who may see no connections."""
     if not api_server.is_permitted("GET", None, user):
         raise HTTPException(403, "You have no right to see connections.")
     permitted = api_server.permitted_connections(user)
@@ -50,10 +43,7 @@ def list_permitted_grants(user: Any) -> list[Grant]:
 
 
 def find_grant(conn_id: str) -> Grant:
-    """Return a grant.
-
-    :raises HTTPException: 404, there is no such connection.
-    """
+    """Return the grant of a connection; 404 where there is none."""
     try:
         return read_grant(conn_id)
     except AirflowNotFoundException:
@@ -61,11 +51,7 @@ def find_grant(conn_id: str) -> Grant:
 
 
 def audit(event: str, conn_id: str, user: Any, action: Callable[[], T]) -> T:
-    """Do something, and note in the audit log who did it and whether it worked.
-
-    :param event: the name of the row.
-    :param action: what to do.
-    """
+    """Do something, and note in the audit log, in a row named ``event``, who did it and whether it worked."""
     outcome = "done"
     try:
         return action()
@@ -80,20 +66,13 @@ def audit(event: str, conn_id: str, user: Any, action: Callable[[], T]) -> T:
 
 
 def refresh(conn_id: str, user: Any) -> TokenStatus:
-    """Refresh the access token now.
-
-    :raises OAuth2Error: it failed.
-    """
+    """Refresh the access token now."""
     hook = OAuth2Hook(conn_id, actor=user.get_name())
     return audit("oauth2_refresh", conn_id, user, hook.refresh)
 
 
 def revoke(conn_id: str, user: Any) -> bool:
-    """End the grant at the authorization server.
-
-    :return: False where there was nothing to revoke.
-    :raises OAuth2Error: it failed.
-    """
+    """End the grant at the authorization server; False where there was nothing to revoke."""
     hook = OAuth2Hook(conn_id, actor=user.get_name())
     return audit("oauth2_revoke", conn_id, user, hook.revoke)
 

@@ -31,12 +31,7 @@ _ANSWERED = "oauth2_sign_in_answered"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a sign-in. Nothing in it is secret.
-
-    :param store: where the tokens are.
-    :param granted: the scopes that the server has granted; empty where it did not say.
-    :param missing: the scopes that were asked for and not granted.
-    """
+    """What came of a sign-in: where the tokens are, and which scopes were granted, or asked for and not granted."""
 
     store: str
     granted: tuple[str, ...]
@@ -53,7 +48,6 @@ def begin(request: Request, conn_id: str, user: Any) -> tuple[str, str]:
     """Begin a sign-in by authorization code (RFC 6749 section 4.1) with PKCE (RFC 7636).
 
     :return: the address to send the browser to, and what :data:`CODE_COOKIE` has to hold meanwhile.
-    :raises OAuth2Error: the connection is wrong, or its server has no authorization endpoint.
     """
     prepared = sign_in.prepare(conn_id)
     if not prepared.endpoints.authorize_url:
@@ -84,11 +78,7 @@ def read_pending(request: Request, user: Any) -> tuple[str, authorization_code.P
 
 
 def finish(request: Request, conn_id: str, pending: authorization_code.Pending, user: Any) -> Outcome:
-    """Take the answer of the authorization server, redeem the code, and keep the tokens in the connection's store.
-
-    :raises OAuth2ProtocolError: the answer is not the one that is waited for, or the server refused.
-    :raises OAuth2Error: the tokens could not be kept.
-    """
+    """Take the answer of the authorization server, redeem the code, and keep the tokens in the connection's store."""
     code = authorization_code.accept(pending, str(request.url.query))
     _use_once(pending.state, conn_id, user)
     prepared = sign_in.prepare(conn_id)
@@ -101,8 +91,6 @@ def _use_once(state: str, conn_id: str, user: Any) -> None:
 
     A code that is sent twice may end the grant (RFC 6749 section 4.1.2). Both write a row and then look for another
     one, so at most one of two simultaneous requests wins.
-
-    :raises OAuth2ProtocolError: this answer has been used.
     """
     members = {"connection_id": conn_id, "state": hashlib.sha256(state.encode()).hexdigest()}
     row = api_server.write_audit_log(_ANSWERED, user.get_name(), **members)
@@ -123,8 +111,6 @@ def begin_device(conn_id: str, user: Any) -> tuple[device.DeviceAuthorization, s
     """Begin a sign-in on another device (RFC 8628).
 
     :return: what to show, and what :data:`DEVICE_COOKIE` has to hold meanwhile.
-    :raises OAuth2Error: the connection is wrong, or its server has no such endpoint.
-    :raises OAuth2ProtocolError: the server gave no codes.
     """
     prepared = sign_in.prepare(conn_id)
     if not prepared.endpoints.device_authorize_url:
@@ -144,8 +130,6 @@ def poll_device(request: Request, conn_id: str, interval: float, user: Any) -> O
 
     :param interval: seconds since the last poll.
     :return: what came of it, or the seconds until the next poll.
-    :raises OAuth2ProtocolError: the person refused, or was too slow, or there is no such sign-in.
-    :raises OAuth2Error: the tokens could not be kept.
     """
     members = session.unseal(DEVICE, request.cookies.get(DEVICE_COOKIE), int(device.MAX_WAIT))
     if members is None or (members["conn_id"], members["user"]) != (conn_id, user.get_name()):

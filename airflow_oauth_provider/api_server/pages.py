@@ -7,9 +7,8 @@ relatively, so that they work below a base URL with a path.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from airflow.api_fastapi.core_api.security import GetUserDep
@@ -60,13 +59,8 @@ _templates.filters["query"] = lambda conn_id: quote(conn_id, safe="")
 router = APIRouter(default_response_class=HTMLResponse)
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A sentence at the top of a page.
-
-    :param level: ``ok``, ``warn`` or ``fail``.
-    :param text: the sentence.
-    """
+class Note(NamedTuple):
+    """A sentence at the top of a page; its level is ``ok``, ``warn`` or ``fail``."""
 
     level: str
     text: str

@@ -77,12 +77,7 @@ _requests = Throttle(burst=300, rate=20.0)
 
 
 class _Refusal(Exception):
-    """An answer that is no success.
-
-    :param status: its HTTP status.
-    :param reason: one word for programs.
-    :param message: for people; without anything of the request's body.
-    """
+    """No success: a word for programs, a message for people that holds nothing of the request's body."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -251,9 +246,6 @@ def _answer(refusal: _Refusal) -> Response:
 
 
 def _audit(conn_id: str, task: str) -> None:
-    """Note in Airflow's audit log that tokens were replaced, once for each refresh.
-
-    A failure is logged only. The record is written: an error now would make the worker write it again.
-    """
+    """Note in Airflow's audit log that tokens were replaced. Never fails: the worker would write them again."""
     members = {"connection_id": conn_id, "task_instance_unverified": task}
     api_server.write_audit_log("oauth2_put_token_record", "oauth2 task", **members)

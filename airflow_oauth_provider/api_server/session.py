@@ -12,7 +12,7 @@ import hmac
 import json
 import secrets
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.fernet import Fernet, InvalidToken
 from fastapi import HTTPException, Request
@@ -54,13 +54,8 @@ def keep_session(request: Request, response: Response) -> None:
 
 
 def check_form(request: Request, sent: str, user: Any) -> None:
-    """Refuse a request that changes something unless the pages themselves have sent it.
-
-    No browser sends a bearer token by itself, so such a request cannot be forged.
-
-    :param sent: the form token of the request.
-    :raises HTTPException: 403.
-    """
+    """Refuse (403) a request that changes something unless the pages have sent it, with the form token ``sent``."""
+    # No browser sends a bearer token by itself, so such a request cannot be forged.
     if request.headers.get("authorization", "").lower().startswith("bearer "):
         return
     if not _is_same_origin(request):
@@ -82,12 +77,7 @@ def _is_same_origin(request: Request) -> bool:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Return the fields of a form (``application/x-www-form-urlencoded``), each the first of its name.
-
-    :raises HTTPException: 413 for a form that is too large, 400 for one that is not text.
-    """
-    from urllib.parse import parse_qsl
-
+    """Return the fields of a form (``application/x-www-form-urlencoded``), each the first of its name."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -101,18 +91,12 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 def seal(purpose: str, members: dict[str, Any]) -> str:
-    """Return ``members``, encrypted and signed; :func:`unseal` opens it.
-
-    :param purpose: :func:`unseal` opens the text for the same purpose only.
-    """
+    """Return ``members``, encrypted and signed; :func:`unseal` opens it for the same purpose only."""
     return _fernet(purpose).encrypt(json.dumps(members).encode()).decode()
 
 
 def unseal(purpose: str, text: str | None, lifetime: int) -> dict[str, Any] | None:
-    """Return what :func:`seal` was given; None where it was not sealed here, or too long ago.
-
-    :param lifetime: seconds for which it is good.
-    """
+    """Return what :func:`seal` was given; None where it was not sealed here, or more than ``lifetime`` seconds ago."""
     if not text:
         return None
     try:
@@ -123,12 +107,8 @@ def unseal(purpose: str, text: str | None, lifetime: int) -> dict[str, Any] | No
 
 
 def set_cookie(request: Request, response: Response, name: str, value: str, lifetime: int) -> None:
-    """Set a cookie that is hidden from scripts and from other paths of this server.
-
-    ``Lax`` and not ``Strict``: the browser has to send it when it comes back from the authorization server's site.
-
-    :param lifetime: seconds.
-    """
+    """Set a cookie for ``lifetime`` seconds that is hidden from scripts and from other paths of this server."""
+    # Lax and not Strict: the browser has to send it when it comes back from the authorization server's site.
     response.set_cookie(
         name, value, max_age=lifetime, path=_path(), secure=_is_secure(request), httponly=True, samesite="lax"
     )

@@ -25,9 +25,8 @@ UNCHANGED = "RATHER_LONG_SENSITIVE_FIELD_PLACEHOLDER"
 
 
 def connection_form_widgets() -> dict[str, Any]:
-    """Return the fields of ``extra`` for ``OAuth2Hook.get_connection_form_widgets``.
+    """Return one unbound wtforms field for each key of ``extra``, in the order of the table.
 
-    :return: one unbound wtforms field a key, in the order of the table.
     :raises ImportError: wtforms is not installed; Airflow then shows a form without them.
     """
     make = _modern_field if AIRFLOW_V_3_0_PLUS else _classic_field
@@ -65,8 +64,8 @@ def _modern_field(field: Field) -> Any:
 def _classic_field(field: Field) -> Any:
     """Make the field for Airflow 2.11.
 
-    Numbers and yes or no are text fields here: they start out empty, which means the default that the help
-    text names, and what was typed in comes back as it was.
+    Numbers and booleans are text fields: they start out empty, which means the default that the help text names, and
+    what was typed in comes back as it was.
     """
     from wtforms import PasswordField, StringField
     from wtforms.validators import Optional, any_of
@@ -133,10 +132,7 @@ class _TextWidget:
 
 
 class _SecretWidget:
-    """A password field that never holds the secret, only Airflow's mark for "unchanged".
-
-    :param always: send the mark even when nothing was stored while the form was opened.
-    """
+    """A password field that never holds the secret, only Airflow's mark for "unchanged"; ``always``: when empty, too."""
 
     #: Airflow asks the *class* of the field for this; other code may ask the widget.
     input_type = "password"

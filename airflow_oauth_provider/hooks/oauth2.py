@@ -334,10 +334,7 @@ class OAuth2Hook(HttpHook):
 
     @property
     def settings(self) -> Settings:
-        """The connection, read and checked at first use.
-
-        :raises ConfigurationError: when it is wrong.
-        """
+        """The connection, read and checked at first use: raises ConfigurationError when it is wrong."""
         return self.access.settings
 
     @property
@@ -352,10 +349,7 @@ class OAuth2Hook(HttpHook):
 
 
 def _read_names(first: str | None, second: str | None, by_name: str | None) -> tuple[str | None, str | None]:
-    """Return connection and method, whichever came first.
-
-    :param by_name: the connection where it was given as ``http_conn_id``.
-    """
+    """Return connection and method, whichever came first; ``by_name`` is the connection given as ``http_conn_id``."""
     if by_name is not None:
         return (by_name, second or first) if _is_method(first) else (first or by_name, second)
     if second is None:

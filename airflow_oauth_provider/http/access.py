@@ -77,10 +77,7 @@ class ApiAccess:
 
     @property
     def settings(self) -> Settings:
-        """The connection, read and checked.
-
-        :raises ConfigurationError: when it is wrong.
-        """
+        """The connection, read and checked: raises ConfigurationError when it is wrong."""
         if self._settings is None:
             self._found = connections.find_connection(self.conn_id)
             try:
@@ -116,10 +113,7 @@ class ApiAccess:
 
     @property
     def base_url(self) -> str:
-        """The API's base URL; where it has names in braces, filled in from the last token response.
-
-        :raises ConfigurationError: when there is none.
-        """
+        """The API's base URL; where it has names in braces, filled in from the last token response."""
         if not self._base_url:
             url = self.settings.base_url
             if not url and self._default_host:

@@ -59,12 +59,7 @@ class _Preparer(OAuth2Session):
 
 
 class AsyncClient:
-    """Sends requests with a fresh token, for all triggers of an event loop that use the same connection.
-
-    Take it from :func:`client_of`.
-
-    :param conn_id: the connection.
-    """
+    """Sends requests with a fresh token, for all triggers of an event loop that use the same connection."""
 
     def __init__(self, conn_id: str) -> None:
         self.users = 0
@@ -153,10 +148,7 @@ class _Exchange:
         raise ApiError(name_connection(conn_id, "DNS names no host for the API"))
 
     def _prepare(self, url: str, request: PageRequest) -> requests.PreparedRequest:
-        """Return the request as ``HttpHook.run`` makes it: ``data`` is the query of a GET, and the body of others.
-
-        :raises ForeignOrigin: when it would leave for where the token may not go; asked of the URL that is sent.
-        """
+        """Return the request as ``HttpHook.run`` makes it: ``data`` is the query of a GET, and the body of others."""
         method = request.method.upper()
         place = {"GET": "params", "HEAD": None}.get(method, "data")
         data, given = request.data, dict(request.request_kwargs)

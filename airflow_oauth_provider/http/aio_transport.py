@@ -32,10 +32,7 @@ _OURS_TO_SET = frozenset({"content-length", "transfer-encoding", "connection", "
 
 
 class Connections:
-    """Open connections, and the TLS settings to open more.
-
-    :param conn_id: the Airflow connection, for messages.
-    """
+    """Open connections to the API of the Airflow connection ``conn_id``, and the TLS settings to open more."""
 
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id

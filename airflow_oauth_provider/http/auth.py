@@ -34,12 +34,9 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e]+").fullmatch
 class DpopHeaders(CaseInsensitiveDict[str]):
     """Header fields among which the proof is made anew each time it is read.
 
-    A proof is good for one request (section 7.3), and whoever sends reads the fields: ``requests``, its transport
-    adapter when it repeats a request by itself, and ``aiohttp``. So none of them can send a proof twice, and each
-    proof has the newest nonce.
-
-    :param fields: the other fields.
-    :param prove: returns a new proof.
+    A proof is good for one request (RFC 9449 section 7.3), and whoever sends reads the fields: ``requests``, its
+    transport adapter when it repeats a request by itself, and ``aiohttp``. So none of them can send a proof twice, and
+    each proof has the newest nonce.
     """
 
     def __init__(self, fields: Mapping[str, str], prove: Callable[[], str]) -> None:
@@ -112,10 +109,7 @@ class OAuth2Auth(AuthBase):
         return request
 
     def follow_redirect(self, request: requests.PreparedRequest, came_from: str) -> None:
-        """Make a redirected request fit for where it goes, and put the token on it only where that may go.
-
-        :param came_from: the URL whose response redirects.
-        """
+        """Make a request that ``came_from`` redirects fit for where it goes, with the token only where that may go."""
         self.prepare_redirect(request, came_from)
         if self.allows(request.url or ""):
             self._put(request, self._manager.access_token())
@@ -123,10 +117,7 @@ class OAuth2Auth(AuthBase):
             log.info("Connection %r: following a redirect without the token", self.conn_id)
 
     def prepare_redirect(self, request: requests.PreparedRequest, came_from: str) -> None:
-        """Take the token off a redirected request, and what is for the old origin only: ``Authorization``, cookies.
-
-        :raises requests.RequestException: when its address is none.
-        """
+        """Take the token off a redirected request, and what is for the old origin only: ``Authorization``, cookies."""
         if not is_rewindable(request):  # requests would send what is left of the stream: nothing
             rewind(request, self.conn_id, f"{show_url(came_from)} redirects")
         self._take_off(request)
@@ -317,11 +308,7 @@ def is_rewindable(request: requests.PreparedRequest) -> bool:
 
 
 def rewind(request: requests.PreparedRequest, conn_id: str, why: str) -> None:
-    """Make ``request`` fit to be sent again.
-
-    :param why: for the message.
-    :raises UnrewindableBody: when its body is a stream that was read.
-    """
+    """Make ``request`` fit to be sent again, or raise UnrewindableBody: ``why`` it has to be is for the message."""
     body: object = request.body
     if body is None or isinstance(body, bytes | str):
         return

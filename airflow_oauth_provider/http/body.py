@@ -167,11 +167,7 @@ def skip_body(response: requests.Response) -> None:
 
 
 class BoundedAdapter(BaseAdapter):
-    """A transport adapter whose responses have bodies within bounds.
-
-    :param inner: what sends.
-    :param conn_id: the connection, for messages.
-    """
+    """Sends by another transport adapter, and gives the responses bodies within bounds."""
 
     def __init__(self, inner: BaseAdapter, conn_id: str) -> None:
         super().__init__()
@@ -194,14 +190,12 @@ class BoundedAdapter(BaseAdapter):
 
 
 class _BoundedRaw:
-    """The raw body of ``urllib3``, read by a :class:`BodyReader` where ``requests`` reads it decoded.
-
-    :param is_read_at_once: ``requests`` itself reads it to its end: the small pieces that it asks for only cost time.
-    """
+    """The raw body of ``urllib3``, read by a :class:`BodyReader` where ``requests`` reads it decoded."""
 
     def __init__(self, raw: Any, reader: BodyReader, *, is_read_at_once: bool) -> None:
         self._raw = raw
         self._reader = reader
+        # Where requests itself reads it to its end, the small pieces that it asks for only cost time.
         self._piece = _PIECE if is_read_at_once else 0
 
     def stream(self, amt: int = _PIECE, decode_content: bool | None = None) -> Iterator[bytes]:

@@ -41,20 +41,13 @@ def check_status(response: requests.Response, conn_id: str) -> None:
     """Raise ApiError for an answer with an error status.
 
     One below 200 is an error as well: a hint such as 103 is not yet the answer, and ``http.client`` takes it for one.
-
-    :param conn_id: the connection, for the text.
     """
     if not 200 <= response.status_code < 400:
         raise api_error(response, conn_id)
 
 
 def api_error(response: requests.Response, conn_id: str) -> ApiError:
-    """Return the error that says which request was answered how.
-
-    The text begins as HttpHook's does (``404:Not Found``), for those who look at it.
-
-    :param conn_id: the connection, for the text.
-    """
+    """Return the error that says which request was answered how; its text begins as HttpHook's (``404:Not Found``)."""
     request = response.request
     method = request.method if request is not None else ""
     where = f"{method} {show_target(response.url or '')}".strip()
@@ -82,7 +75,6 @@ def presentable(
     """Return an error of the same type that names the connection and has no secret in its text, or in its request.
 
     :param method: of the request, where the error does not know it.
-    :param conn_id: the connection.
     :param bare: makes a copy of a request without what is secret.
     """
     request = error.request
@@ -119,11 +111,7 @@ def mark_unsent(error: requests.RequestException) -> requests.RequestException:
 
 
 def failure_text(method: str | None, url: str | None, error: BaseException, conn_id: str) -> str:
-    """Return what to say of a request that got no answer.
-
-    :param error: its own text is not shown, since it quotes the URL.
-    :param conn_id: the connection.
-    """
+    """Return what to say of a request that got no answer: not the text of ``error``, which quotes the URL."""
     known = getattr(error, _FIT_TO_SHOW, None)
     if isinstance(known, str):
         return known

@@ -46,10 +46,7 @@ Flow = Generator[Step, Any, Outcome]
 
 
 def drive(flow: Flow[Outcome], perform: Callable[[Step], Any]) -> Outcome:
-    """Carry out ``flow`` in this thread, and return its outcome.
-
-    :param perform: does one step; what it raises arises in the flow.
-    """
+    """Carry out ``flow`` in this thread, and return its outcome; what ``perform`` raises arises in the flow."""
     try:
         step = next(flow)
         while True:

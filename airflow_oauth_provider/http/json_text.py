@@ -17,11 +17,9 @@ _MINUS_ZERO = re.compile(r"-0(?=[\s,\]}]|\Z)")
 
 @dataclass(slots=True, unsafe_hash=True)
 class Number:
-    """A number that Python's ``float`` and ``int`` cannot hold exactly, or would write in another way.
+    """A number that Python's ``float`` and ``int`` cannot hold exactly, or would write in another way."""
 
-    :param text: as it stands in the document.
-    """
-
+    #: As it stands in the document.
     text: str
 
     def __str__(self) -> str:

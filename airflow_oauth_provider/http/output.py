@@ -114,10 +114,7 @@ class OutputFile:
             self.write(chunk, is_gzip=is_gzip)
 
     def write(self, data: bytes, *, is_gzip: bool = False) -> None:
-        """Add bytes.
-
-        :param is_gzip: they belong to a part of their own, which is compressed already.
-        """
+        """Add bytes, which with ``is_gzip`` belong to a part of its own that is compressed already."""
         if self._file is None:
             raise ValueError("the file is not open")
         if is_gzip:
@@ -131,10 +128,7 @@ class OutputFile:
             self._ends_a_line = is_gzip or data.endswith(b"\n")
 
     def commit(self) -> dict[str, Any]:
-        """Finish: from now on the file is there under its name, instead of an older one.
-
-        :return: what to tell of it: ``path``, ``pages``, ``records``, and ``bytes`` before compression.
-        """
+        """Put the file in the place of an older one; return its path, pages, records, and bytes before compression."""
         written = {"path": str(self._path), "pages": self._pages, "records": self._records, "bytes": self._size}
         self._close()
         self._partial.fs.mv(self._partial.path, self._path.path)

@@ -132,8 +132,6 @@ def run_pages(
 ) -> Iterator[Page]:
     """Yield the pages: fetched in threads, or with a width of 1 in this one.
 
-    :param fetch: returns the answer to a request.
-    :param width: see :func:`page_loop`.
     :param pauses: those of ``fetch``, which are cut short when the caller wants no more.
     """
     if width == 1:
@@ -176,11 +174,7 @@ def _run_pages(loop: PageLoop, start: Callable[[PageRequest], partial[Response] 
 async def run_pages_async(
     loop: PageLoop, fetch: Callable[[PageRequest], Awaitable[Response]], width: int = 1
 ) -> AsyncIterator[Page]:
-    """Yield the pages: fetched by tasks of asyncio, or with a width of 1 in this one.
-
-    :param fetch: returns the answer to a request.
-    :param width: see :func:`page_loop`.
-    """
+    """Yield the pages: fetched by tasks of asyncio, or with a width of 1 in this one."""
     # Awaitables that begin when they are awaited, or tasks, which cost time.
     start: Callable[[PageRequest], Any] = fetch if width == 1 else lambda request: asyncio.ensure_future(fetch(request))
     begun: dict[int, Any] = {}
@@ -218,10 +212,7 @@ def _advance(loop: PageLoop, answer: Response | None = None, error: Exception | 
 
 
 async def apart(size: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call ``function``, in a thread if there is much to do.
-
-    :param size: bytes that it works on.
-    """
+    """Call ``function``, in a thread where it works on many bytes."""
     return await asyncio.to_thread(function, *arguments) if size > _LARGE else function(*arguments)
 
 
@@ -232,10 +223,7 @@ class Pauses:
         self._ended = threading.Event()
 
     def wait(self, seconds: float) -> None:
-        """Wait.
-
-        :raises ApiError: when nobody wants the answer any more.
-        """
+        """Wait, or raise ApiError when nobody wants the answer any more."""
         if self._ended.wait(seconds):
             raise ApiError("The run has ended: nobody waits for this page any more")
 

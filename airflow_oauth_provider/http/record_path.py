@@ -24,10 +24,7 @@ class PathError(ValueError):
 
 
 class _AbsentError(PathError):
-    """A member is missing.
-
-    :param empty: whether that in which it is missing holds nothing at all.
-    """
+    """A member is missing; ``empty`` tells whether that in which it is missing holds nothing at all."""
 
     def __init__(self, text: str, *, empty: bool) -> None:
         super().__init__(text)
@@ -35,10 +32,7 @@ class _AbsentError(PathError):
 
 
 def check_path(name: str, path: str | None) -> None:
-    """Raise ValueError unless ``path`` can be followed.
-
-    :param name: what the path is called, for the message.
-    """
+    """Raise ValueError unless ``path``, the value of the argument ``name``, can be followed."""
     if path is None:
         return
     if not path.removesuffix("?"):
@@ -68,10 +62,7 @@ def look_up(path: str, document: Any) -> Any:
 
 
 def is_missing(path: str, document: Any) -> bool:
-    """Tell whether there is nothing at ``path``, not even a null, although it has no ``?`` at its end.
-
-    :raises PathError: see :func:`look_up`.
-    """
+    """Tell whether there is nothing at ``path``, not even a null, although it has no ``?`` at its end."""
     try:
         return not path.endswith("?") and not _values(path, document)
     except _AbsentError:
@@ -119,11 +110,7 @@ def describe(value: Any) -> str:
 
 
 def _values(path: str, document: Any) -> list[Any]:
-    """Return what stands at ``path``.
-
-    :raises _AbsentError: when a member is missing; in a path with wildcards, when it is missing everywhere.
-    :raises PathError: when the path runs into something that has no such members.
-    """
+    """Return what stands at ``path``; a member is missing if it is so everywhere, in a path with wildcards."""
     if not path.startswith("$"):
         return [_follow_names(path.split("."), document)]
     steps = expressions.parse_steps(path)

@@ -151,9 +151,6 @@ def attempt_flow(
 ) -> Flow[requests.Response]:
     """Send ``request`` until a response counts, not faster than allowed; return it, whatever its status.
 
-    :param conn_id: for messages.
-    :param policy: which requests are repeated.
-    :param throttle: when they may leave.
     :raises requests.RequestException: when no response came.
     :raises UnrewindableBody: when it had to be repeated, and its body was a stream.
     """
@@ -217,11 +214,7 @@ class Sender:
     def send(
         self, session: requests.Session, request: requests.PreparedRequest, options: Mapping[str, Any], conn_id: str
     ) -> requests.Response:
-        """Send ``request`` and return its answer, whatever the status; see :func:`attempt_flow`.
-
-        :param options: of ``requests.Session.send``.
-        :param conn_id: for messages.
-        """
+        """Send ``request`` with options of ``requests.Session.send``; see :func:`attempt_flow`."""
 
         def perform(step: Step) -> Any:
             match step:

@@ -142,11 +142,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 
 
 def check_headers(conn_id: str, headers: Mapping[Any, Any]) -> None:
-    """Refuse header fields that cannot be sent.
-
-    :param conn_id: the connection, for messages.
-    :raises ConfigurationError: names the field, and never shows its value.
-    """
+    """Refuse header fields that cannot be sent, by an error that names the field and never shows its value."""
     for name, value in headers.items():
         shown_name = name.decode("latin-1") if isinstance(name, bytes) else str(name)
         text = value.decode("latin-1") if isinstance(value, bytes) else value
@@ -166,12 +162,9 @@ def check_headers(conn_id: str, headers: Mapping[Any, Any]) -> None:
 
 
 def check_proxy(conn_id: str, url: str, proxies: Mapping[str, str], *, allow_http: bool) -> None:
-    """Refuse a proxy that cannot be used, and one that would read the token of a request by plain http.
+    """Refuse a proxy that cannot be used, and one that would read the token of a request to ``url`` by plain http.
 
-    :param conn_id: the connection, for messages.
-    :param url: where the request goes.
     :param proxies: by scheme, those of the environment among them.
-    :param allow_http: the connection's key.
     :raises ConfigurationError: says what is wrong, without the proxy's password.
     """
     proxy = select_proxy(url, dict(proxies))

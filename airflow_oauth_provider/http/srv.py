@@ -28,7 +28,6 @@ def domain_of(base_url: str) -> str:
 def find_base_urls(conn_id: str, base_url: str, allows: Callable[[str], bool]) -> list[str]:
     """Return the base URLs of the servers that DNS names, in the order in which they are to be tried.
 
-    :param conn_id: the connection, for messages.
     :param base_url: the connection's, whose host is an SRV name such as ``_http._tcp.example.com``.
     :param allows: tells whether the token may go to a URL.
     :raises ApiError: when DNS does not answer.
@@ -88,10 +87,7 @@ def order_targets(records: list[Any]) -> list[tuple[str, int]]:
 
 
 class CertifiedAdapter(HTTPAdapter):
-    """Connects to servers whose certificate has to bear another name than the one that they are reached by.
-
-    :param name: that name.
-    """
+    """Connects to servers whose certificate has to bear ``name``, not the name that they are reached by."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -115,12 +115,7 @@ class Progress:
         self._next = self._began + self._interval
 
     def page(self, response: Response, size: int, records: int | None = None) -> None:
-        """Count a page.
-
-        :param response: the response that it came with.
-        :param size: its bytes.
-        :param records: its records, where they are counted.
-        """
+        """Count a page: its bytes, and its records where they are counted."""
         if not self.pages:
             method = response.request.method if response.request is not None else ""
             self._first = f"{method} {show_target(response.url or '')} answered {response.status_code}".strip()

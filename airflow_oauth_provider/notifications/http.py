@@ -58,10 +58,7 @@ class OAuth2HttpNotifier(BaseNotifier):
         return OAuth2Hook(self.oauth2_conn_id, method=self.method)
 
     def notify(self, context: Context) -> None:  # noqa: ARG002 - Airflow's signature
-        """Send the request.
-
-        :raises ApiError: when the answer is an error.
-        """
+        """Send the request: raises ApiError when the answer is an error."""
         hook = self.hook
         try:
             response = hook.run(self.endpoint, self.data, self.headers, self.extra_options, json=self.json)
@@ -70,8 +67,5 @@ class OAuth2HttpNotifier(BaseNotifier):
         self.log.debug("Notified %s: %d", response.url, response.status_code)
 
     async def async_notify(self, context: Context) -> None:
-        """Send the request from an event loop, in a thread: a single request needs no more.
-
-        :raises ApiError: when the answer is an error.
-        """
+        """Send the request from an event loop, in a thread: a single request needs no more."""
         await asyncio.to_thread(self.notify, context)

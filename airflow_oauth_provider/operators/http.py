@@ -196,10 +196,7 @@ class OAuth2HttpOperator(HttpOperator):
         return self.pagination is not None or self.pagination_function is not None
 
     def _pages(self, first: Response | None = None) -> Iterator[Page]:
-        """Yield the pages as they arrive.
-
-        :param first: the first one, where it is there already.
-        """
+        """Yield the pages as they arrive, the ``first`` one as it is where it is there already."""
         from airflow_oauth_provider.http.page_loop import page_loop, run_pages
 
         _ = self.hook  # made here, and not by several threads

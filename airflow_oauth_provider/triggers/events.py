@@ -110,24 +110,13 @@ def trail_of(error: BaseException) -> str:
 
 
 def error_event(error: Exception, conn_id: str) -> dict[str, Any]:
-    """Return the event of a failed trigger.
-
-    :param error: its text gets into the event only if it is safe to be shown.
-    :param conn_id: the connection, for the text.
-    """
+    """Return the event of a failed trigger, with the error's own text only if that is safe to be shown."""
     if is_safe(error):
         status = getattr(error, "http_status", None)
         kind, message = type(error).__name__, make_sendable(str(error))
         return {"status": "error", "kind": kind, "message": message, "http_status": status, "conn_id": conn_id}
-    # Any other text may quote secrets.
-    return {
-        "status": "error",
-        "kind": "OAuth2Error",
-        "message": name_connection(
-            conn_id, f"unexpected {type(error).__name__} in the triggerer. The log of the trigger says where."
-        ),
-        "http_status": None,
-    }
+    text = f"unexpected {type(error).__name__} in the triggerer. The log of the trigger says where."
+    return {"status": "error", "kind": "OAuth2Error", "message": name_connection(conn_id, text), "http_status": None}
 
 
 def raise_error_of(event: Mapping[str, Any]) -> None:

@@ -151,10 +151,7 @@ class OAuth2HttpTrigger(BaseTrigger):
     def _sender(
         self, client: AsyncClient, accepted: Sequence[str] = ()
     ) -> Callable[[PageRequest], Awaitable[Response]]:
-        """Return what sends a request.
-
-        :param accepted: beginnings of statuses that are answers, not failures to try again.
-        """
+        """Return what sends a request; statuses with an ``accepted`` beginning are answers, not failures."""
         from requests.cookies import RequestsCookieJar
 
         from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy
