@@ -132,7 +132,7 @@ class _TextWidget:
 
 
 class _SecretWidget:
-    """A password field that never holds the secret, only Airflow's mark for "unchanged"; ``always``: when empty, too."""
+    """A password field that never holds the secret, only Airflow's mark for "unchanged"; ``always``: also if empty."""
 
     #: Airflow asks the *class* of the field for this; other code may ask the widget.
     input_type = "password"

@@ -157,15 +157,9 @@ class ApiAccess:
 
     @cached_property
     def _options(self) -> dict[str, Any]:
-        transport = self.settings.transport
-        return {
-            "timeout": transport.timeout,
-            "verify": transport.verify,
-            "cert": transport.cert,
-            "proxies": transport.proxies,
-            "trust_env": transport.trust_env,
-            **{key: value for key, value in self.settings.http_options.items() if key != "srv_lookup"},
-        }
+        names = ("timeout", "verify", "cert", "proxies", "trust_env")
+        own = {name: getattr(self.settings.transport, name) for name in names}
+        return own | {name: value for name, value in self.settings.http_options.items() if name != "srv_lookup"}
 
     def merge_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return HttpHook's options: those of the call before those of the connection.

@@ -6,7 +6,9 @@ import asyncio
 import resource
 import ssl
 from collections.abc import Mapping
+from http.client import HTTPMessage
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -176,7 +178,10 @@ async def _read(
     response.headers = CaseInsensitiveDict(fields.values())
     response.encoding = get_encoding_from_headers(response.headers)
     if "set-cookie" in fields:
-        response.raw = _Head(answer)
+        head = HTTPMessage()  # what requests reads cookies from
+        for raw_name, raw_value in answer.raw_headers:
+            head[raw_name.decode("latin-1")] = raw_value.decode("latin-1")
+        response.raw = SimpleNamespace(_original_response=SimpleNamespace(msg=head))
         for jar in (response.cookies, cookies):
             extract_cookies_to_jar(jar, request, response.raw)  # type: ignore[no-untyped-call]
     reader, content = BodyReader(response, conn_id), bytearray()
@@ -188,17 +193,6 @@ async def _read(
     response._content_consumed = True  # type: ignore[attr-defined]
     settle_charset(response)
     return response
-
-
-class _Head:
-    """What ``requests`` reads cookies from: the fields of ``http.client``, as far as it looks at them."""
-
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._fields = [value.decode("latin-1") for name, value in answer.raw_headers if name.lower() == b"set-cookie"]
-        self._original_response = self.msg = self
-
-    def get_all(self, name: str, default: list[str]) -> list[str]:
-        return self._fields if name == "Set-Cookie" else default
 
 
 _KINDS: tuple[tuple[type[BaseException], type[requests.RequestException]], ...] = (

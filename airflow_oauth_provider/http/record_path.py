@@ -201,37 +201,34 @@ def _beginnings(path: str) -> Iterator[str]:
 def _follow_names(names: list[str], document: Any) -> Any:
     value, done = document, 0
     while done < len(names):
+        name, at = names[done], _place(names[:done])
         if isinstance(value, dict):
             # The longest name first: one that has dots of its own.
-            for end in range(len(names), done, -1):
-                if (name := ".".join(names[done:end])) in value:
-                    value, done = value[name], end
-                    break
-            else:
-                raise _absent(value, names[done], _place(names[:done]))
+            candidates = [(".".join(names[done:end]), end) for end in range(len(names), done, -1)]
+            member, done = next((found for found in candidates if found[0] in value), (None, done))
+            if member is None:
+                raise _absent(value, name, at)
+            value = value[member]
+        elif value in (None, []):  # an empty list may be what PHP makes of an empty object
+            raise _absent(value, name, at)
         elif isinstance(value, list):
             value = _at_index(value, names, done)
             done += 1
-        elif value is None:
-            raise _absent(value, names[done], _place(names[:done]))
         else:
-            raise PathError(f"{_place(names[:done])} is {describe(value)}, which has no member {names[done]!r}")
+            raise PathError(f"{at} is {describe(value)}, which has no member {name!r}")
     return value
 
 
 def _at_index(value: list[Any], names: list[str], done: int) -> Any:
+    name, at = names[done], _place(names[:done])
     try:
-        return value[int(names[done])]
+        return value[int(name)]
     except IndexError:
-        raise _absent(value, names[done], _place(names[:done])) from None
+        raise _absent(value, name, at) from None
     except ValueError:
-        if not value:  # what PHP makes of an empty object
-            raise _absent(value, names[done], _place(names[:done])) from None
-        place = "".join(_show(name) for name in names[:done])
-        path = f"${place}[*]{''.join(_show(name) for name in names[done:])}"
+        path = "$" + "".join(map(_show, names[:done])) + "[*]" + "".join(map(_show, names[done:]))
         raise PathError(
-            f"{_place(names[:done])} is {describe(value)}, which has no member {names[done]!r}: "
-            f"write {path} to look into each"
+            f"{at} is {describe(value)}, which has no member {name!r}: write {path} to look into each"
         ) from None
 
 

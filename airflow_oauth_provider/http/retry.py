@@ -195,7 +195,7 @@ def _pause_after(
     return pause
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sender:
     """How requests are sent.
 

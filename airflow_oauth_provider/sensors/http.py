@@ -85,7 +85,8 @@ class OAuth2HttpSensor(HttpSensor):
             extra_options={**self.extra_options, "check_response": False},
             **self.request_kwargs,
         )
-        if self._means_not_yet(response):
+        # Without a check of the status, each answer goes to response_check.
+        if self._checks_status and is_listed(response, self.response_error_codes_allowlist):
             self.log.info("Answered %d: not yet", response.status_code)
             wait = read_wait(response.status_code, response.headers) or 0.0
             self._not_before = time.monotonic() + min(wait, self.max_retry_after)
@@ -99,10 +100,6 @@ class OAuth2HttpSensor(HttpSensor):
         given = self.extra_options.get("check_response")
         checks: bool = self.hook.settings.http_options["check_response"] if given is None else given
         return checks
-
-    def _means_not_yet(self, response: Response) -> bool:
-        # Without a check of the status, each answer goes to response_check.
-        return self._checks_status and is_listed(response, self.response_error_codes_allowlist)
 
     def _check(self, context: Context, response: Response) -> bool | PokeReturnValue:
         if not self.response_check:
