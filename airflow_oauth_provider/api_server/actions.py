@@ -67,14 +67,12 @@ def audit(event: str, conn_id: str, user: Any, action: Callable[[], T]) -> T:
 
 def refresh(conn_id: str, user: Any) -> TokenStatus:
     """Refresh the access token now."""
-    hook = OAuth2Hook(conn_id, actor=user.get_name())
-    return audit("oauth2_refresh", conn_id, user, hook.refresh)
+    return audit("oauth2_refresh", conn_id, user, OAuth2Hook(conn_id, actor=user.get_name()).refresh)
 
 
 def revoke(conn_id: str, user: Any) -> bool:
     """End the grant at the authorization server; False where there was nothing to revoke."""
-    hook = OAuth2Hook(conn_id, actor=user.get_name())
-    return audit("oauth2_revoke", conn_id, user, hook.revoke)
+    return audit("oauth2_revoke", conn_id, user, OAuth2Hook(conn_id, actor=user.get_name()).revoke)
 
 
 def check(conn_id: str, user: Any) -> Report:

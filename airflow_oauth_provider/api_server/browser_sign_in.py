@@ -64,11 +64,8 @@ def read_pending(request: Request, user: Any) -> tuple[str, authorization_code.P
     :raises OAuth2ProtocolError: there is none, it is another person's, or it took too long.
     """
     members = session.unseal(CODE, request.cookies.get(CODE_COOKIE), LIFETIME)
-    mine = members is not None and (members["user"], members["session"]) == (
-        user.get_name(),
-        session.session_id(request),
-    )
-    if members is None or not mine:
+    me = (user.get_name(), session.session_id(request))
+    if members is None or (members["user"], members["session"]) != me:
         raise authorization_code.NotOurs(
             f"No sign-in of yours waits for this answer: it took longer than {LIFETIME // 60} minutes, or was begun in "
             "another browser or by another user. Begin again."

@@ -287,8 +287,7 @@ def _page(request: Request, user: Any, template: str, status: int = 200, **value
 
 async def _add_headers(request: Request, call_next: Any) -> Response:
     response: Response = await call_next(request)
-    for name, value in _HEADERS.items():
-        response.headers[name] = value
+    response.headers.update(_HEADERS)
     return response
 
 

@@ -52,13 +52,17 @@ class PageRequest:
 
         :raises ConfigurationError: when these are no dictionary.
         """
-        if where == "json":
-            body = self.request_kwargs.get("json") or {}
-            _require_mapping(body, "request_kwargs['json']")
-            return replace(self, request_kwargs={**self.request_kwargs, "json": {**body, **parameters}})
-        data = self.data or {}
-        _require_mapping(data, "data")
-        return replace(self, data={**data, **parameters})
+        is_json = where == "json"
+        given = (self.request_kwargs.get("json") if is_json else self.data) or {}
+        if not isinstance(given, Mapping):
+            place = "request_kwargs['json']" if is_json else "data"
+            raise ConfigurationError(
+                f"The paginator adds its parameters to {place}, which is {type(given).__name__}: give a dictionary."
+            )
+        merged = {**given, **parameters}
+        if is_json:
+            return replace(self, request_kwargs={**self.request_kwargs, "json": merged})
+        return replace(self, data=merged)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request as plain values: arguments of ``OAuth2HttpTrigger``."""
@@ -69,13 +73,6 @@ class PageRequest:
         kept = {name: value for name, value in self.request_kwargs.items() if name != "params"}
         data = {} if self.method.upper() in _WITHOUT_BODY else self.data
         return replace(self, endpoint=url, data=data, request_kwargs=kept)
-
-
-def _require_mapping(value: Any, name: str) -> None:
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(
-            f"The paginator adds its parameters to {name}, which is {type(value).__name__}: give a dictionary."
-        )
 
 
 class Page:

@@ -7,7 +7,6 @@ for the connection's name.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,25 +64,18 @@ def _resolve(conn_id: str, name: str) -> list[tuple[str, int]]:
             "srv_lookup needs the library dnspython: pip install 'airflow-oauth-provider[srv]'.", conn_id=conn_id
         ) from None
     try:
-        return order_targets(list(dns.resolver.resolve(name, "SRV")))
+        records = dns.resolver.resolve(name, "SRV").rrset
+        return [] if records is None else order_targets(records)
     except dns.exception.DNSException as error:
         raise ApiError(name_connection(conn_id, f"DNS has no SRV record of {name} ({type(error).__name__})")) from None
 
 
-def order_targets(records: list[Any]) -> list[tuple[str, int]]:
+def order_targets(records: Any) -> list[tuple[str, int]]:
     """Return host and port of each record: by priority, and at random by weight among equals (RFC 2782).
 
-    :param records: with ``priority``, ``weight``, ``target`` and ``port``.
+    :param records: a set of ``dnspython``.
     """
-    ordered = []
-    rest = sorted(records, key=lambda record: (record.priority, record.weight))
-    while rest:
-        equal = [record for record in rest if record.priority == rest[0].priority]
-        # A weight of 0 may be chosen, too, if seldom.
-        (chosen,) = random.choices(equal, weights=[record.weight or 0.1 for record in equal])  # noqa: S311
-        rest.remove(chosen)
-        ordered.append((str(chosen.target).rstrip(".").lower(), int(chosen.port)))
-    return ordered
+    return [(str(record.target).rstrip(".").lower(), record.port) for record in records.processing_order()]
 
 
 class CertifiedAdapter(HTTPAdapter):

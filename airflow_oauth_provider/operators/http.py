@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.http.operators.http import HttpOperator
@@ -235,11 +236,8 @@ class OAuth2HttpOperator(HttpOperator):
     def _send(self, request: PageRequest) -> Response:
         options = {**request.extra_options, **({"stream": True} if self._streams else {})}
         arguments = (request.endpoint, request.data, dict(request.headers), options)
-        response: Response
-        if self.retry_args:
-            response = self.hook.run_with_advanced_retry(self.retry_args, *arguments, **request.request_kwargs)
-        else:
-            response = self.hook.run(*arguments, **request.request_kwargs)
+        run = partial(self.hook.run_with_advanced_retry, self.retry_args) if self.retry_args else self.hook.run
+        response: Response = run(*arguments, **request.request_kwargs)
         return response
 
     # -- what becomes of the pages -------------------------------------------------------------------------------

@@ -98,8 +98,7 @@ class OAuth2HttpSensor(HttpSensor):
     @property
     def _checks_status(self) -> bool:
         given = self.extra_options.get("check_response")
-        checks: bool = self.hook.settings.http_options["check_response"] if given is None else given
-        return checks
+        return bool(self.hook.settings.http_options["check_response"] if given is None else given)
 
     def _check(self, context: Context, response: Response) -> bool | PokeReturnValue:
         if not self.response_check:

@@ -29,7 +29,7 @@ from airflow_oauth_provider.pagination import LinkHeader, NextUrl
 from airflow_oauth_provider.triggers.events import pack_pages, unpack_pages
 from tests.http_support import CONN_ID, CONTEXT, api_calls, connect, ids_of, proxy_to, run_deferred, run_trigger
 from tests.servers.scripted import Answer, Fault, ScriptedServer
-from tests.unit.test_http_srv import record
+from tests.unit.test_http_srv import record, rrset
 
 
 @contextmanager
@@ -518,8 +518,8 @@ def test_a_host_that_cannot_be_reached_is_followed_by_the_next_one(scripted_serv
         return  # HttpHook does it from 6.2 on; srv_lookup is refused before
     with socket.create_server(("127.0.0.1", 0)) as listener:
         dead = listener.getsockname()[1]
-    records = [record("localhost", dead, 1), record("localhost", scripted_server.port, 2)]
-    monkeypatch.setattr(dns.resolver, "resolve", lambda *_: records)
+    answer = SimpleNamespace(rrset=rrset(record("localhost", dead, 1), record("localhost", scripted_server.port, 2)))
+    monkeypatch.setattr(dns.resolver, "resolve", lambda *_: answer)
     allowed = f"http://localhost:{dead},http://localhost:{scripted_server.port}"
     connect(
         monkeypatch,
@@ -531,7 +531,7 @@ def test_a_host_that_cannot_be_reached_is_followed_by_the_next_one(scripted_serv
     )
     page = fetch(deferrable, endpoint="/api/items", response_filter=lambda response: ids_of(response.json()))
     assert page == list(range(10))
-    records[1] = record("localhost", dead, 2)
+    answer.rrset = rrset(record("localhost", dead, 1), record("localhost", dead, 2))
     with pytest.raises((ApiError, requests.ConnectionError), match=rf"'api': GET http://localhost:{dead}"):
         fetch(deferrable, endpoint="/api/items")
 

@@ -6,6 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import dns.resolver
+import dns.rrset
 import pytest
 
 from airflow_oauth_provider.exceptions import ApiError, ConfigurationError
@@ -15,12 +16,16 @@ BASE = "https://_http._tcp.api.example.com"
 
 
 def record(target, port=443, priority=1, weight=1):
-    return SimpleNamespace(target=f"{target}.", port=port, priority=priority, weight=weight)
+    return f"{priority} {weight} {port} {target}."
+
+
+def rrset(*records):
+    return dns.rrset.from_text("_http._tcp.api.example.com.", 60, "IN", "SRV", *records)
 
 
 def answers(monkeypatch, *records):
-    asked = []
-    monkeypatch.setattr(dns.resolver, "resolve", lambda name, kind: asked.append((name, kind)) or list(records))
+    asked, answer = [], SimpleNamespace(rrset=rrset(*records))
+    monkeypatch.setattr(dns.resolver, "resolve", lambda name, kind: asked.append((name, kind)) or answer)
     return asked
 
 
@@ -76,9 +81,10 @@ def test_no_answer_of_dns_is_worth_another_try(monkeypatch):
 
 
 def test_weights_share_out_equal_priorities():
-    records = [record("a", weight=9), record("b", weight=1), record("c", weight=0), record("z", priority=2, weight=99)]
-    first = Counter(srv.order_targets(list(records))[0][0] for _ in range(2000))
+    kinds = [record("a", weight=9), record("b", weight=1), record("c", weight=0), record("z", priority=2, weight=99)]
+    records = rrset(*kinds)
+    first = Counter(srv.order_targets(records)[0][0] for _ in range(2000))
     assert first["a"] > first["b"] > first["c"]
     assert first["z"] == 0
-    assert all(srv.order_targets(list(records))[3][0] == "z" for _ in range(50))
-    assert {host for host, _ in srv.order_targets(list(records))} == {"a", "b", "c", "z"}
+    assert all(srv.order_targets(records)[3][0] == "z" for _ in range(50))
+    assert {host for host, _ in srv.order_targets(records)} == {"a", "b", "c", "z"}
