@@ -59,6 +59,6 @@ class OAuth2TransferMixin(BaseOperator):
     @cached_property
     def http_hook(self) -> OAuth2Hook:
         """The hook of the task."""
-        from airflow_oauth_provider.hooks.task_hook import hook_of
+        from airflow_oauth_provider.hooks.oauth2 import hook_of
 
         return hook_of(self, attempts=self.max_attempts, auth_type=self.auth_type)

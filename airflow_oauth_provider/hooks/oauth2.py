@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import requests
 from airflow.providers.http.hooks.http import HttpHook
 from requests.cookies import RequestsCookieJar
+from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter
 
 from airflow_oauth_provider.compat import http_provider
 from airflow_oauth_provider.connection.fields import CONN_TYPE, HOOK_NAME
@@ -22,7 +23,7 @@ from airflow_oauth_provider.http.access import ApiAccess, join_query, join_url
 from airflow_oauth_provider.http.auth import OAuth2Auth
 from airflow_oauth_provider.http.body import settle_charset
 from airflow_oauth_provider.http.errors import check_status, presentable
-from airflow_oauth_provider.http.retry import Sender
+from airflow_oauth_provider.http.retry import RateLimit, RetryPolicy, Sender
 from airflow_oauth_provider.http.session import OAuth2Session
 from airflow_oauth_provider.http.srv import CertifiedAdapter
 from airflow_oauth_provider.tokens.decision import TokenRequirements, TokenStatus
@@ -41,6 +42,8 @@ def name_task() -> str:
 
 #: Values of the first argument of ``HttpHook``, where this hook takes a connection.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+#: Connections that an adapter keeps open by default.
+_POOL = 10
 
 
 class OAuth2Hook(HttpHook):
@@ -359,3 +362,63 @@ def _read_names(first: str | None, second: str | None, by_name: str | None) -> t
 
 def _is_method(name: str | None) -> bool:
     return name is not None and name.upper() in _METHODS
+
+
+class TaskArguments(Protocol):
+    """What an operator and a sensor have in common."""
+
+    @property
+    def oauth2_conn_id(self) -> str: ...  # noqa: D102
+
+    method: str
+    tcp_keep_alive: bool
+    tcp_keep_alive_idle: int
+    tcp_keep_alive_count: int
+    tcp_keep_alive_interval: int
+    max_retry_after: float
+    retry_non_idempotent: bool
+
+
+def hook_of(
+    task: TaskArguments,
+    attempts: int,
+    *,
+    auth_type: object = None,
+    requests_per_second: float | None = None,
+    spool: bool = False,
+    width: int = 1,
+    sleep: Callable[[float], None] = time.sleep,
+    accepted: tuple[str, ...] = (),
+    ends_at: float | None = None,
+) -> OAuth2Hook:
+    """Return a new hook for ``task``: a single session for all its requests, sent as its arguments say.
+
+    :param attempts: how often one request is sent at the most.
+    :param auth_type: of ``HttpOperator``.
+    :param requests_per_second: requests that leave in a second at most; None: no limit.
+    :param spool: see :class:`~airflow_oauth_provider.http.retry.Sender`.
+    :param width: how many requests may be on their way at once.
+    :param sleep: see there.
+    :param accepted: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`, also for ``ends_at``.
+    """
+    hook = OAuth2Hook(
+        task.oauth2_conn_id,
+        method=task.method,
+        auth_type=auth_type,
+        tcp_keep_alive=task.tcp_keep_alive,
+        tcp_keep_alive_idle=task.tcp_keep_alive_idle,
+        tcp_keep_alive_count=task.tcp_keep_alive_count,
+        tcp_keep_alive_interval=task.tcp_keep_alive_interval,
+    )
+    if width > _POOL and task.tcp_keep_alive:
+        # All threads share the adapter, whose pool is too small for them by default.
+        hook.keep_alive_adapter = TCPKeepAliveAdapter(
+            idle=task.tcp_keep_alive_idle,
+            count=task.tcp_keep_alive_count,
+            interval=task.tcp_keep_alive_interval,
+            pool_maxsize=width,
+        )
+    policy = RetryPolicy(attempts, task.max_retry_after, task.retry_non_idempotent, accepted=accepted, ends_at=ends_at)
+    throttle = RateLimit(requests_per_second, max_retry_after=task.max_retry_after)
+    hook.sending = Sender(policy, throttle, spool=spool, sleep=sleep)
+    return hook

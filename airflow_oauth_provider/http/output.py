@@ -9,6 +9,7 @@ import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import IO, Any
 
 from airflow_oauth_provider.http import json_text
@@ -169,11 +170,7 @@ class OutputFile:
 
 
 def _chunks(source: bytes | IO[bytes]) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-        return
-    while chunk := source.read(_CHUNK):
-        yield chunk
+    return iter((source,)) if isinstance(source, bytes) else iter(partial(source.read, _CHUNK), b"")
 
 
 def owner_of(context: Mapping[str, Any]) -> str:

@@ -131,7 +131,7 @@ class OAuth2HttpOperator(HttpOperator):
         if self._hook is not None and self._hook.oauth2_conn_id != self.oauth2_conn_id:
             self._close_hook()
         if self._hook is None:
-            from airflow_oauth_provider.hooks.task_hook import hook_of
+            from airflow_oauth_provider.hooks.oauth2 import hook_of
             from airflow_oauth_provider.http.page_loop import Pauses
 
             self._pauses = Pauses()

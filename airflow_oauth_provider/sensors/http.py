@@ -64,7 +64,7 @@ class OAuth2HttpSensor(HttpSensor):
     def hook(self) -> OAuth2Hook:
         """The sensor's hook: one for all its requests."""
         if self._hook is None:
-            from airflow_oauth_provider.hooks.task_hook import hook_of
+            from airflow_oauth_provider.hooks.oauth2 import hook_of
 
             # "404:" is a way to write it, too: the text of HttpHook's error begins so.
             accepted = tuple(status.rstrip(":") for status in self.response_error_codes_allowlist)

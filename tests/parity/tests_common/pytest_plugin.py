@@ -31,7 +31,7 @@ from airflow.sdk import DAG
 from airflow_oauth_provider.compat import connections
 from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.connection import loader
-from airflow_oauth_provider.hooks import task_hook
+from airflow_oauth_provider.hooks import oauth2
 from airflow_oauth_provider.hooks.oauth2 import OAuth2Hook
 from airflow_oauth_provider.operators.http import OAuth2HttpOperator
 from airflow_oauth_provider.sensors.http import OAuth2HttpSensor
@@ -64,7 +64,7 @@ class PeerSensor(OAuth2HttpSensor):
 #: What is put in the places of the provider's classes.
 OURS = (
     (peer_hooks, "HttpHook", PeerHook),
-    (task_hook, "OAuth2Hook", PeerHook),
+    (oauth2, "OAuth2Hook", PeerHook),
     (peer_operators, "HttpOperator", PeerOperator),
     (peer_sensors, "HttpSensor", PeerSensor),
 )
