@@ -59,10 +59,7 @@ def begin(request: Request, conn_id: str, user: Any) -> tuple[str, str]:
 
 
 def read_pending(request: Request, user: Any) -> tuple[str, authorization_code.Pending]:
-    """Return the connection and the sign-in that the browser comes back from.
-
-    :raises OAuth2ProtocolError: there is none, it is another person's, or it took too long.
-    """
+    """Return the connection and the sign-in that the browser comes back from; an error where it is another's."""
     members = session.unseal(CODE, request.cookies.get(CODE_COOKIE), LIFETIME)
     me = (user.get_name(), session.session_id(request))
     if members is None or (members["user"], members["session"]) != me:

@@ -43,8 +43,6 @@ _PATIENCE = 20.0
 class Throttle:
     """Counts events in bounded memory: allows each key so many events at once, and so many a second after that.
 
-    :param burst: events at once.
-    :param rate: events a second.
     :param keys: how many keys are remembered; the one that was longest quiet is forgotten first.
     :param clock: elapsed seconds.
     """

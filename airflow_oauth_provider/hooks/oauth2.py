@@ -393,13 +393,10 @@ def hook_of(
 ) -> OAuth2Hook:
     """Return a new hook for ``task``: a single session for all its requests, sent as its arguments say.
 
-    :param attempts: how often one request is sent at the most.
-    :param auth_type: of ``HttpOperator``.
-    :param requests_per_second: requests that leave in a second at most; None: no limit.
-    :param spool: see :class:`~airflow_oauth_provider.http.retry.Sender`.
+    :param attempts: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`, also for ``accepted`` and ``ends_at``.
+    :param requests_per_second: see :class:`~airflow_oauth_provider.http.retry.RateLimit`.
+    :param spool: see :class:`~airflow_oauth_provider.http.retry.Sender`, also for ``sleep``.
     :param width: how many requests may be on their way at once.
-    :param sleep: see there.
-    :param accepted: see :class:`~airflow_oauth_provider.http.retry.RetryPolicy`, also for ``ends_at``.
     """
     hook = OAuth2Hook(
         task.oauth2_conn_id,

@@ -57,7 +57,6 @@ _ALIASES = {"verify_ssl": "verify", "proxy": "proxies"}
 class ApiAccess:
     """Reads the connection at first use, and makes each part once. Reading and refreshing may wait.
 
-    :param conn_id: connection of type ``oauth2``.
     :param auth_type: the class of :attr:`auth`.
     :param actor: who uses the connection, for the grant's history.
     :param default_host: the API's base URL where the connection has none; the token may go there.
@@ -134,10 +133,7 @@ class ApiAccess:
         return {name: value for name, value in _without_secrets(public).items() if value is not None}
 
     def find_servers(self) -> list[str]:
-        """Return the base URLs to try one after the other: that of the connection, or those that DNS names for it.
-
-        :raises ConfigurationError: when DNS names a host to which the token may not go.
-        """
+        """Return the base URLs to try one after the other: that of the connection, or those that DNS names for it."""
         if not self.settings.http_options["srv_lookup"]:
             return [self.base_url]
         urls = srv.find_base_urls(self.conn_id, self.base_url, self._is_listed)

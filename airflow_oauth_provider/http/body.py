@@ -41,7 +41,6 @@ class BodyReader:
     """Decodes a body piece by piece, and ends it with an error where it is more than may be.
 
     :param response: the response, without its body: status, headers, request.
-    :param conn_id: the connection, for messages.
     :param limit: decoded bytes.
     :raises ApiError: when it is coded in a way that was not asked for.
     """

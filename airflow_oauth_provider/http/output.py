@@ -97,11 +97,7 @@ class OutputFile:
         return len(records)
 
     def _add_source(self, source: bytes | IO[bytes]) -> None:
-        """Add a page as it came; a line break stands between two pages.
-
-        A page that is gzip already goes into a ``.gz`` file as it is: such a file may consist of several parts
-        (RFC 1952 section 2.2).
-        """
+        """Add a page as it came, gzip too: a ``.gz`` file may have several parts (RFC 1952 section 2.2)."""
         chunks = _chunks(source)
         first = next(chunks, b"")
         if not first:

@@ -34,11 +34,7 @@ _FEW = 2
 
 @dataclass(frozen=True)
 class PageRequest:
-    """What ``OAuth2Hook.run`` is called with for one page.
-
-    :param request_kwargs: passed on to ``requests.Request``.
-    :param method: the HTTP method.
-    """
+    """What ``OAuth2Hook.run`` is called with for one page; ``request_kwargs`` are passed on to ``requests.Request``."""
 
     endpoint: str | None = None
     data: Any = None

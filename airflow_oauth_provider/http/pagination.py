@@ -367,11 +367,7 @@ _BLANKS = re.compile(r"[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One link.
-
-    :param target: the URL, perhaps a relative one.
-    :param parameters: by name in lower case; of a name that comes twice the first counts. "" where it has no value.
-    """
+    """A URL, perhaps a relative one, and its parameters by name in lower case; "" where one has no value."""
 
     target: str
     parameters: dict[str, str]
@@ -394,10 +390,7 @@ class LinkHeaderError(ValueError):
 
 
 def parse_links(header: str) -> list[Link]:
-    """Return the links of a header, whose fields may have been joined by commas.
-
-    :raises LinkHeaderError: when it cannot be read.
-    """
+    """Return the links of a header, whose fields may have been joined by commas; raises LinkHeaderError."""
     return list(_LinkReader(header).links())
 
 

@@ -69,8 +69,6 @@ class RetryPolicy:
 
         A rate limit (429, or a 403 that says so) means that the request was not taken, so it may be repeated whatever
         the method.
-
-        :param attempt: how often the request has been sent.
         """
         limited = is_rate_limit(status, headers)
         passes = limited or (status in PASSING and self._may_repeat(method))

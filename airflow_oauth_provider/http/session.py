@@ -124,8 +124,6 @@ def _simplify(request: requests.Request, defaults: Mapping[str, Any]) -> request
 
     ``requests`` 2.34 tests by a protocol whether something is a mapping, six times a request: a tenth of all that a
     page costs.
-
-    :param defaults: the session's headers.
     """
     simple = copy(request)
     if type(request.params) is dict and all(type(value) in (str, int) for value in request.params.values()):

@@ -71,10 +71,7 @@ def _resolve(conn_id: str, name: str) -> list[tuple[str, int]]:
 
 
 def order_targets(records: Any) -> list[tuple[str, int]]:
-    """Return host and port of each record: by priority, and at random by weight among equals (RFC 2782).
-
-    :param records: a set of ``dnspython``.
-    """
+    """Return host and port of each record of an RRset: by priority, at random by weight among equals (RFC 2782)."""
     return [(str(record.target).rstrip(".").lower(), record.port) for record in records.processing_order()]
 
 

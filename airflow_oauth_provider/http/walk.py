@@ -18,7 +18,6 @@ from airflow_oauth_provider.http.pagination import Paginator
 class Walk:
     """One way through the pages: knows what was asked for, and refuses to ask for ever.
 
-    :param paginator: how the next page is found.
     :param request: the request that the first page's is made of.
     :param records_path: where the records of a page are, for paginators that need not know.
     """
@@ -98,11 +97,7 @@ _encode = json.JSONEncoder(sort_keys=True, default=repr).encode
 
 
 class Progress:
-    """Counts pages, and logs the counts at intervals that grow: after 10 seconds, then 20, 40, and then each minute.
-
-    :param log: where to: a logger, Python's or Airflow's.
-    :param clock: elapsed seconds.
-    """
+    """Counts pages, and logs the counts at intervals that grow: after 10 seconds, then 20, 40, and then each minute."""
 
     def __init__(self, log: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self.pages = 0

@@ -86,11 +86,7 @@ class RefreshTokenOperator(BaseOperator):
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
-        """Refresh, now that somebody has signed in.
-
-        :param event: the event of :class:`~airflow_oauth_provider.triggers.sign_in.SignInTrigger`.
-        :raises ReauthorizationRequired: nobody has signed in.
-        """
+        """Refresh, now that somebody has signed in; raises ReauthorizationRequired where nobody has."""
         from airflow_oauth_provider.exceptions import ReauthorizationRequired
 
         if not (event or {}).get("signed_in"):

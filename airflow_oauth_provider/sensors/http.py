@@ -117,32 +117,28 @@ class OAuth2HttpSensor(HttpSensor):
 
     def execute(self, context: Context) -> Any:
         """Wait, here or deferred."""
-        reason = self._why_not_deferred() if self.deferrable else None
-        if reason is not None:
+        if self.deferrable:
+            from airflow_oauth_provider.triggers.events import why_not_sendable
+
+            reason = why_not_sendable(self._request())
+            if reason is None:
+                return self._defer(time.time(), first_pause=0.0)
             self.log.warning("Not deferred, but run in the worker: %s", reason)
-        if not self.deferrable or reason is not None:
-            try:
-                # Skip HttpSensor.execute, which never defers where there is a response_check.
-                return super(HttpSensor, self).execute(context)
-            finally:
-                if self._hook is not None:
-                    self._hook.close()
-        self._defer(time.time(), first_pause=0.0)
-        return None
-
-    def _why_not_deferred(self) -> str | None:
-        from airflow_oauth_provider.triggers.events import why_not_sendable
-
-        return why_not_sendable(self._request())
+        try:
+            # Skip HttpSensor.execute, which never defers where there is a response_check.
+            return super(HttpSensor, self).execute(context)
+        finally:
+            if self._hook is not None:
+                self._hook.close()
 
     def _request(self) -> PageRequest:
         options, more = self.extra_options, self.request_kwargs
         return PageRequest(self.endpoint, self.request_params, self.headers, options, more, self.method)
 
-    def _defer(self, began: float, first_pause: float) -> None:
+    def _defer(self, began: float, first_pause: float) -> Any:
         from airflow_oauth_provider.triggers.http import OAuth2HttpSensorTrigger
 
-        self.defer(
+        return self.defer(
             timeout=timedelta(seconds=max(0.0, self.timeout - (time.time() - began))),
             trigger=OAuth2HttpSensorTrigger(
                 poke_interval=self.poke_interval,
@@ -174,5 +170,4 @@ class OAuth2HttpSensor(HttpSensor):
         if result:
             self.log.info("%s completed successfully.", self.task_id)
             return getattr(result, "xcom_value", None)
-        self._defer(time.time() if began is None else began, first_pause=self.poke_interval)
-        return None
+        return self._defer(time.time() if began is None else began, first_pause=self.poke_interval)

@@ -42,10 +42,7 @@ class SignInTrigger(BaseTrigger):
 
 
 def needs_sign_in(conn_id: str) -> bool:
-    """Tell whether a person has to sign in before the grant works. Asks the store, not the authorization server.
-
-    Blocks: do not call it on an event loop.
-    """
+    """Tell whether a person has to sign in before the grant works. Asks the store, and blocks meanwhile."""
     from airflow_oauth_provider.doctor.grants import read_grant
     from airflow_oauth_provider.tokens.grant_state import State
 
