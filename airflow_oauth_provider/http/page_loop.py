@@ -158,6 +158,7 @@ def _run_pages(loop: PageLoop, start: Callable[[PageRequest], partial[Response] 
                     answer = pending() if isinstance(pending, partial) else pending.result()
                 except Exception as failure:  # noqa: BLE001 - the loop decides what it means
                     error = failure
+                del pending  # it holds the answer
             elif isinstance(step, Send):
                 begun[step.number] = start(step.request)
             elif isinstance(step, Drop):
