@@ -265,7 +265,7 @@ def test_an_unforeseen_error_names_the_connection_and_shows_nothing_that_may_be_
 ):
     secret = "-".join(["of", "somebody", "else"])  # so that no line of this file has it
 
-    def fail(*_):
+    def fail(*_, **__):
         raise ValueError(secret)
 
     caplog.set_level(logging.DEBUG)
