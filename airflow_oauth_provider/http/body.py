@@ -217,8 +217,9 @@ def settle_charset(response: requests.Response) -> None:
     """
     if not _is_charset(response.encoding):
         response.encoding = None
-    states_charset = "charset" in response.headers.get("Content-Type", "").lower()
-    if response.encoding != "ISO-8859-1" or states_charset or not is_loaded(response):
+    if response.encoding != "ISO-8859-1" or not is_loaded(response):
+        return
+    if "charset" in response.headers.get("Content-Type", "").lower():
         return
     with contextlib.suppress(UnicodeDecodeError):
         response.content.decode("utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -67,8 +66,10 @@ def encode_lines(values: list[Any]) -> str:
 def _text(content: bytes, charset: str | None) -> str:
     found = json.detect_encoding(content)
     for encoding in (charset if charset and found == "utf-8" else found, found):
-        with contextlib.suppress(UnicodeDecodeError, LookupError):
+        try:
             return content.decode(encoding)
+        except (UnicodeDecodeError, LookupError):
+            continue
     return content.decode("latin-1")  # loses no byte
 
 
