@@ -17,7 +17,6 @@ from airflow_oauth_provider.api_server import session
 from airflow_oauth_provider.api_server.actions import audit
 from airflow_oauth_provider.compat import api_server
 from airflow_oauth_provider.connection import sign_in
-from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device, errors
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 
@@ -50,8 +49,6 @@ def begin(request: Request, conn_id: str, user: Any) -> tuple[str, str]:
     :return: the address to send the browser to, and what :data:`CODE_COOKIE` has to hold meanwhile.
     """
     prepared = sign_in.prepare(conn_id)
-    if not prepared.endpoints.authorize_url:
-        raise ConfigurationError("enter the vendor's authorization endpoint, 'authorize_url'.", conn_id=conn_id)
     pending = sign_in.begin(prepared, redirect_uri(request))
     members = {**asdict(pending), "conn_id": conn_id, "user": user.get_name(), "session": session.session_id(request)}
     del members["url"]
@@ -106,13 +103,7 @@ def begin_device(conn_id: str, user: Any) -> tuple[device.DeviceAuthorization, s
 
     :return: what to show, and what :data:`DEVICE_COOKIE` has to hold meanwhile.
     """
-    prepared = sign_in.prepare(conn_id)
-    if not prepared.endpoints.device_authorize_url:
-        raise ConfigurationError(
-            "enter the vendor's device authorization endpoint, 'device_authorize_url'.", conn_id=conn_id
-        )
-    configuration = prepared.configuration
-    authorization = device.begin(configuration.client, prepared.endpoints.device_authorize_url, configuration.options)
+    authorization = sign_in.begin_device(sign_in.prepare(conn_id))
     lifetime = min(authorization.expires_in, device.MAX_WAIT)
     authorization = replace(authorization, expires_in=lifetime)
     members = {**asdict(authorization), "conn_id": conn_id, "user": user.get_name(), "until": time.time() + lifetime}

@@ -17,11 +17,10 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from airflow_oauth_provider.cli.run import say
-from airflow_oauth_provider.connection.presets import find_presets
 from airflow_oauth_provider.connection.sign_in import (
-    Endpoints,
     Preparation,
     begin,
+    begin_device,
     compare_scopes,
     keep,
     prepare,
@@ -31,7 +30,6 @@ from airflow_oauth_provider.exceptions import ConfigurationError
 from airflow_oauth_provider.oauth2 import authorization_code, device
 from airflow_oauth_provider.oauth2.authorization_code import NotOurs
 from airflow_oauth_provider.oauth2.client import is_loopback
-from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.errors import OAuth2ProtocolError
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
 from airflow_oauth_provider.tokens.clock import show_time
@@ -52,7 +50,7 @@ def authorize(arguments: Any) -> int:
     prepared = prepare(conn_id, arguments.scope or "")
     configuration = prepared.configuration
     if arguments.device:
-        answer, sent_at = _on_another_device(configuration, prepared.endpoints)
+        answer, sent_at = _on_another_device(prepared)
     else:
         answer, sent_at = _in_the_browser(prepared, arguments)
     record, store = keep(prepared, answer, sent_at, actor="airflow oauth2 authorize")
@@ -61,9 +59,6 @@ def authorize(arguments: Any) -> int:
 
 
 def _in_the_browser(prepared: Preparation, arguments: Any) -> tuple[TokenResponse, float]:
-    configuration = prepared.configuration
-    if not prepared.endpoints.authorize_url:
-        raise _unknown(configuration, "authorize_url")
     if arguments.paste:
         pending = begin(prepared, arguments.redirect_uri or f"http://127.0.0.1:{arguments.port or 8765}/callback")
         _show(pending.url)
@@ -78,18 +73,16 @@ def _in_the_browser(prepared: Preparation, arguments: Any) -> tuple[TokenRespons
                 say("A browser has been opened there.")
             say(f"Waiting for the browser to come back to {loopback.redirect_uri} ...")
             code = loopback.wait(lambda url: authorization_code.accept(pending, url), arguments.timeout)
-    return redeem(configuration, pending, code)
+    return redeem(prepared.configuration, pending, code)
 
 
-def _on_another_device(configuration: GrantConfiguration, endpoints: Endpoints) -> tuple[TokenResponse, float]:
-    if not endpoints.device_authorize_url:
-        raise _unknown(configuration, "device_authorize_url")
-    authorization = device.begin(configuration.client, endpoints.device_authorize_url, configuration.options)
+def _on_another_device(prepared: Preparation) -> tuple[TokenResponse, float]:
+    authorization = begin_device(prepared)
     say(f"Open {authorization.verification_uri} on any device, and enter the code {authorization.user_code}")
     if authorization.verification_uri_complete:
         say(f"or open {authorization.verification_uri_complete}")
     say(f"Waiting, for {min(authorization.expires_in, device.MAX_WAIT) / 60:.0f} minutes at the most ...")
-    answer = device.wait(configuration.client, authorization)
+    answer = device.wait(prepared.configuration.client, authorization)
     return answer, time.time()
 
 
@@ -104,38 +97,6 @@ def _read_secretly(prompt: str) -> str:
     if sys.stdin.isatty():
         return getpass.getpass(prompt).strip()
     return sys.stdin.readline().strip()
-
-
-def _unknown(configuration: GrantConfiguration, key: str) -> ConfigurationError:
-    issuer = configuration.client.issuer
-    why = f"its issuer {issuer} publishes none" if issuer else "it has no issuer to ask"
-    other = " Or leave out --device." if key == "device_authorize_url" else " Or try --device."
-    return ConfigurationError(
-        f"there is no {key!r} in its extra, and {why}. "
-        f"Enter the address from the vendor's documentation{_remedy(configuration)}.{other}",
-        conn_id=configuration.conn_id,
-    )
-
-
-def _remedy(configuration: GrantConfiguration) -> str:
-    """Name the provider or issuer that could replace the one address that the connection has."""
-    client = configuration.client
-    names = find_presets(client.token_url) if client.token_url else []
-    if names:
-        return f", or set its 'provider' to {' or '.join(map(repr, names))} and leave 'oauth_url' empty"
-    issuer = "" if client.issuer or not client.token_url else _issuer_of(configuration)
-    return f", or set its 'issuer' to {issuer!r}" if issuer else ""
-
-
-def _issuer_of(configuration: GrantConfiguration) -> str:
-    """Return the issuer at the token endpoint's origin if it publishes that endpoint; else an empty text."""
-    url = urlsplit(configuration.client.token_url)
-    origin = f"{url.scheme}://{url.netloc}"
-    try:
-        metadata = discover(origin, configuration.client.transport)
-    except OAuth2ProtocolError:
-        return ""
-    return origin if metadata.token_endpoint == configuration.client.token_url else ""
 
 
 def _report(conn_id: str, configuration: GrantConfiguration, record: Record, store: str) -> None:

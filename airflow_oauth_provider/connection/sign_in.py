@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_oauth_provider.compat import connections, masking
 from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.notices import handle_event
+from airflow_oauth_provider.connection.presets import find_presets
 from airflow_oauth_provider.connection.settings import SignIn, read_settings
 from airflow_oauth_provider.exceptions import (
     ConfigurationError,
@@ -17,9 +21,9 @@ from airflow_oauth_provider.exceptions import (
     StoreUnavailable,
     name_connection,
 )
-from airflow_oauth_provider.oauth2 import authorization_code, errors
+from airflow_oauth_provider.oauth2 import authorization_code, device, errors
 from airflow_oauth_provider.oauth2.client import is_secure
-from airflow_oauth_provider.oauth2.discovery import Metadata, discover
+from airflow_oauth_provider.oauth2.discovery import discover
 from airflow_oauth_provider.oauth2.redaction import show_url
 from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.token_response import TokenResponse
@@ -88,7 +92,11 @@ def begin(prepared: Preparation, redirect_uri: str) -> authorization_code.Pendin
     """Make the authorization request (RFC 6749 section 4.1.1).
 
     :param redirect_uri: where the browser is to come back to, as registered.
+    :raises ConfigurationError: the server's authorization endpoint is not known.
     """
+    if not prepared.endpoints.authorize_url:
+        other = "Or sign in on another device (authorize --device)."
+        raise _missing_endpoint(prepared.configuration, "authorize_url", other)
     return authorization_code.begin(
         prepared.configuration.client,
         prepared.endpoints.authorize_url,
@@ -99,18 +107,56 @@ def begin(prepared: Preparation, redirect_uri: str) -> authorization_code.Pendin
     )
 
 
+def begin_device(prepared: Preparation) -> device.DeviceAuthorization:
+    """Ask for the codes with which a person signs in on another device (RFC 8628 section 3.1).
+
+    :raises ConfigurationError: the server's device authorization endpoint is not known.
+    :raises OAuth2ProtocolError: the server gives no codes.
+    """
+    configuration, url = prepared.configuration, prepared.endpoints.device_authorize_url
+    if not url:
+        raise _missing_endpoint(configuration, "device_authorize_url", "Or sign in with a browser (without --device).")
+    return device.begin(configuration.client, url, configuration.options)
+
+
+def _missing_endpoint(configuration: GrantConfiguration, key: str, other: str) -> ConfigurationError:
+    issuer = configuration.client.issuer
+    why = f"its issuer {show_url(issuer)} publishes none" if issuer else "it has no issuer to ask"
+    return ConfigurationError(
+        f"there is no {key!r} in its extra, and {why}. Enter the address from the vendor's "
+        f"documentation{_remedy(configuration)}. {other}",
+        conn_id=configuration.conn_id,
+    )
+
+
+def _remedy(configuration: GrantConfiguration) -> str:
+    """Name the provider or issuer that could replace the one address that the connection has."""
+    client = configuration.client
+    names = find_presets(client.token_url) if client.token_url else []
+    if names:
+        return f", or set its 'provider' to {' or '.join(map(repr, names))} and leave 'oauth_url' empty"
+    if client.issuer or not client.token_url:
+        return ""
+    url = urlsplit(client.token_url)
+    origin = f"{url.scheme}://{url.netloc}"
+    try:
+        is_issuer = discover(origin, client.transport).token_endpoint == client.token_url
+    except errors.OAuth2ProtocolError:
+        return ""
+    return f", or set its 'issuer' to {origin!r}" if is_issuer else ""
+
+
 def find_endpoints(configuration: GrantConfiguration, sign_in: SignIn) -> Endpoints:
     """Return where a person signs in: what the connection says, else what the issuer publishes (RFC 8414).
 
     :raises ConfigurationError: the issuer publishes nothing, or not what it should.
     """
-    metadata: Metadata | None = None
+    members: Mapping[str, Any] = {}
     if configuration.client.issuer:
         try:
-            metadata = discover(configuration.client.issuer, configuration.client.transport)
+            members = discover(configuration.client.issuer, configuration.client.transport).members
         except errors.NotConnected as failure:
             raise ConfigurationError(str(failure), conn_id=configuration.conn_id) from None
-    members = metadata.members if metadata else {}
 
     def find_published(name: str) -> str:
         value = members.get(name)
@@ -155,9 +201,8 @@ def redeem(
     """
     masking.mask_secret(code)
     sent_at = time.time()
-    return request_token(
-        configuration.client, authorization_code.redeem(pending, code, configuration.options.resources)
-    ), sent_at
+    parameters = authorization_code.redeem(pending, code, configuration.options.resources)
+    return request_token(configuration.client, parameters), sent_at
 
 
 def keep(prepared: Preparation, answer: TokenResponse, sent_at: float, actor: str = "") -> tuple[Record, str]:
