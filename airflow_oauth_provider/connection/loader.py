@@ -16,7 +16,7 @@ from airflow_oauth_provider.stores.backend import StoreOptions
 from airflow_oauth_provider.stores.factory import open_store
 from airflow_oauth_provider.stores.record_store import parse_record
 from airflow_oauth_provider.tokens.configuration import Snapshot
-from airflow_oauth_provider.tokens.record import Record, StoredRecord, TokenStore
+from airflow_oauth_provider.tokens.record import StoredRecord, TokenStore
 
 
 class ConnectionLoader:
@@ -80,7 +80,8 @@ def _describe(where: str, kept: Mapping[str, Any]) -> str:
 def _check_variable(conn_id: str, settings: Settings, found: FoundConnection, stored: StoredRecord) -> None:
     """Refuse a variable where it cannot be right.
 
-    :raises StoreNotWritable: teams share the deployment, or the connection has its newest tokens in its own extra.
+    :raises StoreNotWritable: teams share the deployment; or the connection has its newest tokens in its own extra, and
+        the refresh token with which an empty variable would begin has been spent by way of them.
     """
     if not settings.keys.rotates:
         return  # anyone can ask for such a token again
@@ -93,19 +94,10 @@ def _check_variable(conn_id: str, settings: Settings, found: FoundConnection, st
             conn_id=conn_id,
         )
     text = record_in_extra(found.connection.extra, conn_id)
-    if text is not None and stored.record is None:
-        check_first_use(parse_record(text, f"The connection {conn_id!r}"), settings.keys.entered, conn_id)
-
-
-def check_first_use(in_row: Record, entered: str | None, conn_id: str) -> None:
-    """Refuse to begin in an empty variable with a refresh token that has been spent by way of the row.
-
-    A refresh token that was entered since may begin: nobody has spent it.
-
-    :param in_row: the record in the connection's ``extra``.
-    :param entered: the fingerprint of the refresh token that a person entered; None for none.
-    :raises StoreNotWritable: the refresh token is spent.
-    """
+    if text is None or stored.record is not None:
+        return
+    in_row, entered = parse_record(text, f"The connection {conn_id!r}"), settings.keys.entered
+    # A refresh token that was entered since may begin: nobody has spent it.
     if entered is None or entered == in_row.entered_fingerprint or in_row.has_replaced(entered):
         raise StoreNotWritable(
             "it has its newest tokens in its own extra, and the variable in which it would keep them now is empty, so "

@@ -17,8 +17,6 @@ from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, R
 from airflow_oauth_provider.tokens.events import GrantEvent
 from airflow_oauth_provider.tokens.grant_state import format_duration
 
-__all__ = ["Notice", "handle_event", "log_what_to_do"]
-
 log = logging.getLogger(__name__)
 
 #: The counter of each kind of event; see docs/sign-in.md.

@@ -14,13 +14,7 @@ from airflow_oauth_provider.connection.loader import ConnectionLoader
 from airflow_oauth_provider.connection.notices import handle_event
 from airflow_oauth_provider.connection.presets import find_presets
 from airflow_oauth_provider.connection.settings import SignIn, read_settings
-from airflow_oauth_provider.exceptions import (
-    ConfigurationError,
-    StaleVersion,
-    StoreNotWritable,
-    StoreUnavailable,
-    name_connection,
-)
+from airflow_oauth_provider.exceptions import ConfigurationError, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.oauth2 import authorization_code, device, errors
 from airflow_oauth_provider.oauth2.client import is_secure
 from airflow_oauth_provider.oauth2.discovery import discover
@@ -225,7 +219,7 @@ def keep(prepared: Preparation, answer: TokenResponse, sent_at: float, actor: st
             snapshot = source.load()
             configuration = snapshot.configuration
             if not answer.refresh_token:
-                raise ConfigurationError(_no_refresh_token(configuration.conn_id, prepared.sign_in.refresh_scope))
+                raise _no_refresh_token(configuration.conn_id, prepared.sign_in.refresh_scope)
             old = precedence.current(configuration, snapshot.record)
             was_dead = precedence.is_dead(configuration, old)
             new = precedence.record_sign_in(old, answer, sent_at, actor)
@@ -273,15 +267,15 @@ def _check_in_use(source: ConfigurationSource, new: Record) -> None:
         )
 
 
-def _no_refresh_token(conn_id: str, refresh_scope: str) -> str:
+def _no_refresh_token(conn_id: str, refresh_scope: str) -> ConfigurationError:
     wanted = (
         f"This vendor wants the scope {refresh_scope!r} for it, which was asked for"
         if refresh_scope
         else "Many servers want the scope 'offline_access' for it"
     )
-    return name_connection(
-        conn_id,
+    return ConfigurationError(
         f"the server gave an access token but no refresh token, so nothing was kept. {wanted}; "
         "Google wants authorize_params 'access_type=offline, prompt=consent'; else allow the grant 'refresh_token' for "
         "this client at the server.",
+        conn_id=conn_id,
     )

@@ -96,16 +96,14 @@ class Preset:
                 raise PresetParameterError(
                     f"The preset {self.name!r} needs the parameter {name!r}: {self.parameters[name]}"
                 )
-            url = url.replace("{" + name + "}", self._check(name, str(value).strip()))
+            text = str(value).strip()
+            if not _PARAMETER.fullmatch(text):
+                raise PresetParameterError(
+                    f"The parameter {name!r} of the preset {self.name!r} is put into a URL: letters, digits, "
+                    f"dots, hyphens and underscores only, without https:// and slashes. {self.parameters[name]}"
+                )
+            url = url.replace("{" + name + "}", text)
         return url
-
-    def _check(self, name: str, value: str) -> str:
-        if not _PARAMETER.fullmatch(value):
-            raise PresetParameterError(
-                f"The parameter {name!r} of the preset {self.name!r} is put into a URL: letters, digits, "
-                f"dots, hyphens and underscores only, without https:// and slashes. {self.parameters[name]}"
-            )
-        return value
 
 
 def placeholders(template: str) -> Iterator[str]:
@@ -120,7 +118,9 @@ def load_presets() -> Mapping[str, Preset]:
     from importlib.resources import files
 
     data = json.loads(files(__name__).joinpath("vendors.json").read_text(encoding="utf-8"))
-    return MappingProxyType({name: _preset(name, vendor) for name, vendor in data.items()})
+    for vendor in data.values():
+        del vendor["facts"]  # those are for the documentation
+    return MappingProxyType({name: Preset(name, **_freeze(vendor)) for name, vendor in data.items()})
 
 
 def preset(name: str) -> Preset:
@@ -129,10 +129,13 @@ def preset(name: str) -> Preset:
     :raises UnknownPresetError: if there is none.
     """
     presets = load_presets()
-    try:
+    if name in presets:
         return presets[name]
-    except KeyError:
-        raise UnknownPresetError(_unknown(name, list(presets))) from None
+    import difflib
+
+    close = difflib.get_close_matches(name.strip().lower().replace("-", "_"), presets, n=3)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise UnknownPresetError(f"There is no preset {name!r}.{hint} Presets: {', '.join(presets)}.")
 
 
 def find_presets(url: str) -> list[str]:
@@ -156,26 +159,6 @@ def _host_pattern(template: str) -> str:
     if not fixed.strip("."):
         return r"(?!)"
     return r"[a-z0-9.-]+".join(re.escape(part) for part in _PLACEHOLDER.split(host)[::2])
-
-
-def _unknown(name: str, names: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name.strip().lower().replace("-", "_"), names, n=3)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return f"There is no preset {name!r}.{hint} Presets: {', '.join(names)}."
-
-
-def _preset(name: str, vendor: Mapping[str, Any]) -> Preset:
-    return Preset(
-        name=name,
-        title=vendor["title"],
-        docs=vendor["docs"],
-        confirmed=vendor["confirmed"],
-        parameters=MappingProxyType(vendor["parameters"]),
-        defaults=_freeze(vendor["defaults"]),
-        notes=tuple(vendor["notes"]),
-    )
 
 
 def is_unset(value: object) -> bool:
