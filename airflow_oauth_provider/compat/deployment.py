@@ -154,7 +154,14 @@ def callback_prefixes() -> tuple[str, ...]:
 
 def settle_time() -> float:
     """Return the seconds for which a lease has to stay in a store without compare-and-set before it counts."""
-    return _read_number("settle_time")
+    text = _read_text("settle_time") or _BY_NAME["settle_time"].default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = float("nan")
+    if not 0 <= seconds < float("inf"):
+        raise _wrong("settle_time", text, "a number from 0 on")
+    return seconds
 
 
 def fallback_path() -> str:
@@ -169,7 +176,10 @@ def listeners() -> tuple[str, ...]:
 
 def token_store_route() -> bool:
     """Tell whether the API server has the route of the token store."""
-    return _read_choice("token_store_route", "key", "off") == "key"
+    text = _read_text("token_store_route") or "key"
+    if text not in ("key", "off"):
+        raise _wrong("token_store_route", text, "one of key, off")
+    return text == "key"
 
 
 def api_url() -> str:
@@ -204,7 +214,7 @@ def _read_airflows(section: str, name: str) -> str:
     return (conf.get(section, name, fallback="") or "").strip()
 
 
-# What follows reads one type each; a setting that cannot be read is an error that names it, never its default.
+# A setting that cannot be read is an error that names it, never its default.
 
 
 def _read_text(name: str) -> str:
@@ -219,24 +229,6 @@ def _read_text(name: str) -> str:
 
 def _read_list(name: str) -> tuple[str, ...]:
     return tuple(part for text in _read_text(name).split(",") if (part := text.strip()))
-
-
-def _read_number(name: str) -> float:
-    text = _read_text(name) or _BY_NAME[name].default
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not 0 <= number < float("inf"):
-        raise _wrong(name, text, "a number from 0 on")
-    return number
-
-
-def _read_choice(name: str, *choices: str) -> str:
-    text = _read_text(name) or _BY_NAME[name].default
-    if text not in choices:
-        raise _wrong(name, text, f"one of {', '.join(choices)}")
-    return text
 
 
 def _wrong(name: str, text: str, right: str) -> ConfigurationError:

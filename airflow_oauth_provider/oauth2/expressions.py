@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 _STEP = re.compile(
-    r"\.([^\W\d][\w-]*)|\[(-?\d+)\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]|(\.\*|\[\*\])",
+    r"\.([^\W\d][\w-]*)|\[(?P<index>-?\d+)\]|\['([^'\\]*)'\]|\[\"([^\"\\]*)\"\]|(?P<all>\.\*|\[\*\])",
 )
 
 
@@ -117,13 +117,11 @@ def parse_steps(path: str) -> tuple[Step, ...] | None:
     position = 1
     while position < len(path):
         match = _STEP.match(path, position)
-        if match is None:
+        if match is None or match.lastindex is None:
             return None
-        name, index, single, double, wildcard = match.groups()
-        if wildcard is not None:
-            steps.append(Wildcard.ALL)
-        else:
-            steps.append(int(index) if index is not None else next(x for x in (name, single, double) if x is not None))
+        text = match[match.lastindex]
+        step = int(text) if match.lastgroup == "index" else text
+        steps.append(Wildcard.ALL if match.lastgroup == "all" else step)
         position = match.end()
     return tuple(steps)
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 import urllib3.exceptions
@@ -56,7 +56,7 @@ class HttpResponse:
 
 def encode_form(fields: Sequence[tuple[str, str]]) -> str:
     """Return ``fields`` as a form (RFC 6749 appendix B); only letters, digits and ``_.-~`` stand unescaped."""
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in fields)
+    return urlencode(fields, quote_via=quote)
 
 
 def add_query(url: str, fields: Sequence[tuple[str, str]]) -> str:
