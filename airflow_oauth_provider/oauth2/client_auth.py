@@ -18,9 +18,6 @@ Parameters = Sequence[tuple[str, str]]
 #: RFC 7523 section 2.2.
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-#: Changes the parameters and the headers of a token request that is about to be sent.
-ClientAuthentication = Callable[[Client, list[tuple[str, str]], dict[str, str]], None]
-
 _ENCODINGS: dict[str, Callable[[str], str]] = {
     "percent": lambda text: quote(text, safe=""),
     "form": quote_plus,
@@ -28,8 +25,31 @@ _ENCODINGS: dict[str, Callable[[str], str]] = {
 }
 
 
-def client_secret_basic(client: Client, _: list[tuple[str, str]], headers: dict[str, str]) -> None:
-    """HTTP Basic; id and secret are percent-encoded first (RFC 6749 section 2.3.1).
+def authenticate(client: Client, fields: list[tuple[str, str]], headers: dict[str, str]) -> None:
+    """Add the client's authentication to a request that is about to be sent; assertions are new for each attempt.
+
+    :param client: who asks.
+    :param fields: the parameters of the request; changed in place.
+    :param headers: its header fields; changed in place.
+    :raises NotConnected: the client has no key for its method, or no endpoint to name as audience.
+    """
+    if client.auth_method == "client_secret_basic":
+        headers["Authorization"] = _make_basic(client)
+        return
+    fields.append(("client_id", client.client_id))
+    match client.auth_method:
+        case "client_secret_post":  # RFC 6749 section 2.3.1
+            fields += [("client_secret", client.client_secret)] if client.client_secret else []
+        case "private_key_jwt" | "client_secret_jwt":
+            fields += [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", _make_assertion(client))]
+        case "none" | "tls_client_auth" | "self_signed_tls_client_auth":
+            pass  # the certificate, if any, speaks for the client that the id names (RFC 8705 section 2)
+        case unknown:
+            raise ValueError(f"There is no client authentication {unknown!r}")
+
+
+def _make_basic(client: Client) -> str:
+    """Return HTTP Basic; id and secret are percent-encoded first (RFC 6749 section 2.3.1).
 
     The RFC asks for form encoding, whose ``+`` for a space some servers do not decode; every server that decodes
     anything decodes ``%20``, so nothing is left unescaped but letters, digits and ``_.-~``. For servers that decode
@@ -37,29 +57,15 @@ def client_secret_basic(client: Client, _: list[tuple[str, str]], headers: dict[
     """
     encode = _ENCODINGS[client.basic_encoding]
     pair = f"{encode(client.client_id)}:{encode(client.client_secret or '')}"
-    headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode('ascii')}"
+    return f"Basic {b64encode(pair.encode()).decode('ascii')}"
 
 
-def client_secret_post(client: Client, parameters: list[tuple[str, str]], _: dict[str, str]) -> None:
-    """Id and secret in the body (RFC 6749 section 2.3.1)."""
-    parameters.append(("client_id", client.client_id))
-    if client.client_secret:
-        parameters.append(("client_secret", client.client_secret))
-
-
-def public_client(client: Client, parameters: list[tuple[str, str]], _: dict[str, str]) -> None:
-    """Only the id, for a client that has no secret (RFC 6749 section 3.2.1)."""
-    parameters.append(("client_id", client.client_id))
-
-
-def private_key_jwt(client: Client, parameters: list[tuple[str, str]], _: dict[str, str]) -> None:
-    """Send a JWT signed by the client's key (RFC 7523 section 2.2), made anew for each attempt."""
-    _assert(client, parameters, sign(client, _claims(client), "auth_method 'private_key_jwt'"))
-
-
-def client_secret_jwt(client: Client, parameters: list[tuple[str, str]], _: dict[str, str]) -> None:
-    """Send a JWT with a MAC by the client's secret (OpenID Connect Core section 9), made anew for each attempt."""
-    _assert(client, parameters, assertions.sign_with_secret(_claims(client), client.client_secret or ""))
+def _make_assertion(client: Client) -> str:
+    """Return a JWT signed with the client's key (RFC 7523 section 2.2) or secret (OpenID Connect Core section 9)."""
+    claims = assertions.make_claims(client.client_id, client.client_id, assertion_audience(client))
+    if client.auth_method == "private_key_jwt":
+        return sign(client, claims, "auth_method 'private_key_jwt'")
+    return assertions.sign_with_secret(claims, client.client_secret or "")
 
 
 def sign(client: Client, claims: Mapping[str, Any], purpose: str) -> str:
@@ -74,41 +80,6 @@ def sign(client: Client, claims: Mapping[str, Any], purpose: str) -> str:
         return assertions.sign(claims, client.signing_key)
     except assertions.BadKeyError as error:
         raise errors.NotConnected(f"the private key {error}", lasting=True) from None
-
-
-def _claims(client: Client) -> dict[str, object]:
-    return assertions.make_claims(client.client_id, client.client_id, assertion_audience(client))
-
-
-def _assert(client: Client, parameters: list[tuple[str, str]], assertion: str) -> None:
-    parameters += [
-        ("client_id", client.client_id),
-        ("client_assertion_type", ASSERTION_TYPE),
-        ("client_assertion", assertion),
-    ]
-
-
-METHODS: dict[str, ClientAuthentication] = {
-    "client_secret_basic": client_secret_basic,
-    "client_secret_post": client_secret_post,
-    "private_key_jwt": private_key_jwt,
-    "client_secret_jwt": client_secret_jwt,
-    # The certificate speaks for the client; the id says for which one (RFC 8705 section 2).
-    "tls_client_auth": public_client,
-    "self_signed_tls_client_auth": public_client,
-    "none": public_client,
-}
-
-
-def authenticate(client: Client, fields: list[tuple[str, str]], headers: dict[str, str]) -> None:
-    """Add the client's authentication to a request that is about to be sent.
-
-    :param client: who asks.
-    :param fields: the parameters of the request; changed in place.
-    :param headers: its header fields; changed in place.
-    :raises NotConnected: the client has no key for its method, or no endpoint to name as audience.
-    """
-    METHODS[client.auth_method](client, fields, headers)
 
 
 def ask(client: Client, url: str, fields: list[tuple[str, str]]) -> HttpResponse:
