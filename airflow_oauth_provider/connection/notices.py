@@ -58,9 +58,6 @@ class Notice:
         return f"{self.text} {self.url}".strip()
 
 
-Listener = Callable[[Notice], object]
-
-
 def log_what_to_do(failure: OAuth2Error, conn_id: str) -> None:
     """Log a short line of its own for an error that only a person mends: its own text stands below many frames."""
     if not isinstance(failure, ReauthorizationRequired | ConfigurationError):
@@ -117,7 +114,7 @@ def _tell(path: str, notice: Notice) -> None:
     """Call one listener. Whatever it does, the refresh goes on."""
     module, _, function = path.partition(":")
     try:
-        listener: Listener = getattr(importlib.import_module(module), function)
+        listener: Callable[[Notice], object] = getattr(importlib.import_module(module), function)
         listener(notice)
     except Exception as error:  # noqa: BLE001 - foreign code; its text may hold what is secret
         log.warning(

@@ -106,7 +106,8 @@ class TokenManager:
         self._cache = TokenCache(self._clock)
         self._has_refreshed = False
         self._conn_id = ""
-        self._prover: Prover | None = None
+        #: What proves possession of the key that the access token is bound to (RFC 9449), from the first token on.
+        self.prover: Prover | None = None
         self._lock = threading.RLock()
         _managers.add(self)
 
@@ -124,14 +125,6 @@ class TokenManager:
         if token is None:
             raise AssertionError("obtain() returned without an access token")
         return token
-
-    @property
-    def prover(self) -> Prover | None:
-        """What proves possession of the key that the access token is bound to (RFC 9449); None: it is bound to none.
-
-        Known from the first token on.
-        """
-        return self._prover
 
     def cached_token(self) -> str | None:
         """Return the access token if it is fresh and known without asking anybody; never blocks."""
@@ -219,7 +212,7 @@ class TokenManager:
         snapshot = self._retry(self._source.load)
         configuration = snapshot.configuration
         self._conn_id = configuration.conn_id
-        self._prover = get_prover(configuration.client.dpop_key) if configuration.client.dpop_key else None
+        self.prover = get_prover(configuration.client.dpop_key) if configuration.client.dpop_key else None
         return snapshot
 
     def _decide(self, snapshot: Snapshot, call: _Call) -> tuple[Decision, TokenResult]:
@@ -338,8 +331,8 @@ class TokenCache:
 
     def serve(self, requirements: TokenRequirements) -> TokenResult | None:
         """Return the cached token if it meets ``requirements``, else None."""
-        cached, now = self._find_usable(requirements), self._clock.elapsed()
-        if cached is None or requirements.force:
+        cached, now = self._result, self._clock.elapsed()
+        if cached is None or requirements.force or cached.record.access_token in (None, requirements.rejected):
             return None
         fresh = now < self._stale_at and now + cached.record.min_remaining(0.0, requirements.min_ttl) < self._ends_at
         quiet = now < self._quiet_until and now < self._ends_at

@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 #: What can be revoked.
 KINDS = ("refresh_token", "access_token")
-
-
 #: How many times a grant is revoked anew because another worker has rotated its refresh token meanwhile.
 MAX_ATTEMPTS = 5
 
