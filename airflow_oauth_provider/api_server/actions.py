@@ -108,31 +108,26 @@ def get_grant(connection: str, user: GetUserDep) -> dict[str, Any]:
 @router.post("/refresh")
 def post_refresh(request: Request, connection: str, user: GetUserDep, token: FormToken = "") -> dict[str, Any]:
     """Refresh the access token now."""
-    _allow(request, connection, user, token)
-    try:
-        return refresh(connection, user).as_dict()
-    except OAuth2Error as failure:
-        raise HTTPException(409, str(failure)) from None
+    return _act(request, connection, user, token, refresh).as_dict()
 
 
 @router.post("/revoke")
 def post_revoke(request: Request, connection: str, user: GetUserDep, token: FormToken = "") -> dict[str, Any]:
     """End the grant."""
-    _allow(request, connection, user, token)
-    try:
-        return {"revoked": revoke(connection, user)}
-    except OAuth2Error as failure:
-        raise HTTPException(409, str(failure)) from None
+    return {"revoked": _act(request, connection, user, token, revoke)}
 
 
 @router.post("/check")
 def post_check(request: Request, connection: str, user: GetUserDep, token: FormToken = "") -> dict[str, Any]:
     """Have the doctor examine the connection."""
-    _allow(request, connection, user, token)
-    return check(connection, user).as_json()
+    return _act(request, connection, user, token, check).as_json()
 
 
-def _allow(request: Request, conn_id: str, user: Any, token: str) -> None:
+def _act(request: Request, conn_id: str, user: Any, token: str, action: Callable[[str, Any], T]) -> T:
     session.check_form(request, token, user)
     require("PUT", conn_id, user)
     find_grant(conn_id)
+    try:
+        return action(conn_id, user)
+    except OAuth2Error as failure:
+        raise HTTPException(409, str(failure)) from None
