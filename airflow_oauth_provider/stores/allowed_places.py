@@ -8,7 +8,8 @@ There is one more way: a secret or a file that itself names the connections that
 ``airflow_connection``, may stand anywhere. Who can write there has the right to decide.
 
 In the lists of files and secrets ``{conn_id}`` stands for the connection's id, so that a connection has places of its
-own that no other one may name.
+own that no other one may name. Where a function takes a ``conn_id`` and a ``key``, these are the connection, and the
+key of its extra that names the place.
 """
 
 from __future__ import annotations
@@ -80,10 +81,9 @@ class Permit:
 
 
 def read_named(value: Any) -> tuple[str, ...] | None:
-    """Return the connections that a member ``airflow_connection`` names.
+    """Return the connections that the value of a member ``airflow_connection`` names; None where there is no member.
 
-    :param value: of the member; None where there is none.
-    :return: None where there is no such member. One that cannot be read names nobody.
+    A value that cannot be read names nobody.
     """
     if value is None:
         return None
@@ -93,10 +93,7 @@ def read_named(value: Any) -> tuple[str, ...] | None:
 
 
 def name_place(conn_id: str) -> str:
-    """Return what stands for a connection in the names of its places: its id, and ``=xx`` for what paths mean by.
-
-    :param conn_id: the connection. No two of them have the same name.
-    """
+    """Return what stands for a connection in the names of its places, and for no other one: its id, escaped."""
     return _NOT_IN_PLACES.sub(lambda found: "".join(f"={byte:02x}" for byte in found[0].encode()), conn_id)
 
 
@@ -106,7 +103,6 @@ def is_file_allowed(path: str, folders: Iterable[str], conn_id: str) -> bool:
     :param path: an absolute path; the file need not exist.
     :param folders: absolute paths. One that ends with ``{conn_id}`` also stands for files of that name, with any
         extension: ``xero.json``.
-    :param conn_id: the connection.
     """
     if not os.path.isabs(path) or "\0" in path:
         return False
@@ -119,8 +115,9 @@ def is_file_allowed(path: str, folders: Iterable[str], conn_id: str) -> bool:
 
 
 def _is_below(real: str, root: str, *, with_extension: bool) -> bool:
-    is_named_so = re.fullmatch(re.escape(root) + _EXTENSION, real) is not None
-    return os.path.commonpath([real, root]) == root or (with_extension and is_named_so)
+    if os.path.commonpath([real, root]) == root:
+        return True
+    return with_extension and re.fullmatch(re.escape(root) + _EXTENSION, real) is not None
 
 
 def is_secret_allowed(name: str, patterns: Iterable[str], conn_id: str) -> bool:
@@ -128,7 +125,6 @@ def is_secret_allowed(name: str, patterns: Iterable[str], conn_id: str) -> bool:
 
     :param name: as the secret store takes it: a path, a name, an ARN.
     :param patterns: such as ``airflow/oauth2/{conn_id}/*``.
-    :param conn_id: the connection.
     """
     if not _PLAIN_NAME.fullmatch(name) or any(part in ("", ".", "..") for part in name.split("/")):
         return False
@@ -157,29 +153,22 @@ def check_form(
 ) -> str:
     """Return what a connection names, if it has its form: a name of another form could lead elsewhere in a URL.
 
-    :param conn_id: the connection.
-    :param key: the key of its extra.
-    :param value: the value of that key.
+    :param value: the value of ``key``.
     :param right: what it has to be, for the error.
     :param form: what the whole of it has to match.
     :raises ConfigurationError: it is missing or has another form.
     """
     if value and form.fullmatch(value):
         return value
-    wrong = (
-        f"the key {key!r} of its extra is {value!r}, but" if value else f"with its store, the key {key!r} of its extra"
-    )
+    named = f"the key {key!r} of its extra"
+    wrong = f"{named} is {value!r}, but" if value else f"with its store, {named}"
     raise ConfigurationError(f"{wrong} has to be {right}.", conn_id=conn_id)
 
 
 def check_file(conn_id: str, key: str, path: str, folders: Sequence[str]) -> None:
-    """Raise unless a connection may name a file.
+    """Raise ConfigurationError unless a connection may name a file.
 
-    :param conn_id: the connection.
-    :param key: the key of its extra that names it.
-    :param path: the file.
     :param folders: those of ``[oauth2] allowed_folders``, and what else is allowed for this key.
-    :raises ConfigurationError: it may not.
     """
     refusal = file_permit(conn_id, key, path, folders).refusal
     if refusal is not None:
@@ -189,69 +178,60 @@ def check_file(conn_id: str, key: str, path: str, folders: Sequence[str]) -> Non
 def file_permit(conn_id: str, key: str, path: str, folders: Sequence[str]) -> Permit:
     """Return whether a connection may use a file; a refusal is the same whether the file exists or not.
 
-    :param conn_id: the connection.
-    :param key: the key of its extra that names it.
-    :param path: the file.
     :param folders: those of ``[oauth2] allowed_folders``.
     """
     if is_file_allowed(path, folders, conn_id):
         return Permit(conn_id, is_local=True)
     of_any = [folder.partition(OWN)[0] for folder in folders if OWN in folder]
-    refusal = _refuse(conn_id, key, f"the file {path!r}", "allowed_folders", folders)
-    return Permit(conn_id, _as_anothers(refusal, is_file_allowed(path, of_any, conn_id)), is_local=True)
+    kind = AnothersPlace if is_file_allowed(path, of_any, conn_id) else ConfigurationError
+    return Permit(conn_id, _refuse(conn_id, key, f"the file {path!r}", "allowed_folders", folders, kind), is_local=True)
 
 
 def secret_permit(conn_id: str, key: str, name: str, patterns: Sequence[str]) -> Permit:
     """Return whether a connection may use a secret.
 
-    :param conn_id: the connection.
-    :param key: the key of its extra that names it.
-    :param name: the secret's name.
+    :param name: the secret's name, as :func:`is_secret_allowed` takes it.
     :param patterns: those of ``[oauth2] allowed_secrets``.
     """
     if is_secret_allowed(name, patterns, conn_id):
         return Permit(conn_id)
     of_any = [pattern.replace(OWN, "*") for pattern in patterns if OWN in pattern]
-    refusal = _refuse(conn_id, key, f"the secret {name!r}", "allowed_secrets", patterns)
-    return Permit(conn_id, _as_anothers(refusal, is_secret_allowed(name, of_any, conn_id)))
-
-
-def _as_anothers(refusal: ConfigurationError, is_anothers: bool) -> ConfigurationError:
-    return AnothersPlace(str(refusal.args[0])) if is_anothers else refusal
+    kind = AnothersPlace if is_secret_allowed(name, of_any, conn_id) else ConfigurationError
+    return Permit(conn_id, _refuse(conn_id, key, f"the secret {name!r}", "allowed_secrets", patterns, kind))
 
 
 def check_host(conn_id: str, key: str, host: str, patterns: Sequence[str]) -> None:
-    """Raise unless a connection may have the worker's cloud identity sent to a host.
+    """Raise ConfigurationError unless a connection may have the worker's cloud identity sent to a host.
 
-    :param conn_id: the connection.
-    :param key: the key of its extra that names it.
     :param host: with a port perhaps.
     :param patterns: those of ``[oauth2] allowed_endpoints``.
-    :raises ConfigurationError: it may not.
     """
     if not is_host_allowed(host, patterns):
         raise _refuse(conn_id, key, f"the host {host!r}", "allowed_endpoints", patterns)
 
 
 def check_connection(conn_id: str, key: str, named: str, patterns: Sequence[str]) -> None:
-    """Raise unless a connection may use the identity of another Airflow connection.
+    """Raise ConfigurationError unless a connection may use the identity of another Airflow connection.
 
-    :param conn_id: the connection.
-    :param key: the key of its extra that names the other one.
     :param named: the other one.
     :param patterns: those of ``[oauth2] allowed_connections``.
-    :raises ConfigurationError: it may not.
     """
     if not any(fnmatchcase(named, pattern) for pattern in patterns):
         raise _refuse(conn_id, key, f"the Airflow connection {named!r}", "allowed_connections", patterns)
 
 
-def _refuse(conn_id: str, key: str, what: str, option: str, allowed: Sequence[str]) -> ConfigurationError:
-    itself = f" Or the secret itself names this connection in its member {MEMBER!r}." if "secret" in option else ""
-    if key == "file_path":
-        itself = f" Or the file itself names this connection in its member {MEMBER!r}."
+def _refuse(
+    conn_id: str,
+    key: str,
+    what: str,
+    option: str,
+    allowed: Sequence[str],
+    kind: type[ConfigurationError] = ConfigurationError,
+) -> ConfigurationError:
+    place = "secret" if option == "allowed_secrets" else "file" if key == "file_path" else ""
+    itself = f" Or the {place} itself names this connection in its member {MEMBER!r}." if place else ""
     shown = ", ".join(entry.replace(OWN, name_place(conn_id)) for entry in allowed)
-    return ConfigurationError(
+    return kind(
         f"the key {key!r} of its extra names {what}, which this deployment does not allow. "
         f"Allowed are: {shown or 'none'}. Whoever runs Airflow can add it to {option} in the section "
         f"[oauth2] of airflow.cfg, wherever tasks run and in the API server.{itself}",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_oauth_provider.compat import deployment
@@ -28,23 +26,14 @@ _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:(?P<n
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}$")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
 
-_MISSING = frozenset({"ResourceNotFoundException"})
 _LASTING = frozenset({"InvalidRequestException", "ValidationException", "PublicPolicyException"})
-_ADVICE = {
+_HINTS = {
     "AccessDeniedException": "its identity needs secretsmanager:GetSecretValue, secretsmanager:PutSecretValue and "
     "secretsmanager:UpdateSecretVersionStage on it, and the use of its KMS key",
     "LimitExceededException": "it has too many versions of the last 24 hours. A refresh makes two, and AWS keeps about "
     "100: for access tokens that live less than half an hour choose another store",
     "DecryptionFailure": "its KMS key cannot be used",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Secret:
-    """The secret as read: the version's id, and what is in it."""
-
-    version_id: str
-    document: dict[str, Any] = field(repr=False)
 
 
 class AwsBackend:
@@ -85,7 +74,7 @@ class AwsBackend:
 
     def fetch(self) -> Fetched:
         """Return what the secret holds; see :meth:`Backend.fetch`."""
-        answer = self._call("read", lambda client: client.get_secret_value(SecretId=self._id, VersionStage=CURRENT))
+        answer = self._call("read", "get_secret_value", {"VersionStage": CURRENT})
         if self._allowed_name != self._id and answer.get("Name") != self._allowed_name:
             raise StoreNotWritable(
                 f"the key 'aws_name' of its extra has the ARN of a secret that is not called {self._allowed_name!r}. "
@@ -98,57 +87,47 @@ class AwsBackend:
             document = None
         if not isinstance(document, dict):
             raise StoreNotWritable(f"{self.where} is not a JSON object. Make it one, if only {{}}.")
-        return self._document.to_fetched(document, _Secret(answer["VersionId"], document))
+        return self._document.to_fetched(document, (answer["VersionId"], document))
 
     def replace(self, fetched: Fetched, text: str) -> Fetched | None:
         """Make a new version the current one, if the one that was read still is; see :meth:`Backend.replace`."""
-        secret: _Secret = fetched.token
-        document = self._document.with_record(secret.document, text)
+        version_id, document = fetched.token
+        document = self._document.with_record(document, text)
         new_id = str(uuid.uuid4())
-        self._call(
-            "written",
-            lambda client: client.put_secret_value(
-                SecretId=self._id,
-                ClientRequestToken=new_id,
-                SecretString=json.dumps(document),
-                VersionStages=[PENDING],
-            ),
-        )
-        moved = self._call(
-            "written",
-            lambda client: client.update_secret_version_stage(
-                SecretId=self._id, VersionStage=CURRENT, MoveToVersionId=new_id, RemoveFromVersionId=secret.version_id
-            ),
-            elsewhere=True,
-        )
-        return None if moved is None else self._document.to_fetched(document, _Secret(new_id, document))
+        version = {"ClientRequestToken": new_id, "SecretString": json.dumps(document), "VersionStages": [PENDING]}
+        self._call("written", "put_secret_value", version)
+        move = {"VersionStage": CURRENT, "MoveToVersionId": new_id, "RemoveFromVersionId": version_id}
+        moved = self._call("written", "update_secret_version_stage", move, elsewhere=True)
+        return None if moved is None else self._document.to_fetched(document, (new_id, document))
 
-    def _call(self, what: str, operation: Callable[[Any], Any], *, elsewhere: bool = False) -> Any:
+    def _call(self, what: str, method: str, request: dict[str, Any], *, elsewhere: bool = False) -> Any:
         """Send one request.
 
+        :param what: what could not be done, for the error.
+        :param method: of AWS's client.
         :param elsewhere: return None where AWS says that the label is not where the request takes it from.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        where = self._document.where
+        where = self.where
         try:
             if self._client is None:
                 self._client = _new_client(self._region, self._identity)
-            return operation(self._client)
+            return getattr(self._client, method)(SecretId=self._id, **request)
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "an unknown error"))
             if elsewhere and code == "InvalidParameterException":
                 return None
             # The message may quote what was sent.
             said = f"{where} could not be {what}: {code}"
-            if code in _MISSING:
+            if code == "ResourceNotFoundException":
                 raise StoreNotWritable(
                     f"{said}. Create it, if only with {{}}, or check name and region ('aws_name', 'aws_region')."
                 ) from None
             if code in _LASTING:
                 raise StoreNotWritable(f"{said}.") from None
-            advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""
-            raise StoreUnavailable(f"{said}{advice}.") from None
+            hint = f"; {_HINTS[code]}" if code in _HINTS else ""
+            raise StoreUnavailable(f"{said}{hint}.") from None
         except BotoCoreError as error:
             kind = type(error).__name__
             hint = " Set 'aws_region'." if kind == "NoRegionError" else ""
@@ -191,8 +170,6 @@ def _name_that_counts(conn_id: str, name: str) -> str:
 def open_store(conn_id: str, options: StoreOptions) -> RecordStore:
     """Return the store of a connection with ``store: aws_secrets_manager``.
 
-    :param conn_id: the connection.
-    :param options: what it says about stores.
     :raises ConfigurationError: a key is missing or wrong, or the package for AWS is not installed.
     """
     name = check_form(conn_id, "aws_name", options.aws_name, "the name or ARN of a secret")

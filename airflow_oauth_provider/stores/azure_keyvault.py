@@ -8,7 +8,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from airflow_oauth_provider.compat import deployment, masking
@@ -40,18 +39,12 @@ _REMEMBERED = 20
 _LARGEST = 25_600
 #: Seconds that one request may take; the SDK's own limit is 300, longer than a lease.
 _TIMEOUT = 10
-
-
-@dataclass(frozen=True, slots=True)
-class _Beside:
-    """What stands beside the record.
-
-    :param plain: refresh and access token.
-    :param marks: fingerprints of the refresh tokens that we have written there.
-    """
-
-    plain: PlainTokens
-    marks: tuple[str, ...] = ()
+#: By HTTP status: whether waiting does not help, and what does.
+_HINTS = {
+    400: (True, f" A secret has {_LARGEST:,} bytes at the most."),
+    403: (False, " Give the worker's identity the role 'Key Vault Secrets Officer', and its network access."),
+    409: (True, " Is there a deleted secret of that name?"),
+}
 
 
 class KeyVaultBackend:
@@ -80,6 +73,8 @@ class KeyVaultBackend:
         permits: Mapping[str, Permit],
         identity: CloudIdentity | None = None,
     ) -> None:
+        self.where = f"the key vault {url}"
+        self.record_where = f"the secret {names['record']!r} of {url}"
         self._conn_id = conn_id
         self._url = url
         self._names = names
@@ -88,16 +83,6 @@ class KeyVaultBackend:
         self._tags: dict[str, Any] = {}
         self._client: Any = None
         self._credentials: dict[str, str | None] | None = None
-
-    @property
-    def where(self) -> str:
-        """What to call the vault in a sentence."""
-        return f"the key vault {self._url}"
-
-    @property
-    def record_where(self) -> str:
-        """What to call the record's secret."""
-        return f"the secret {self._names['record']!r} of {self._url}"
 
     def fetch(self) -> Fetched:
         """Return what the vault holds; see :meth:`Backend.fetch`."""
@@ -110,29 +95,28 @@ class KeyVaultBackend:
         if text is not None and fingerprint(refresh_token) not in marks:
             kept["refresh_token"] = refresh_token  # a person has entered it since
         kept = {name: value for name, value in kept.items() if value}
-        return Fetched(text, _Beside(plain, marks), kept, plain.first_record())
+        return Fetched(text, (plain, marks), kept, plain.first_record())
 
     def put(self, fetched: Fetched, text: str) -> None:
         """Write the record, and then the tokens for other programs; see :meth:`PlainBackend.put`."""
-        record, beside = Record.from_json(text), fetched.token
-        old = beside.plain.refresh_token
-        replaces = beside.plain.is_replaced_by(record, *beside.marks)
-        marks = [*beside.marks, fingerprint(old) if replaces else None, fingerprint(record.refresh_token)]
+        record = Record.from_json(text)
+        plain, marks = fetched.token
+        replaces = plain.is_replaced_by(record, *marks)
+        marks = (*marks, fingerprint(plain.refresh_token) if replaces else None, fingerprint(record.refresh_token))
         known = list(dict.fromkeys(mark for mark in marks if mark))[-_REMEMBERED:]
         self._set("record", json.dumps(json.loads(text) | {_OURS: known}, separators=(",", ":")))
         if record.lease is None:
-            self._write_beside(
-                {"access_token": record.access_token} | ({"refresh_token": record.refresh_token} if replaces else {})
-            )
+            self._write_beside("access_token", record.access_token)
+            if replaces:
+                self._write_beside("refresh_token", record.refresh_token)
 
-    def _write_beside(self, values: Mapping[str, str | None]) -> None:
-        """Write the tokens where other programs look for them. The record is safe already."""
-        for name, value in values.items():
-            if value:
-                try:
-                    self._set(name, value)
-                except (StoreUnavailable, StoreNotWritable) as failure:
-                    log.warning("Connection %r: the record is written, but %s", self._conn_id, failure)
+    def _write_beside(self, name: str, value: str | None) -> None:
+        """Write a token where other programs look for it. The record is safe already."""
+        if value:
+            try:
+                self._set(name, value)
+            except (StoreUnavailable, StoreNotWritable) as failure:
+                log.warning("Connection %r: the record is written, but %s", self._conn_id, failure)
 
     def _get(self, name: str) -> str | None:
         from azure.core.exceptions import ResourceNotFoundError
@@ -152,11 +136,9 @@ class KeyVaultBackend:
         return value or None
 
     def _set(self, name: str, value: str) -> None:
-        if not self._names.get(name):
-            return
-        self._call(
-            "written", name, lambda client: client.set_secret(self._names[name], value, tags=self._tags.get(name))
-        )
+        if self._names.get(name):
+            tags = self._tags.get(name)
+            self._call("written", name, lambda client: client.set_secret(self._names[name], value, tags=tags))
 
     def _log_in(self) -> Any:
         """Return the credential to log in with."""
@@ -178,46 +160,32 @@ class KeyVaultBackend:
         return credential
 
     def _call(self, what: str, name: str, operation: Callable[[Any], Any]) -> Any:
-        from azure.core.exceptions import (
-            AzureError,
-            ClientAuthenticationError,
-            HttpResponseError,
-            ResourceNotFoundError,
-        )
+        from azure.core import exceptions
 
-        where = f"the secret {self._names[name]!r} of {self._url}"
+        said = f"the secret {self._names[name]!r} of {self._url} could not be {what}"
         try:
             if self._client is None:
                 self._client = _new_client(self._url, self._log_in())
             return operation(self._client)
-        except ClientAuthenticationError:
-            raise StoreUnavailable(f"{where} could not be {what}: Azure knows no identity of this worker.") from None
-        except ResourceNotFoundError as error:
-            if what == "read" and getattr(error.error, "code", "") == "SecretNotFound":
+        except exceptions.ClientAuthenticationError:
+            raise StoreUnavailable(f"{said}: Azure knows no identity of this worker.") from None
+        except exceptions.HttpResponseError as error:
+            is_missing = isinstance(error, exceptions.ResourceNotFoundError)
+            if is_missing and what == "read" and getattr(error.error, "code", "") == "SecretNotFound":
                 raise
-            raise StoreUnavailable(f"{where} could not be {what}: HTTP status {error.status_code}.") from None
-        except HttpResponseError as error:
             # The message may quote what was sent.
-            said = f"{where} could not be {what}: HTTP status {error.status_code}"
-            if error.status_code == 403:
-                raise StoreUnavailable(
-                    f"{said}. Give the worker's identity the role 'Key Vault Secrets Officer', and its network access."
-                ) from None
-            if error.status_code == 409:
-                raise StoreNotWritable(f"{said}. Is there a deleted secret of that name?") from None
-            if error.status_code == 400:
-                raise StoreNotWritable(f"{said}. A secret has {_LARGEST:,} bytes at the most.") from None
-            raise StoreUnavailable(f"{said}.") from None
-        except AzureError as error:
-            raise StoreUnavailable(f"{where} could not be {what} ({type(error).__name__}).") from None
+            lasting, hint = _HINTS.get(error.status_code or 0, (False, ""))
+            kind = StoreNotWritable if lasting else StoreUnavailable
+            raise kind(f"{said}: HTTP status {error.status_code}.{hint}") from None
+        except exceptions.AzureError as error:
+            raise StoreUnavailable(f"{said} ({type(error).__name__}).") from None
 
 
 def _new_client(url: str, credential: Any) -> Any:
     from azure.keyvault.secrets import SecretClient
 
-    return SecretClient(
-        url, credential, connection_timeout=5, read_timeout=_TIMEOUT, retry_total=2, logging_enable=False
-    )
+    limits = {"connection_timeout": 5, "read_timeout": _TIMEOUT, "retry_total": 2}
+    return SecretClient(url, credential, **limits, logging_enable=False)
 
 
 def _read_tag(text: str | None) -> tuple[str, ...] | None:
@@ -294,12 +262,8 @@ def open_store(
     settle_time: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> TimedLeaseStore:
-    """Return the store of a connection with ``store: azure_keyvault``.
+    """Return the store of a connection with ``store: azure_keyvault``; for the times see :class:`TimedLeaseStore`.
 
-    :param conn_id: the connection.
-    :param options: what it says about stores.
-    :param settle_time: see :class:`TimedLeaseStore`; None: as the deployment says.
-    :param sleep: waits so many seconds.
     :raises ConfigurationError: a key is missing or wrong, or the package for Azure is not installed.
     """
     right = "the vault's address, such as https://my-vault.vault.azure.net"

@@ -177,8 +177,6 @@ def find_permit(conn_id: str, options: StoreOptions) -> Permit:
 def open_store(conn_id: str, options: StoreOptions) -> RecordStore:
     """Return the store of a connection with ``store: file``.
 
-    :param conn_id: the connection.
-    :param options: what it says about stores.
     :raises ConfigurationError: a key is missing or wrong.
     """
     path = check_form(conn_id, "file_path", options.file_path, "the absolute path of a JSON file", _ABSOLUTE)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +44,7 @@ _PATIENCE = 8
 _LARGEST = 64 * 1024
 
 #: By the status in Google's answer (google.rpc.Code).
-_ADVICE = {
+_HINTS = {
     "PERMISSION_DENIED": "the worker's identity needs the roles 'Secret Manager Secret Accessor' and 'Secret Manager "
     "Secret Version Manager' on it; Google says so too where the project does not exist or has the API switched off",
     "UNAUTHENTICATED": "Google does not take this worker's credentials",
@@ -83,16 +82,6 @@ class GcpSecret:
         self._where = where
         self._client: Any = None
 
-    def _log_in(self) -> Any:
-        """Return the credentials to log in with; None for what the library finds itself."""
-        if self._identity is None:
-            return None
-        return self._identity.log_in(
-            "google",
-            "airflow.providers.google.common.hooks.base_google",
-            lambda hooks, named: hooks.GoogleBaseHook(gcp_conn_id=named).get_credentials(),
-        )
-
     def newest(self) -> Version:
         """Return the version that Google takes for the newest one; it may lag behind.
 
@@ -128,11 +117,9 @@ class GcpSecret:
             )
         payload = {"data": data, "data_crc32c": google_crc32c.value(data)}
         try:
+            request = {"parent": self._name, "payload": payload}
             answer = self._call(
-                "written",
-                lambda client, more: client.add_secret_version(parent=self._name, payload=payload, **more),
-                repeat=False,
-                expected=("ABORTED", "NOT_FOUND"),
+                "written", "add_secret_version", request, repeat=False, expected=("ABORTED", "NOT_FOUND")
             )
         except _Refused as refused:
             if refused.status == "ABORTED":
@@ -145,8 +132,8 @@ class GcpSecret:
 
         :raises StoreUnavailable: they could not be had.
         """
-        asked = {"parent": self._name, "filter": "state:ENABLED", "page_size": most}
-        pages = self._call("listed", lambda client, more: client.list_secret_versions(asked, **more).pages)
+        request = {"parent": self._name, "filter": "state:ENABLED", "page_size": most}
+        pages = self._call("listed", "list_secret_versions", request).pages
         return [_number(version.name) for version in next(iter(pages)).versions]
 
     def destroy(self, number: int) -> None:
@@ -155,12 +142,8 @@ class GcpSecret:
         :raises StoreUnavailable: that failed.
         """
         with contextlib.suppress(_Refused):  # somebody else has destroyed it
-            self._call(
-                "tidied",
-                lambda client, more: client.destroy_secret_version(name=self._at(str(number)), **more),
-                repeat=False,
-                expected=("FAILED_PRECONDITION",),
-            )
+            request = {"name": self._at(str(number))}
+            self._call("tidied", "destroy_secret_version", request, repeat=False, expected=("FAILED_PRECONDITION",))
 
     def _at(self, version: str) -> str:
         return f"{self._name}/versions/{version}"
@@ -168,18 +151,14 @@ class GcpSecret:
     def _access(self, version: str) -> Version | None:
         import google_crc32c
 
-        name = self._at(version)
+        request = {"name": self._at(version)}
         try:
-            answer = self._call(
-                "read",
-                lambda client, more: client.access_secret_version(name=name, **more),
-                expected=("FAILED_PRECONDITION", "NOT_FOUND"),
-            )
+            answer = self._call("read", "access_secret_version", request, expected=("FAILED_PRECONDITION", "NOT_FOUND"))
         except _Refused as refused:
             if refused.status == "NOT_FOUND":
                 return None
             if version == "latest":  # what is known of a version can be had when the version itself cannot
-                version = self._call("read", lambda client, more: client.get_secret_version(name=name, **more)).name
+                version = self._call("read", "get_secret_version", request).name
             return Version(_number(version), None)
         data = bytes(answer.payload.data)
         if "data_crc32c" in answer.payload and answer.payload.data_crc32c != google_crc32c.value(data):
@@ -187,15 +166,12 @@ class GcpSecret:
         return Version(_number(answer.name), data)
 
     def _call(
-        self,
-        what: str,
-        operation: Callable[[Any, dict[str, Any]], Any],
-        *,
-        repeat: bool = True,
-        expected: tuple[str, ...] = (),
+        self, what: str, method: str, request: dict[str, Any], *, repeat: bool = True, expected: tuple[str, ...] = ()
     ) -> Any:
         """Send one request.
 
+        :param what: what could not be done, for the error.
+        :param method: of Google's client.
         :param repeat: send it again when that may help, because it changes nothing.
         :param expected: the statuses that the caller knows what to do with.
         """
@@ -208,8 +184,8 @@ class GcpSecret:
         again = Retry(initial=0.2, maximum=2.0, timeout=_PATIENCE) if repeat else None
         try:
             if self._client is None:
-                self._client = _new_client(self._endpoint, self._log_in())
-            return operation(self._client, {"timeout": _TIMEOUT, "retry": again})
+                self._client = _new_client(self._endpoint, self._identity and _log_in(self._identity))
+            return getattr(self._client, method)(request, timeout=_TIMEOUT, retry=again)
         except (GoogleAPIError, GoogleAuthError, RequestException) as error:
             # The message may quote what was sent.
             cause = error.cause if isinstance(error, RetryError) else error
@@ -221,8 +197,8 @@ class GcpSecret:
             status = _status_of(cause)
             if status in expected:
                 raise _Refused(status) from None
-            advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
-            raise StoreUnavailable(f"{said}: {status or kind}{advice}.") from None
+            hint = f"; {_HINTS[status]}" if status in _HINTS else ""
+            raise StoreUnavailable(f"{said}: {status or kind}{hint}.") from None
 
 
 class _Refused(Exception):
@@ -253,6 +229,15 @@ def _endpoint_of(name: str) -> str | None:
     """Return the host for a secret: a regional one is known to its region only. None for Google's default."""
     parts = name.split("/")
     return f"secretmanager.{parts[3]}.rep.googleapis.com" if parts[2] == "locations" else None
+
+
+def _log_in(identity: CloudIdentity) -> Any:
+    """Return the credentials of an Airflow connection."""
+    return identity.log_in(
+        "google",
+        "airflow.providers.google.common.hooks.base_google",
+        lambda hooks, named: hooks.GoogleBaseHook(gcp_conn_id=named).get_credentials(),
+    )
 
 
 def _new_client(endpoint: str | None, credentials: Any = None) -> Any:
@@ -362,18 +347,15 @@ class GcpBackend:
             number -= 1
             if number <= settled:
                 break
-            version = self._version(number)
+            older = self._secret.version(number)
+            if older is None:
+                # Whatever it is that has got that number, it may yet turn up, and count.
+                raise StoreUnavailable(f"{self.where} has no version {number}, but later ones.")
+            version = older
         # We destroy what comes before a version that counts. If that one is among these, what is gone did not count.
         if gone and self._secret.version(newest.number + 1) is not None:
             return None
         return heads[counts]
-
-    def _version(self, number: int) -> Version:
-        version = self._secret.version(number)
-        if version is None:
-            # Whatever it is that has got that number, it may yet turn up, and count.
-            raise StoreUnavailable(f"{self.where} has no version {number}, but later ones.")
-        return version
 
     def _document_of(self, version: Version) -> dict[str, Any]:
         document = _document_in(version)
@@ -404,8 +386,8 @@ class GcpBackend:
         try:
             for number in self._secret.readable(_TIDIED):
                 version = self._secret.version(number) if number < current else None
-                document = _document_in(version) if version is not None else None
-                if document is not None and _stamp_of(document) is not None:
+                document = _document_in(version) if version else None
+                if document and _stamp_of(document):
                     self._secret.destroy(number)
         except StoreUnavailable as failure:
             log.warning("Connection %r: the record is written, but older versions stay: %s", self._conn_id, failure)
@@ -450,8 +432,6 @@ def find_permit(conn_id: str, options: StoreOptions) -> Permit:
 def open_store(conn_id: str, options: StoreOptions) -> RecordStore:
     """Return the store of a connection with ``store: gcp_secret_manager``.
 
-    :param conn_id: the connection.
-    :param options: what it says about stores.
     :raises ConfigurationError: a key is missing or wrong, or the package for Google is not installed.
     """
     right = (

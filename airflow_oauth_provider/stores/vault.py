@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_oauth_provider.compat import connections, deployment, masking, sdk
@@ -35,15 +35,6 @@ _MOUNT_POINT = re.compile(r"/?\w[\w.-]*(/\w[\w.-]*)*/?", re.ASCII)
 _VAULT_TYPES = frozenset({"vault", "vaults", "http", "https"})
 #: Seconds that one request may take; hvac's own limit is 30, longer than a lease.
 TIMEOUT = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A login at Vault, and what the Airflow connection says about the secrets engine."""
-
-    client: hvac.Client
-    mount_point: str
-    kv_version: int
 
 
 class Changed(Exception):
@@ -75,17 +66,15 @@ class VaultClient:
         self.conn_id = conn_id
         self.vault_conn_id = vault_conn_id
         self.path = path
-        self._session = _log_in(conn_id, vault_conn_id)
-        self.kv_version = self._session.kv_version
-        self.mount_point = mount_point or self._session.mount_point
+        self._hvac, default_mount_point, self.kv_version = _log_in(conn_id, vault_conn_id)
+        self.mount_point = mount_point or default_mount_point
+        #: The secret, as the methods of hvac take it.
+        self.at = {"path": path, "mount_point": self.mount_point}
         #: What to call the secret in a sentence.
         self.where = f"the Vault secret {self.mount_point}/{path}"
 
     def call(
-        self,
-        capability: str,
-        operation: Callable[[hvac.Client], _T],
-        hidden: Mapping[str, Any] | None = None,
+        self, capability: str, operation: Callable[[hvac.Client], _T], hidden: Mapping[str, Any] | None = None
     ) -> _T | NotFound:
         """Send one request, once more after a new login where Vault refuses the token.
 
@@ -101,11 +90,11 @@ class VaultClient:
 
         try:
             try:
-                return operation(self._session.client)
+                return operation(self._hvac)
             except (exceptions.Forbidden, exceptions.Unauthorized):
                 # The token may have run out or been revoked: tokens live shorter than triggerers do.
-                self._session = _log_in(self.conn_id, self.vault_conn_id)
-                return operation(self._session.client)
+                self._hvac, _, _ = _log_in(self.conn_id, self.vault_conn_id)
+                return operation(self._hvac)
         except exceptions.InvalidPath as error:
             return NotFound(error.json)
         except (exceptions.Forbidden, exceptions.Unauthorized):
@@ -166,7 +155,7 @@ class VaultClient:
         from requests import RequestException
 
         try:
-            known = self._session.client.is_authenticated()
+            known = self._hvac.is_authenticated()
         except (VaultError, RequestException):
             known = True  # it cannot be told now, and a missing right is what people meet more often
         if not known:
@@ -181,15 +170,15 @@ class VaultClient:
         )
 
 
-def _log_in(conn_id: str, vault_conn_id: str) -> Session:
+def _log_in(conn_id: str, vault_conn_id: str) -> tuple[hvac.Client, str, int]:
     """Log in with everything that ``VaultHook`` knows.
 
+    :return: the client; mount point and KV version, as the Airflow connection says.
     :raises StoreNotWritable: the Airflow connection is missing or wrong.
     :raises StoreUnavailable: Vault does not let us in, for now or for good.
     """
     from airflow.providers.hashicorp.hooks.vault import VaultHook
     from hvac.exceptions import VaultError
-    from requests import RequestException
 
     class StrictVaultHook(VaultHook):
         """Tells a connection that is not defined from one that cannot be looked up now."""
@@ -214,15 +203,11 @@ def _log_in(conn_id: str, vault_conn_id: str) -> Session:
     vault.kwargs.setdefault("timeout", TIMEOUT)  # unless the connection's client_kwargs say otherwise
     try:
         client = hook.get_conn()
-    except (VaultError, RequestException) as error:
+    except Exception as error:  # noqa: BLE001 - each way to log in has its own errors
         raise StoreUnavailable(
             f"The login at Vault with the Airflow connection {vault_conn_id!r} failed: {_reason(error)}."
         ) from None
-    except Exception as error:  # noqa: BLE001 - each way to log in has its own errors
-        raise StoreUnavailable(
-            f"The login at Vault with the Airflow connection {vault_conn_id!r} failed ({type(error).__name__})."
-        ) from None
-    return Session(client, vault.mount_point or "secret", int(vault.kv_engine_version))
+    return client, vault.mount_point or "secret", int(vault.kv_engine_version)
 
 
 def _check_is_vault(conn_id: str, vault_conn_id: str, connection: Any) -> None:
@@ -262,32 +247,21 @@ def _redact(error: Exception, hidden: Mapping[str, Any]) -> str:
     return message[:300]
 
 
-@dataclass(frozen=True, slots=True)
-class _Secret:
-    """A secret as read.
+def _to_fetched(data: Mapping[str, Any], number: int = 0) -> Fetched:
+    """Return what a store learns from a secret.
 
     :param data: its keys.
     :param number: of its current version on KV v2, deleted or not; 0 where it never existed.
     """
-
-    data: Mapping[str, Any] = field(repr=False)
-    number: int = 0
-
-    def to_fetched(self) -> Fetched:
-        """Return what a store learns from it."""
-        value = self.data.get(RECORD_KEY)
-        if value is not None and not isinstance(value, str):
-            # A person who copies a secret by hand may turn the string into the object that it spells.
-            value = json.dumps(value, separators=(",", ":"))
-        kept = {name: beside for name, beside in self.data.items() if name not in (RECORD_KEY, MEMBER)}
-        for name, beside in kept.items():
-            if isinstance(beside, str) and name != "client_id":
-                masking.mask_secret(beside)
-        return Fetched(value or None, self, kept, connections=read_named(self.data.get(MEMBER)))
-
-    def data_with(self, text: str) -> dict[str, Any]:
-        """Return the keys with a new record among them."""
-        return {**self.data, RECORD_KEY: text}
+    text = data.get(RECORD_KEY)
+    if text is not None and not isinstance(text, str):
+        # A person who copies a secret by hand may turn the string into the object that it spells.
+        text = json.dumps(text, separators=(",", ":"))
+    kept = {name: value for name, value in data.items() if name not in (RECORD_KEY, MEMBER)}
+    for name, value in kept.items():
+        if isinstance(value, str) and name != "client_id":
+            masking.mask_secret(value)
+    return Fetched(text or None, (data, number), kept, connections=read_named(data.get(MEMBER)))
 
 
 class _VaultPlace:
@@ -297,24 +271,14 @@ class _VaultPlace:
 
     def __init__(self, client: VaultClient) -> None:
         self._client = client
-
-    @property
-    def where(self) -> str:
-        """What to call the secret in a sentence."""
-        return self._client.where
-
-    @property
-    def record_where(self) -> str:
-        """What to call the record's key of the secret."""
-        return f"the key {RECORD_KEY!r} of {self._client.where}"
+        self.where = client.where
+        self.record_where = f"the key {RECORD_KEY!r} of {client.where}"
 
 
 class KvV2Backend(_VaultPlace):
     """Keeps the record under the key ``token_record`` of one secret, beside whatever people put there.
 
     A write is Vault's own check-and-set (``cas``): it names the number of the version that it replaces.
-
-    :param client: talks to Vault.
     """
 
     def fetch(self) -> Fetched:
@@ -322,65 +286,54 @@ class KvV2Backend(_VaultPlace):
         client = self._client
         answer = client.call(
             "read",
-            lambda hvac: hvac.secrets.kv.v2.read_secret_version(
-                path=client.path, mount_point=client.mount_point, raise_on_deleted_version=True
-            ),
+            lambda hvac: hvac.secrets.kv.v2.read_secret_version(**client.at, raise_on_deleted_version=True),
         )
         if isinstance(answer, NotFound):
             metadata = (client.check_absent(answer).get("data") or {}).get("metadata") or {}
             # A deleted or destroyed version counts on: the next write has to name its number.
-            return _Secret({}, int(metadata.get("version", 0))).to_fetched()
+            return _to_fetched({}, int(metadata.get("version", 0)))
         try:
-            return _Secret(answer["data"]["data"] or {}, int(answer["data"]["metadata"]["version"])).to_fetched()
+            return _to_fetched(answer["data"]["data"] or {}, int(answer["data"]["metadata"]["version"]))
         except (KeyError, TypeError, ValueError):
             raise client.wrong_engine() from None
 
     def replace(self, fetched: Fetched, text: str) -> Fetched | None:
         """Write a version in place of the one that was read; see :meth:`Backend.replace`."""
-        client, secret = self._client, fetched.token
-        data = secret.data_with(text)
+        client, (data, number) = self._client, fetched.token
+        data = {**data, RECORD_KEY: text}
         try:
             answer: Any = client.call(
                 "create and update",
-                lambda hvac: hvac.secrets.kv.v2.create_or_update_secret(
-                    path=client.path, secret=data, mount_point=client.mount_point, cas=secret.number
-                ),
+                lambda hvac: hvac.secrets.kv.v2.create_or_update_secret(**client.at, secret=data, cas=number),
                 hidden=data,
             )
         except Changed:
             return None
         try:
-            return _Secret(data, int(answer["data"]["version"])).to_fetched()
+            return _to_fetched(data, int(answer["data"]["version"]))
         except (KeyError, TypeError, ValueError):
             raise client.wrong_engine() from None
 
 
 class KvV1Backend(_VaultPlace):
-    """The same on KV v1, which has no check-and-set.
-
-    :param client: talks to Vault.
-    """
+    """The same on KV v1, which has no check-and-set."""
 
     def fetch(self) -> Fetched:
         """Return what the secret holds; see :meth:`Backend.fetch`."""
         client = self._client
-        answer = client.call(
-            "read", lambda hvac: hvac.secrets.kv.v1.read_secret(path=client.path, mount_point=client.mount_point)
-        )
+        answer = client.call("read", lambda hvac: hvac.secrets.kv.v1.read_secret(**client.at))
         if isinstance(answer, NotFound):
             client.check_absent(answer)
-            return _Secret({}).to_fetched()
-        return _Secret(answer["data"]).to_fetched()
+            return _to_fetched({})
+        return _to_fetched(answer["data"])
 
     def put(self, fetched: Fetched, text: str) -> None:
         """Write the secret; see :meth:`PlainBackend.put`."""
-        client = self._client
-        data = fetched.token.data_with(text)
+        client, (data, _) = self._client, fetched.token
+        data = {**data, RECORD_KEY: text}
         client.call(
             "create or update",
-            lambda hvac: hvac.secrets.kv.v1.create_or_update_secret(
-                path=client.path, secret=data, mount_point=client.mount_point, method="POST"
-            ),
+            lambda hvac: hvac.secrets.kv.v1.create_or_update_secret(**client.at, secret=data, method="POST"),
             hidden=data,
         )
 
@@ -401,12 +354,8 @@ def open_store(
     settle_time: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RecordStore | TimedLeaseStore:
-    """Log in, and return the store of a connection with ``store: vault``.
+    """Log in, and return the store of a connection with ``store: vault``; for the times see :class:`TimedLeaseStore`.
 
-    :param conn_id: the connection.
-    :param options: what it says about stores.
-    :param settle_time: see :class:`TimedLeaseStore`; None: as the deployment says.
-    :param sleep: waits so many seconds.
     :raises ConfigurationError: a key is missing or wrong.
     :raises StoreUnavailable: Vault does not let us in.
     """

@@ -63,7 +63,7 @@ def store(openbao: OpenBao, connect, path: str) -> RecordStore:
 def calls_of(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests that the store sends from now on, without those of a login."""
     seen: list[str] = []
-    client = store._backend._client._session.client
+    client = store._backend._client._hvac
     real = client.session.request
 
     def request(method: str, url: str, **options: Any) -> Any:
@@ -209,7 +209,7 @@ def test_a_mount_that_demands_check_and_set_is_fine(store, openbao, path):
 
 def test_a_write_whose_answer_was_lost_may_be_repeated(store, path, monkeypatch):
     version = store.write(record(1), if_version=None)
-    client = store._backend._client._session.client
+    client = store._backend._client._hvac
     real = client.session.request
 
     def lose_the_answer(**options: Any) -> Any:
@@ -273,9 +273,9 @@ def _failure_of(call: Any) -> str:
 def test_a_request_has_a_timeout_unless_the_connection_has_its_own(openbao, connect, path):
     connect(openbao)
     store = vault_store("bao", path)
-    assert store._backend._client._session.client.adapter._kwargs["timeout"] == 10.0
+    assert store._backend._client._hvac.adapter._kwargs["timeout"] == 10.0
     connect(openbao, client_kwargs={"timeout": 3})
-    assert vault_store("bao", path)._backend._client._session.client.adapter._kwargs["timeout"] == 3
+    assert vault_store("bao", path)._backend._client._hvac.adapter._kwargs["timeout"] == 3
 
 
 # --------------------------------------------------------------------------------------------- rights and logins
@@ -302,9 +302,9 @@ def test_a_token_that_was_revoked_is_replaced_by_a_new_login(openbao, connect, p
     connect(openbao, secret_id, login=role_id, auth_type="approle")
     store = vault_store("bao", path)
     version = store.write(record(1), if_version=None)
-    openbao.revoke_token(store._backend._client._session.client.token)
+    openbao.revoke_token(store._backend._client._hvac.token)
     leased = store.write(record(1, owner="me"), if_version=version)
-    openbao.revoke_token(store._backend._client._session.client.token)
+    openbao.revoke_token(store._backend._client._hvac.token)
     assert store.read().version == leased
 
 
