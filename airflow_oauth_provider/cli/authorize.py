@@ -13,7 +13,7 @@ import time
 import webbrowser
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_oauth_provider.cli.run import say
@@ -113,16 +113,59 @@ def _report(conn_id: str, configuration: GrantConfiguration, record: Record, sto
         say(f"  not granted     {' '.join(missing)}")
 
 
-class _Server(HTTPServer):
+class Loopback(HTTPServer):
+    """The redirect address on this machine, to which the browser brings the code (RFC 8252 section 7.3).
+
+    :param port: 0 for any free one.
+    :param redirect_uri: the address as registered at the vendor; None for ``http://127.0.0.1:<port>/callback``.
+    :raises ConfigurationError: the address is not one of this machine, or its port is taken.
+    """
+
     # So that a port can be used again at once, which the system blocks for a minute. Beyond POSIX this option would
     # share a port that is in use.
     allow_reuse_address = os.name == "posix"
+    #: Seconds after which it is seen whether the time for the sign-in is up.
+    timeout = 0.2
     accept: Callable[[str], str]
-    path: str
     code: str | None = None
     failure: OAuth2ProtocolError | None = None
     #: When the sign-in ends, by ``time.monotonic()``.
     ends: float = 0.0
+
+    def __init__(self, port: int = 0, redirect_uri: str | None = None) -> None:
+        parts = urlsplit(redirect_uri or "http://127.0.0.1/callback")
+        host = parts.hostname or ""
+        if parts.scheme != "http" or not is_loopback(host):
+            raise ConfigurationError(
+                f"{redirect_uri!r} does not lead to this machine. Give an address such as "
+                "http://127.0.0.1:8765/callback, or use --paste."
+            )
+        port = parts.port or port or (80 if redirect_uri else 0)
+        self.path = parts.path or "/"
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            super().__init__((host if ":" in host else "127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise ConfigurationError(f"Port {port} of this machine cannot be used: {error.strerror}.") from None
+        #: What to send to the authorization server.
+        self.redirect_uri = redirect_uri or f"http://127.0.0.1:{self.server_address[1]}{parts.path}"
+
+    def wait(self, accept: Callable[[str], str], timeout: float) -> str:
+        """Return what ``accept`` makes of the address at which the browser arrives.
+
+        :param accept: takes that address; raises :class:`NotOurs` for one that does not count.
+        :param timeout: seconds to wait for it.
+        :raises OAuth2ProtocolError: what ``accept`` raised, or nobody came in time.
+        """
+        self.accept = accept
+        self.ends = time.monotonic() + timeout
+        while self.code is None and self.failure is None:
+            if time.monotonic() > self.ends:
+                raise OAuth2ProtocolError(f"Nobody signed in within {timeout:g} seconds.")
+            self.handle_request()
+        if self.failure is not None:
+            raise self.failure
+        return self.code or ""
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Serve one connection, and shut it when its time is up: a slow client would hold up the command."""
@@ -144,13 +187,9 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
 class _Handler(BaseHTTPRequestHandler):
     timeout = _PATIENCE_WITH_A_CONNECTION
-    server: _Server
+    server: Loopback
     server_version = "airflow-oauth-provider"
     sys_version = ""
 
@@ -172,70 +211,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, title: str, text: str) -> None:
         body = _PAGE.format(title=html.escape(title), text=html.escape(text)).encode()
         self.send_response(status)
-        headers = {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Length": str(len(body)),
-            "Cache-Control": "no-store",
-            "Referrer-Policy": "no-referrer",
-            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-            "Connection": "close",
-        }
-        for name, value in headers.items():
-            self.send_header(name, value)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay silent: the request line has the code in it."""
-
-
-class Loopback:
-    """The redirect address on this machine, to which the browser brings the code (RFC 8252 section 7.3).
-
-    :param port: 0 for any free one.
-    :param redirect_uri: the address as registered at the vendor; None for ``http://127.0.0.1:<port>/callback``.
-    :raises ConfigurationError: the address is not one of this machine, or its port is taken.
-    """
-
-    def __init__(self, port: int = 0, redirect_uri: str | None = None) -> None:
-        parts = urlsplit(redirect_uri or "http://127.0.0.1/callback")
-        host = parts.hostname or ""
-        if parts.scheme != "http" or not is_loopback(host):
-            raise ConfigurationError(
-                f"{redirect_uri!r} does not lead to this machine. Give an address such as "
-                "http://127.0.0.1:8765/callback, or use --paste."
-            )
-        port = parts.port or port or (80 if redirect_uri else 0)
-        kind = _Server6 if ":" in host else _Server
-        try:
-            self._server = kind((host if ":" in host else "127.0.0.1", port), _Handler)
-        except OSError as error:
-            raise ConfigurationError(f"Port {port} of this machine cannot be used: {error.strerror}.") from None
-        self._server.path = parts.path or "/"
-        self._server.timeout = 0.2
-        #: What to send to the authorization server.
-        self.redirect_uri = redirect_uri or f"http://127.0.0.1:{self._server.server_address[1]}{parts.path}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.server_close()
-
-    def wait(self, accept: Callable[[str], str], timeout: float) -> str:
-        """Return what ``accept`` makes of the address at which the browser arrives.
-
-        :param accept: takes that address; raises :class:`NotOurs` for one that does not count.
-        :param timeout: seconds to wait for it.
-        :raises OAuth2ProtocolError: what ``accept`` raised, or nobody came in time.
-        """
-        server = self._server
-        server.accept = accept
-        server.ends = time.monotonic() + timeout
-        while server.code is None and server.failure is None:
-            if time.monotonic() > server.ends:
-                raise OAuth2ProtocolError(f"Nobody signed in within {timeout:g} seconds.")
-            server.handle_request()
-        if server.failure is not None:
-            raise server.failure
-        return server.code or ""

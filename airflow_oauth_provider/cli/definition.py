@@ -124,10 +124,7 @@ COMMANDS = (
         "revoke",
         "End a grant at the authorization server",
         "airflow_oauth_provider.cli.grants:revoke",
-        (
-            _CONN_ID,
-            Argument("--access-token", action="store_true", help="Revoke the access token alone"),
-        ),
+        (_CONN_ID, Argument("--access-token", action="store_true", help="Revoke the access token alone")),
         "Revokes the refresh token (RFC 7009): tasks fail until a person signs in again.",
     ),
     Command(
@@ -177,7 +174,7 @@ def get_cli_commands() -> list[Any]:
                     help=command.help,
                     description=command.description,
                     func=_exiting(command.function),
-                    args=tuple(_arg(Arg, argument) for argument in command.arguments),
+                    args=tuple(Arg(each.flags, **each.options) for each in command.arguments),  # type: ignore[no-untyped-call]
                 )
                 for command in COMMANDS
             ),
@@ -190,10 +187,6 @@ def _before_a_command(sub_command: str = "", **_: Any) -> None:
         from airflow_oauth_provider.connection.edits import keep_records
 
         keep_records()
-
-
-def _arg(kind: Any, argument: Argument) -> Any:
-    return kind(argument.flags, **argument.options)
 
 
 def _exiting(path: str) -> Callable[[Any], None]:

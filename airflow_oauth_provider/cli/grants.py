@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from airflow_oauth_provider.cli.run import check_one_or_all, complain, say
+from airflow_oauth_provider.cli.run import complain, say
 from airflow_oauth_provider.compat.database import list_connections
 from airflow_oauth_provider.compat.sdk import AirflowNotFoundException
 from airflow_oauth_provider.connection.fields import CONN_TYPE
@@ -29,7 +29,7 @@ _SEVERITY = (OK, WARNING, UNKNOWN, CRITICAL)
 def status(arguments: Any) -> int:
     """Print the state of one grant, or of all."""
     try:
-        check_one_or_all(arguments)
+        _check_one_or_all(arguments)
         grants = _read_all() if arguments.all else [read_grant(arguments.conn_id)]
     except AirflowNotFoundException:
         complain(f"The connection {arguments.conn_id!r} is not defined here.")
@@ -43,6 +43,11 @@ def status(arguments: Any) -> int:
         for grant in grants:
             say(_show_grant(grant))
     return max((exit_code(grant) for grant in grants), key=_SEVERITY.index, default=OK)
+
+
+def _check_one_or_all(arguments: Any) -> None:
+    if bool(arguments.conn_id) == arguments.all:
+        raise ConfigurationError("Name one connection, or give --all.")
 
 
 def _read_all() -> list[Grant]:
@@ -91,7 +96,7 @@ def revoke(arguments: Any) -> int:
 
 def doctor(arguments: Any) -> int:
     """Print what is right and wrong about a connection, or about all; 1 if anything does not work."""
-    check_one_or_all(arguments)
+    _check_one_or_all(arguments)
     names = [row.conn_id for row in list_connections(CONN_TYPE)] if arguments.all else [arguments.conn_id]
     reports = [examine(name) for name in names]
     if arguments.json:

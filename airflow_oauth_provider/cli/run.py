@@ -31,17 +31,6 @@ def complain(text: str) -> None:
     sys.stderr.flush()
 
 
-def check_one_or_all(arguments: Any) -> None:
-    """Refuse a command that names no connection, or names one beside ``--all``.
-
-    :raises ConfigurationError: it names none, or both.
-    """
-    from airflow_oauth_provider.exceptions import ConfigurationError
-
-    if bool(arguments.conn_id) == arguments.all:
-        raise ConfigurationError("Name one connection, or give --all.")
-
-
 def run_command(path: str, arguments: Any) -> int:
     """Run one command and return its exit code: 0 for done, 1 for not done, 130 for interrupted.
 

@@ -57,21 +57,17 @@ def look_up(report: Report) -> Any | None:
             "where they run.",
         )
         return None
-    except ConfigurationError as failure:
-        report.fail(CONNECTION, str(failure))
-        return None
-    except StoreUnavailable as failure:
-        report.fail(CONNECTION, str(failure), "Mend that place, or take it out of Airflow's configuration.")
+    except (ConfigurationError, StoreUnavailable) as failure:
+        is_away = isinstance(failure, StoreUnavailable)
+        change = "Mend that place, or take it out of Airflow's configuration." if is_away else ""
+        report.fail(CONNECTION, str(failure), change)
         return None
     report.ok(CONNECTION, f"{conn_id!r} comes from {found.place or 'the metadata database'}")
     connection = found.connection
     _check_guard(report, connection.extra)
     if connection.conn_type != CONN_TYPE:
-        report.fail(
-            CONNECTION,
-            f"it is of type {connection.conn_type!r}",
-            f"Set its type to {CONN_TYPE!r}: the form has its fields.",
-        )
+        change = f"Set its type to {CONN_TYPE!r}: the form has its fields."
+        report.fail(CONNECTION, f"it is of type {connection.conn_type!r}", change)
         return None
     return connection
 
@@ -92,8 +88,13 @@ def _check_guard(report: Report, extra: str | None) -> None:
         )
 
 
-def read_keys(report: Report, connection: Any) -> Settings | None:
-    """Check each key of ``extra`` by itself; return the settings, None where they cannot be used."""
+def read_keys(report: Report, connection: Any | None) -> Settings | None:
+    """Check each key of ``extra`` by itself; return the settings, None where they cannot be used.
+
+    :param connection: what :func:`look_up` found; None: nothing is checked.
+    """
+    if connection is None:
+        return None
     conn_id = report.conn_id
     try:
         extra = Extra(conn_id, connection.extra, {"host": connection.host})
@@ -109,11 +110,8 @@ def read_keys(report: Report, connection: Any) -> Settings | None:
             report.fail(KEYS, str(error), row.help)
     for key in extra.unknown:
         near = nearest_key(key)
-        report.warn(
-            KEYS,
-            f"the key {key!r} of its extra means nothing here",
-            f"Did you mean {near!r}?" if near else "Take it out. An API header belongs into the key 'headers'.",
-        )
+        change = f"Did you mean {near!r}?" if near else "Take it out. An API header belongs into the key 'headers'."
+        report.warn(KEYS, f"the key {key!r} of its extra means nothing here", change)
     if wrong:
         return None
     try:
@@ -137,8 +135,7 @@ def read_store(report: Report, settings: Settings) -> Snapshot | None:
     try:
         snapshot = ConnectionLoader(report.conn_id).load()
     except (ConfigurationError, StoreError) as failure:
-        about = STORE if isinstance(failure, StoreError | StoreNotWritable) else KEYS
-        report.refuse(about, failure)
+        report.refuse(STORE if isinstance(failure, StoreError | StoreNotWritable) else KEYS, failure)
         return None
     report.ok(KEYS, "every key of its extra has a value that can be used")
     name = snapshot.store.name
@@ -166,12 +163,9 @@ def configuration_without_store(report: Report, settings: Settings) -> GrantConf
     try:
         return settings.grant_configuration()
     except ConfigurationError as missing:
-        if not any(found.level == "fail" and found.check == KEYS for found in report.findings):
-            report.warn(
-                KEYS,
-                f"without the store: {missing}",
-                "If that is in the store, nothing is wrong with the connection; mend the store first.",
-            )
+        if not report.has_failed(KEYS):
+            change = "If that is in the store, nothing is wrong with the connection; mend the store first."
+            report.warn(KEYS, f"without the store: {missing}", change)
         return None
 
 
@@ -193,12 +187,8 @@ def check_writable(report: Report, snapshot: Snapshot) -> None:
     if snapshot.record is None or snapshot.version is None:
         report.ok(STORE, "it holds nothing yet, so writing was not tried")
         return
-    _write_back(report, snapshot.store, snapshot.record, snapshot.version)
-
-
-def _write_back(report: Report, store: TokenStore, record: Record, version: str) -> None:
     try:
-        store.write(record, if_version=version)
+        snapshot.store.write(snapshot.record, if_version=snapshot.version)
     except StaleVersion:
         report.ok(STORE, "it is being written by a worker at this moment")
     except (ConfigurationError, StoreError) as failure:
@@ -216,21 +206,18 @@ def _check_route(report: Report) -> None:
         if key is None:
             route.request_key(conn_id)
             key = key_in_extra(connections.get_connection(conn_id).extra)
-        if key is None:
-            report.fail(
-                ROUTE,
-                f"it has no row of the connection {conn_id!r}, so this has no record key",
-                f"Is {route.address.url} the API server of this deployment?",
-            )
-            return
-        done = route.put_record(conn_id, key, Record().to_json(), _NOBODYS)
+        done = key is not None and route.put_record(conn_id, key, Record().to_json(), _NOBODYS)
     except (ConfigurationError, StoreError) as failure:
         report.fail(ROUTE, str(failure), "Without it, tasks cannot write tokens into the connection.")
         return
-    if done:
+    server = route.address
+    if key is None:
+        missing = f"it has no row of the connection {conn_id!r}, so this has no record key"
+        report.fail(ROUTE, missing, f"Is {server.url} the API server of this deployment?")
+    elif done:
         report.fail(ROUTE, "its plugin does not compare versions", "Install the same version of the provider there.")
     else:
-        where = f"{route.address.url} ({route.address.setting})"
+        where = f"{server.url} ({server.setting})"
         report.ok(ROUTE, f"{where} has this provider's plugin, and takes the record key of the connection")
 
 
@@ -256,8 +243,7 @@ def check_fallback(report: Report, snapshot: Snapshot) -> None:
 
 def check_tokens(report: Report, snapshot: Snapshot) -> None:
     """Look at the record as the next worker will."""
-    configuration = snapshot.configuration
-    record = precedence.current(configuration, snapshot.record)
+    configuration, record = snapshot.configuration, precedence.current(snapshot.configuration, snapshot.record)
     if configuration.rotates and not _check_grant(report, configuration, record, snapshot.record):
         return
     _check_access_token(report, configuration, record)
@@ -280,11 +266,8 @@ def check_entered_token(report: Report, configuration: GrantConfiguration) -> No
 def _check_grant(report: Report, configuration: GrantConfiguration, record: Record, stored: Record | None) -> bool:
     """Tell whether there is a refresh token that may work."""
     if not record.refresh_token:
-        report.fail(
-            GRANT,
-            "there is no refresh token, neither in the connection nor in its store",
-            f"Sign in: {_sign_in(configuration)}",
-        )
+        missing = "there is no refresh token, neither in the connection nor in its store"
+        report.fail(GRANT, missing, f"Sign in: {_sign_in(configuration)}")
         return False
     dead = record.dead
     if dead is not None and precedence.is_dead(configuration, record):
@@ -329,11 +312,8 @@ def _check_end(report: Report, configuration: GrantConfiguration, record: Record
 def _check_access_token(report: Report, configuration: GrantConfiguration, record: Record) -> None:
     if record.access_token is None:
         if configuration.policy.when == "never":
-            report.fail(
-                ACCESS,
-                "there is none, and refresh_when is 'never'",
-                messages.never_refreshed(configuration.conn_id, False),
-            )
+            change = messages.never_refreshed(configuration.conn_id, False)
+            report.fail(ACCESS, "there is none, and refresh_when is 'never'", change)
         else:
             report.ok(ACCESS, "there is none; the first task fetches one")
         return

@@ -16,7 +16,7 @@ from airflow_oauth_provider.compat.extra_json import get_member
 from airflow_oauth_provider.connection.address import Origin, is_template, origin_of
 from airflow_oauth_provider.connection.settings import Settings
 from airflow_oauth_provider.doctor import connection, servers
-from airflow_oauth_provider.doctor.report import Finding, Report
+from airflow_oauth_provider.doctor.report import RUN_THE_DOCTOR, Finding, Report
 from airflow_oauth_provider.exceptions import ConfigurationError, OAuth2Error, name_connection
 from airflow_oauth_provider.oauth2 import deadline
 from airflow_oauth_provider.oauth2.discovery import discover
@@ -43,10 +43,7 @@ def examine(conn_id: str) -> Report:
     :param conn_id: the connection.
     """
     report = Report(conn_id)
-    found = connection.look_up(report)
-    if found is None:
-        return report
-    settings = connection.read_keys(report, found)
+    settings = connection.read_keys(report, connection.look_up(report))
     if settings is None:
         return report
     snapshot = connection.read_store(report, settings)
@@ -68,9 +65,8 @@ def examine(conn_id: str) -> Report:
 def look_at(conn_id: str) -> list[Finding]:
     """Return what is wrong as far as connection and record tell: no server is asked, and nothing is written."""
     report = Report(conn_id)
-    found = connection.look_up(report)
-    settings = None if found is None else connection.read_keys(report, found)
-    snapshot = None if settings is None else connection.read_store(report, settings)
+    settings = connection.read_keys(report, connection.look_up(report))
+    snapshot = connection.read_store(report, settings) if settings else None
     if snapshot is not None:
         connection.check_tokens(report, snapshot)
     return [finding for finding in report.findings if finding.level != "ok"]
@@ -111,17 +107,13 @@ def _without_name(text: str, conn_id: str) -> str:
 
 def _try(report: Report) -> None:
     found = connection.look_up(report)
-    settings = None if found is None else connection.read_keys(report, found)
-    if found is None or settings is None:
+    settings = connection.read_keys(report, found)
+    if settings is None:
         return
-    if any(
-        servers.has_private_address(url if "//" in url else f"//{url}") for url in settings.transport.proxies.values()
-    ):
-        report.warn(
-            connection.KEYS,
-            "its proxy has an address that is not public, so a test does not use it, and tries nothing",
-            "Run 'airflow oauth2 doctor' where the tasks run.",
-        )
+    proxies = [url if "//" in url else f"//{url}" for url in settings.transport.proxies.values()]
+    if any(map(servers.has_private_address, proxies)):
+        text = "its proxy has an address that is not public, so a test does not use it, and tries nothing"
+        report.warn(connection.KEYS, text, RUN_THE_DOCTOR)
         return
     known = _read_grant(report, settings, found)
     if known is None:
@@ -159,11 +151,8 @@ def _check_server(report: Report, configuration: GrantConfiguration) -> Origin |
         del report.findings[before:]
         time.sleep(max(0.0, began + PATIENCE - time.monotonic()))
         named = show_url(client.token_url or client.issuer)
-        report.fail(
-            servers.ENDPOINT,
-            f"no token endpoint answers at {named}. A test says no more of an address that is not public",
-            "Run 'airflow oauth2 doctor' where the tasks run.",
-        )
+        text = f"no token endpoint answers at {named}. A test says no more of an address that is not public"
+        report.fail(servers.ENDPOINT, text, RUN_THE_DOCTOR)
     return None
 
 
@@ -186,7 +175,12 @@ def _read_grant(report: Report, settings: Settings, found: Any) -> tuple[GrantCo
         snapshot = connection.read_store(report, settings) if _may_open(report, settings) else None
         if snapshot is not None:
             return snapshot.configuration, snapshot.record
-        return None if report.failed else _read_without_store(settings)
+        if report.failed:
+            return None
+        try:
+            return settings.grant_configuration(), None
+        except ConfigurationError:
+            return None  # the rest may be in the store
     try:
         text = get_member(found.extra)
         return settings.grant_configuration(), Record.from_json(text) if text else None
@@ -209,13 +203,6 @@ def _may_open(report: Report, settings: Settings) -> bool:
     return refusal is None
 
 
-def _read_without_store(settings: Settings) -> tuple[GrantConfiguration, None] | None:
-    try:
-        return settings.grant_configuration(), None
-    except ConfigurationError:
-        return None  # the rest may be in the store
-
-
 def _look_for_grant(report: Report, configuration: GrantConfiguration, record: Record) -> None:
     if not record.refresh_token:
         report.fail(TOKEN, messages.no_refresh_token(configuration))
@@ -227,10 +214,9 @@ def _look_for_grant(report: Report, configuration: GrantConfiguration, record: R
 
 def _ask_for_token(report: Report, configuration: GrantConfiguration) -> None:
     """Ask for a token as a task would, and discard it."""
+    manager = TokenManager(_Nowhere(configuration), mask=masking.mask_secret)
     try:
-        status = (
-            TokenManager(_Nowhere(configuration), mask=masking.mask_secret).obtain(TokenRequirements(force=True)).status
-        )
+        status = manager.obtain(TokenRequirements(force=True)).status
     except OAuth2Error as error:
         report.fail(TOKEN, str(error))
     else:
@@ -238,11 +224,10 @@ def _ask_for_token(report: Report, configuration: GrantConfiguration) -> None:
 
 
 def _shorten_timeout(configuration: GrantConfiguration) -> GrantConfiguration:
-    transport = configuration.client.transport
-    transport = replace(transport, timeout=min(transport.timeout, PATIENCE))
-    # Only tasks search responses for the connection's patterns.
-    dialect = replace(configuration.client.dialect, error_mark=None)
-    return replace(configuration, client=replace(configuration.client, transport=transport, dialect=dialect))
+    client = configuration.client
+    transport = replace(client.transport, timeout=min(client.transport.timeout, PATIENCE))
+    dialect = replace(client.dialect, error_mark=None)  # only tasks search responses for the connection's patterns
+    return replace(configuration, client=replace(client, transport=transport, dialect=dialect))
 
 
 class _Nowhere:

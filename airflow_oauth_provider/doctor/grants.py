@@ -60,8 +60,7 @@ def list_grants() -> list[Grant]:
     :raises StoreUnavailable: the database cannot be asked.
     """
     now = time.time()
-    grants = [_grant_of_row(row, now) for row in database.list_connections(CONN_TYPE)]
-    return sort_by_urgency(grants)
+    return sort_by_urgency([_grant_of_row(row, now) for row in database.list_connections(CONN_TYPE)])
 
 
 def sort_by_urgency(grants: list[Grant]) -> list[Grant]:
@@ -87,23 +86,16 @@ def report_dead_grants(grants: list[Grant]) -> None:
 def read_grant(conn_id: str) -> Grant:
     """Return the grant of one connection, from whichever store it has.
 
-    :param conn_id: the connection.
     :raises AirflowNotFoundException: there is no such connection.
     """
+    vendor = store = ""
     try:
         found = find_connection(conn_id)
         settings = read_settings(conn_id, found.connection)
-    except ConfigurationError as failure:
-        return _describe_failure(conn_id, State.WRONG_CONFIGURATION, failure)
-    except StoreError as failure:
-        return _describe_failure(conn_id, State.STORE_UNREADABLE, failure)
-    vendor = settings.vendor
-    try:
+        vendor, store = settings.vendor, settings.store_options.store
         snapshot = ConnectionLoader(conn_id, first=found).load()
-    except ConfigurationError as failure:
-        return _describe_failure(conn_id, State.WRONG_CONFIGURATION, failure, vendor, settings.store_options.store)
-    except StoreError as failure:
-        return _describe_failure(conn_id, State.STORE_UNREADABLE, failure, vendor, settings.store_options.store)
+    except (ConfigurationError, StoreError) as failure:
+        return _describe_failure(conn_id, failure, vendor, store)
     state = determine_state(snapshot.configuration, snapshot.record, time.time())
     return _grant(conn_id, vendor, snapshot.store.name, state, snapshot.record)
 
@@ -111,20 +103,19 @@ def read_grant(conn_id: str) -> Grant:
 def _grant_of_row(row: ConnectionRow, now: float) -> Grant:
     if row.unreadable:
         return Grant(row.conn_id, "", "", GrantState(State.STORE_UNREADABLE, row.unreadable))
+    vendor = store = ""
     try:
         settings = read_settings(row.conn_id, row)
-    except ConfigurationError as failure:
-        return _describe_failure(row.conn_id, State.WRONG_CONFIGURATION, failure)
-    vendor, store = settings.vendor, settings.store_options.store
-    if store not in _IN_THE_ROW:
-        return Grant(row.conn_id, vendor, store, GrantState(State.NOT_READ, f"Its tokens are in the store {store!r}."))
-    store = "connection"
-    try:
+        vendor, store = settings.vendor, settings.store_options.store
+        if store not in _IN_THE_ROW:
+            state = GrantState(State.NOT_READ, f"Its tokens are in the store {store!r}.")
+            return Grant(row.conn_id, vendor, store, state)
+        store = "connection"
         text = record_in_extra(row.extra, row.conn_id)
         record = Record.from_json(text) if text else None
         state = determine_state(settings.grant_configuration(), record, now)
     except ConfigurationError as failure:
-        return _describe_failure(row.conn_id, State.WRONG_CONFIGURATION, failure, vendor, store)
+        return _describe_failure(row.conn_id, failure, vendor, store)
     except ValueError as failure:
         return Grant(row.conn_id, vendor, store, GrantState(State.STORE_UNREADABLE, f"{failure}."))
     return _grant(row.conn_id, vendor, store, state, record)
@@ -136,7 +127,8 @@ def _grant(conn_id: str, vendor: str, store: str, state: GrantState, record: Rec
     return Grant(conn_id, vendor, store, state, record.scope or "", record.history)
 
 
-def _describe_failure(conn_id: str, state: State, failure: Exception, vendor: str = "", store: str = "") -> Grant:
+def _describe_failure(conn_id: str, failure: Exception, vendor: str, store: str) -> Grant:
+    state = State.WRONG_CONFIGURATION if isinstance(failure, ConfigurationError) else State.STORE_UNREADABLE
     reason = str(failure).removeprefix(name_connection(conn_id, ""))
     if reason.partition(" ")[0].isalpha():  # a word, and not the name of a key
         reason = reason[:1].upper() + reason[1:]

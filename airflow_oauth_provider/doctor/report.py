@@ -9,6 +9,8 @@ from airflow_oauth_provider.exceptions import OAuth2Error
 from airflow_oauth_provider.stores.allowed_places import AnothersPlace
 
 Level = Literal["ok", "warn", "fail"]
+#: What to do where a test cannot tell.
+RUN_THE_DOCTOR = "Run 'airflow oauth2 doctor' where the tasks run."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,8 @@ class Report:
     def refuse(self, check: str, failure: OAuth2Error) -> None:
         """Note that the connection is wrong; or, where its id is not known, that this cannot be told."""
         if isinstance(failure, AnothersPlace) and not self.knows_id:
-            self.warn(
-                check,
-                "the connection names a place of its own, by its id, which a test does not know: it is not tried",
-                "Run 'airflow oauth2 doctor' where the tasks run.",
-            )
+            text = "the connection names a place of its own, by its id, which a test does not know: it is not tried"
+            self.warn(check, text, RUN_THE_DOCTOR)
         else:
             self.fail(check, str(failure))
 

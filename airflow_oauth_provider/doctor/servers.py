@@ -69,12 +69,9 @@ def _check_discovery(report: Report, configuration: GrantConfiguration) -> dict[
         return None
     report.ok(DISCOVERY, f"{show_url(client.issuer)} publishes its metadata, and names itself as the issuer")
     if client.token_url and client.token_url != metadata.token_endpoint:
-        report.warn(
-            DISCOVERY,
-            f"its token endpoint is {show_url(metadata.token_endpoint)}, but 'oauth_url' is "
-            f"{show_url(client.token_url)}, and that is used",
-            "Leave one of the two keys empty.",
-        )
+        theirs, ours = show_url(metadata.token_endpoint), show_url(client.token_url)
+        text = f"its token endpoint is {theirs}, but 'oauth_url' is {ours}, and that is used"
+        report.warn(DISCOVERY, text, "Leave one of the two keys empty.")
     _check_offered(report, metadata.members, "token_endpoint_auth_methods_supported", "auth_method", client.auth_method)
     _check_offered(report, metadata.members, "grant_types_supported", "grant_type", configuration.grant_type)
     return metadata.members
@@ -117,17 +114,13 @@ def _judge(report: Report, configuration: GrantConfiguration, url: str, answer: 
     status, said = answer.status, f"{answer.endpoint} answered {answer.status} to an empty request"
     elsewhere = "Check the address in the vendor's documentation."
     if 300 <= status < 400:
-        report.fail(
-            ENDPOINT, f"{said}: a redirect", "Credentials do not follow redirects: enter the one that it leads to."
-        )
+        change = "Credentials do not follow redirects: enter the one that it leads to."
+        report.fail(ENDPOINT, f"{said}: a redirect", change)
     elif status >= 500:
         report.warn(ENDPOINT, f"{said}: the server has trouble now")
     elif status == 429:
-        report.warn(
-            ENDPOINT,
-            f"{said}: it takes no more requests for now, so this check cannot tell whether it is a token endpoint",
-            "Run this again later.",
-        )
+        text = f"{said}: it takes no more requests for now, so this check cannot tell whether it is a token endpoint"
+        report.warn(ENDPOINT, text, "Run this again later.")
     elif status in (404, 405, 410) and not (_names_error(answer) and urlsplit(url).path == _GITHUBS_PATH):
         # Before the body: most APIs, too, answer in JSON that there is nothing at an address.
         report.fail(ENDPOINT, f"{said}: there is no token endpoint", elsewhere)
@@ -156,11 +149,11 @@ def _check_clock(report: Report, answer: HttpResponse) -> None:
         return
     skew = time.time() - theirs
     if abs(skew) > MOST_SKEW:
-        report.warn(
-            CLOCK,
-            f"this machine's clock is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} the server's",
-            "Set the clock (NTP). Servers may refuse signed requests. Lifetimes go by the refreshing worker's clock.",
+        text = f"this machine's clock is {abs(skew):.0f} seconds {'ahead of' if skew > 0 else 'behind'} the server's"
+        change = (
+            "Set the clock (NTP). Servers may refuse signed requests. Lifetimes go by the refreshing worker's clock."
         )
+        report.warn(CLOCK, text, change)
     else:
         report.ok(CLOCK, "this machine's clock agrees with the server's")
 
@@ -168,29 +161,24 @@ def _check_clock(report: Report, answer: HttpResponse) -> None:
 def check_client(report: Report, configuration: GrantConfiguration, allowed: bool) -> None:
     """Ask the server about the client with a made-up refresh token; it refuses that, and nothing is spent.
 
-    :param report: what was found so far.
     :param configuration: the connection; one with a callback or another grant is not checked.
     :param allowed: the connection's ``test_client``.
     """
-    unreachable = report.has_failed(DISCOVERY, ENDPOINT)
-    if configuration.callback or not configuration.rotates or unreachable:
+    if configuration.callback or not configuration.rotates or report.has_failed(DISCOVERY, ENDPOINT):
         return
     if not allowed:
         report.warn(CLIENT, "client ID and client secret are not checked: 'test_client' is false", "")
         return
     try:
-        known = ask_about(configuration.client)
+        known = _ask_about(configuration.client)
     except errors.InvalidRequestResponse as refusal:
         report.warn(CLIENT, f"whether the server accepts the client is not known: {refusal}")
     except errors.ErrorResponse as refusal:
         change = "" if refusal.code in STANDARD_CODES else "Is that the address of a token endpoint?"
         report.fail(CLIENT, str(messages.configuration_error(configuration, refusal)), change)
     except errors.UnexpectedResponse as failure:
-        report.fail(
-            CLIENT,
-            f"{failure}: a token endpoint refuses a made-up refresh token with an OAuth error",
-            "Check the address of the token endpoint in the vendor's documentation.",
-        )
+        text = f"{failure}: a token endpoint refuses a made-up refresh token with an OAuth error"
+        report.fail(CLIENT, text, "Check the address of the token endpoint in the vendor's documentation.")
     except errors.NotConnected as failure:
         report.fail(CLIENT, str(failure), "Check the address, the network, the proxy and the certificates.")
     except errors.OAuth2ProtocolError as failure:
@@ -202,16 +190,14 @@ def check_client(report: Report, configuration: GrantConfiguration, allowed: boo
             report.warn(CLIENT, "the server gives tokens for made-up refresh tokens, so it does not check the client")
 
 
-def ask_about(client: Client) -> bool:
-    """Ask for a refresh with a made-up refresh token, and see why the server refuses.
+def _ask_about(client: Client) -> bool:
+    """Ask for a refresh with a made-up refresh token, and tell whether the server knows the client.
 
     A server authenticates the client before it looks at the refresh token (RFC 6749 section 6). So ``invalid_grant``
     says that the client is right, and ``invalid_client`` that it is wrong (section 5.2).
 
-    :param client: whom to check.
-    :return: True: the server knows the client. False: it gave a token for a refresh token that it never issued, which
-        says nothing about the client.
-    :raises OAuth2ProtocolError: every other answer; see :mod:`airflow_oauth_provider.oauth2.errors`.
+    :return: False: it gave a token for a refresh token that it never issued, which says nothing about the client.
+    :raises OAuth2ProtocolError: every other answer.
     """
     made_up = secrets.token_urlsafe(32)
     try:
@@ -278,7 +264,7 @@ def has_private_address(url: str) -> bool:
         host = urlsplit(url).hostname or ""
     except ValueError:
         return False
-    return any(not _is_public(address.partition("%")[0]) for address in deadline.find_addresses(host))
+    return any(not _is_public(found.partition("%")[0]) for found in deadline.find_addresses(host))
 
 
 def _is_public(text: str) -> bool:

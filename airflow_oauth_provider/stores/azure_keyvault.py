@@ -129,7 +129,8 @@ class KeyVaultBackend:
             self._permits[name].check(None)
             return None
         self._tags[name] = dict(secret.properties.tags or {})
-        self._permits[name].check(_read_tag(self._tags[name].get(MEMBER)))
+        named = self._tags[name].get(MEMBER)  # a tag is text: names with commas between them
+        self._permits[name].check(None if named is None else tuple(each.strip() for each in named.split(",")))
         value = (secret.value or "").strip()  # tools leave a line's end behind a value that comes from a file
         if name != "client_id":
             masking.mask_secret(value)
@@ -186,11 +187,6 @@ def _new_client(url: str, credential: Any) -> Any:
 
     limits = {"connection_timeout": 5, "read_timeout": _TIMEOUT, "retry_total": 2}
     return SecretClient(url, credential, **limits, logging_enable=False)
-
-
-def _read_tag(text: str | None) -> tuple[str, ...] | None:
-    """Return the connections that a tag names, which is text: with commas between them."""
-    return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def _split(secret: str | None) -> tuple[str | None, tuple[str, ...]]:
@@ -272,6 +268,6 @@ def open_store(
     identity = find_identity(conn_id, "azure_conn_id", options.azure_conn_id)
     names = _read_names(conn_id, options)
     check_packages(conn_id, "azure", "azure.identity", "azure.keyvault.secrets")
-    permits = {name: _permit(conn_id, names[name]) for name in names}
+    permits = {name: _permit(conn_id, called) for name, called in names.items()}
     backend = KeyVaultBackend(conn_id, url, names, permits, identity)
     return TimedLeaseStore(backend, settle_time=settle_time, sleep=sleep)

@@ -13,11 +13,9 @@ from airflow_oauth_provider.stores.allowed_places import check_connection
 
 
 def check_packages(conn_id: str, extra: str, *modules: str) -> None:
-    """Import what a store needs.
+    """Import ``modules``, which a store needs.
 
-    :param conn_id: the connection whose tokens are to be kept.
-    :param extra: the extra of this package that brings it.
-    :param modules: what is needed.
+    :param extra: the extra of this package that brings them.
     :raises ConfigurationError: something is not installed.
     """
     try:
@@ -47,8 +45,7 @@ class CloudIdentity:
         """Return what a provider's hook makes of the Airflow connection.
 
         :param provider: the last part of the provider's package name.
-        :param module: the module of its hook.
-        :param log_in: makes the hook of that module for the connection of that name, and asks it.
+        :param module: the module of its hook, with which ``log_in`` makes the hook for a connection, and asks it.
         :raises ConfigurationError: the provider is not installed, or there is no such Airflow connection.
         :raises StoreUnavailable: the hook fails; its own message is not shown, it may quote credentials.
         """
@@ -77,11 +74,8 @@ class CloudIdentity:
 
 
 def find_identity(conn_id: str, key: str, named: str | None) -> CloudIdentity | None:
-    """Return the identity that a connection names; None: it is the worker's own.
+    """Return the identity that a connection names under ``key``; None: it is the worker's own.
 
-    :param conn_id: the connection whose tokens are to be kept.
-    :param key: the key of its extra that names an Airflow connection.
-    :param named: the value of that key.
     :raises ConfigurationError: the deployment does not allow it.
     """
     if not named:

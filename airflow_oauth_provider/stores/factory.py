@@ -31,8 +31,6 @@ def open_store(
 ) -> TokenStore:
     """Return the store of the tokens of ``conn_id``.
 
-    :param conn_id: the connection.
-    :param options: what it says about stores.
     :param found: the connection as just read, so that it need not be read again; None where it has not been read.
     :param keys: what the connection has to seal its tokens with, in a variable.
     :raises ConfigurationError: its ``store`` is unknown, or what it needs is not given.
@@ -52,11 +50,7 @@ def open_store(
 
 
 def find_permit(conn_id: str, options: StoreOptions) -> Permit:
-    """Return whether a connection may use the place outside Airflow that it names; nothing is opened for that.
-
-    :param conn_id: the connection.
-    :param options: what it says about stores.
-    """
+    """Return whether a connection may use the place outside Airflow that it names; nothing is opened for that."""
     if options.store in IN_AIRFLOW:
         return Permit(conn_id)
     permit: Permit = _import_store(conn_id, options.store).find_permit(conn_id, options)

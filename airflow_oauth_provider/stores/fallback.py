@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ from airflow_oauth_provider.compat import deployment, variables
 from airflow_oauth_provider.exceptions import OAuth2Error, StoreUnavailable
 from airflow_oauth_provider.stores.file import replace_file
 from airflow_oauth_provider.tokens.record import FallbackStore
-
-log = logging.getLogger(__name__)
 
 
 class VariableFallback:
@@ -46,33 +44,24 @@ class PathFallback:
 
     def save(self, key: str, ciphertext: str) -> None:
         """Keep ``ciphertext`` under ``key``; see :class:`FallbackStore`."""
-        try:
+        with _explain("save to"):
             path = self._path(key)
             if isinstance(path, Path):
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 replace_file(path, ciphertext)
             else:
                 path.write_text(ciphertext)
-        except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
-            raise _explain("save to", error) from None
 
     def load(self, key: str) -> str | None:
         """Return what is kept under ``key``; see :class:`FallbackStore`."""
-        try:
+        with _explain("read"), contextlib.suppress(FileNotFoundError):
             return str(self._path(key).read_text())
-        except FileNotFoundError:
-            return None
-        except Exception as error:  # noqa: BLE001 - as above
-            raise _explain("read", error) from None
+        return None
 
     def remove(self, key: str) -> None:
         """Forget ``key``; see :class:`FallbackStore`."""
-        try:
+        with _explain("remove from"), contextlib.suppress(FileNotFoundError):
             self._path(key).unlink()
-        except FileNotFoundError:
-            return
-        except Exception as error:  # noqa: BLE001 - as above
-            raise _explain("remove from", error) from None
 
     def _path(self, key: str) -> Any:
         from airflow_oauth_provider.compat.sdk import ObjectStoragePath
@@ -85,8 +74,12 @@ class PathFallback:
         return Path(folder.removeprefix("file://")).expanduser() / key
 
 
-def _explain(what: str, error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"Could not {what} the fallback folder ({type(error).__name__}).")
+@contextlib.contextmanager
+def _explain(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
+        raise StoreUnavailable(f"Could not {what} the fallback folder ({type(error).__name__}).") from None
 
 
 class FallbackChain:
@@ -102,11 +95,8 @@ class FallbackChain:
         """Keep ``ciphertext`` in the first store that takes it; see :class:`FallbackStore`."""
         failures: list[str] = []
         for store in self._stores:
-            try:
+            with _note_failure(store, failures):
                 store.save(key, ciphertext)
-            except Exception as error:  # noqa: BLE001 - whatever ails one of them, the next one may work
-                failures.append(_said_by(store, error))
-            else:
                 return
         raise StoreUnavailable("No fallback store took the tokens. " + " ".join(failures))
 
@@ -114,11 +104,8 @@ class FallbackChain:
         """Return what any of the stores has; see :class:`FallbackStore`."""
         failures: list[str] = []
         for store in self._stores:
-            try:
+            with _note_failure(store, failures):
                 found = store.load(key)
-            except Exception as error:  # noqa: BLE001 - as above
-                failures.append(_said_by(store, error))
-            else:
                 if found is not None:
                     return found
         if failures:  # the one that did not answer may have it
@@ -129,18 +116,21 @@ class FallbackChain:
         """Forget ``key`` in all stores; see :class:`FallbackStore`."""
         failures: list[str] = []
         for store in self._stores:
-            try:
+            with _note_failure(store, failures):
                 store.remove(key)
-            except Exception as error:  # noqa: BLE001 - as above
-                failures.append(_said_by(store, error))
         if failures:
             raise StoreUnavailable(" ".join(failures))
 
 
-def _said_by(store: FallbackStore, error: Exception) -> str:
-    """Return who failed and how; messages that are not ours might quote what was to be kept."""
-    reason = str(error) if isinstance(error, OAuth2Error) else f"{type(error).__name__}."
-    return f"{type(store).__name__}: {reason}"
+@contextlib.contextmanager
+def _note_failure(store: FallbackStore, failures: list[str]) -> Iterator[None]:
+    """Add who failed, and how, to ``failures``: whatever ails one store, the next one may work."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as said
+        # A message that is not ours might quote what was to be kept.
+        reason = str(error) if isinstance(error, OAuth2Error) else f"{type(error).__name__}."
+        failures.append(f"{type(store).__name__}: {reason}")
 
 
 def open_fallback() -> FallbackStore:

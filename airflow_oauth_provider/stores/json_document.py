@@ -38,9 +38,8 @@ class BadPath(ValueError):
 
 
 def parse_path(path: str) -> tuple[str | int, ...]:
-    """Return the steps of a path.
+    """Return the steps of a path such as ``$.tokens[0].value``.
 
-    :param path: such as ``$.tokens[0].value``.
     :raises BadPath: it is no path to exactly one place.
     """
     if not path.startswith("$"):
@@ -116,14 +115,11 @@ class Layout:
         return cls(places)
 
     def get(self, document: Any, name: str) -> Any:
-        """Return what ``document`` has for ``name``, None where it has nothing."""
+        """Return what ``document`` has for ``name``; None: nothing."""
         return follow(document, self.places[name]) if name in self.places else None
 
     def text(self, document: Any, name: str) -> str | None:
-        """Return the text that ``document`` has for ``name``, None where it has none.
-
-        Without the line's end that tools leave behind a value that comes from a file.
-        """
+        """Return the text that ``document`` has for ``name``, without the line's end that tools leave; None: none."""
         value = self.get(document, name)
         return (value.strip() or None) if isinstance(value, str) else None
 
@@ -197,24 +193,21 @@ class JsonDocument:
         return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
     def to_fetched(self, document: dict[str, Any], token: Any = None) -> Fetched:
-        """Return what a store learns from ``document``.
+        """Return what a store learns from ``document``, as read or written just now.
 
-        :param document: as read or written just now.
         :param token: what the backend needs to replace exactly this document.
         """
         text, plain = self.record_text(document), self._plain(document)
         kept: dict[str, Any] = {name: self.layout.text(document, name) for name in ("client_id", "client_secret")}
         kept |= {name: self.layout.get(document, name) for name in ("private_key", "dpop_private_key")}
-        if text is not None and not _has_refresh_token(text, plain.refresh_token):
+        if text is not None and _refresh_token_in(text) != plain.refresh_token:
             kept["refresh_token"] = plain.refresh_token  # a person has entered it since
         kept = {name: value for name, value in kept.items() if value}
         return Fetched(text, token, kept, plain.first_record(), read_named(document.get(MEMBER)))
 
     def with_record(self, document: dict[str, Any], text: str) -> dict[str, Any]:
-        """Return a copy of ``document`` with a new record, and its tokens where other programs look for them.
+        """Return a copy of ``document`` with the record ``text``, and its tokens where other programs look for them.
 
-        :param document: as read.
-        :param text: the new record.
         :raises StoreNotWritable: the document has no place for one of them. With the lease already: a later look would
             be one after the refresh token was spent.
         """
@@ -250,10 +243,7 @@ class JsonDocument:
 
 
 def read_layout(conn_id: str, paths: Mapping[str, str]) -> Layout:
-    """Return the layout that a connection's ``file_map`` describes.
-
-    :raises ConfigurationError: it is wrong.
-    """
+    """Return the layout that a connection's ``file_map`` describes; ConfigurationError where it is wrong."""
     try:
         return Layout.parse(paths)
     except BadPath as error:
@@ -266,7 +256,3 @@ def _refresh_token_in(text: str) -> str | None:
         return Record.from_json(text).refresh_token
     except ValueError:
         return None
-
-
-def _has_refresh_token(text: str, refresh_token: str | None) -> bool:
-    return _refresh_token_in(text) == refresh_token

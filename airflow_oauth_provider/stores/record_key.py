@@ -55,9 +55,7 @@ def sign_request(key: str, method: str, conn_id: str, body: bytes, *, now: float
     """Return the signature of a request.
 
     :param key: the record key of the connection.
-    :param method: ``PUT``.
-    :param conn_id: the connection.
-    :param body: the body as it is sent.
+    :param body: as it is sent.
     :param now: seconds since the epoch.
     """
     time, nonce = str(int(now)), secrets.token_hex(16)
@@ -80,10 +78,7 @@ def sign_answer(key: str, request: Signature, status: int, body: bytes) -> str:
 
 
 def is_answer_valid(answer: str, key: str, request: Signature, status: int, body: bytes) -> bool:
-    """Tell whether an answer was made by a holder of ``key``, for just this request.
-
-    :param answer: its signature.
-    """
+    """Tell whether an answer with the signature ``answer`` was made by a holder of ``key``, for just this request."""
     return hmac.compare_digest(sign_answer(key, request, status, body).encode(), answer.encode())
 
 

@@ -45,11 +45,7 @@ _EXECUTION, _EDGE = ("[core] execution_api_server_url", "/execution"), ("[edge] 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """The base URL of the API server, without a slash at its end.
-
-    :param url: the base URL.
-    :param setting: the setting that says so.
-    """
+    """The base URL of the API server, without a slash at its end, and the setting that says so."""
 
     url: str
     setting: str
@@ -220,20 +216,11 @@ class RecordRoute:
         try:
             with deadline.exchange(TIMEOUT) as bound, requests.Session() as session:
                 # Proxies as for Airflow's own client, but no .netrc and no REQUESTS_CA_BUNDLE.
-                session.trust_env = False
-                session.proxies.update(requests.utils.get_environ_proxies(url))
+                session.trust_env, session.proxies = False, requests.utils.get_environ_proxies(url)
                 for scheme in ("https://", "http://"):
                     session.mount(scheme, _Adapter())
-                request = requests.Request(method, url, data=body, headers=headers)
-                prepared = session.prepare_request(request)
-                with session.send(
-                    prepared,
-                    timeout=(_CONNECT, TIMEOUT),
-                    allow_redirects=False,
-                    stream=True,
-                    proxies=session.proxies,
-                    verify=True,
-                ) as response:
+                limits: dict[str, Any] = {"timeout": (_CONNECT, TIMEOUT), "allow_redirects": False, "stream": True}
+                with session.request(method, url, data=body, headers=headers, **limits) as response:
                     content = _read(response)
                     if bound.is_over:
                         raise requests.ReadTimeout

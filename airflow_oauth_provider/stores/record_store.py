@@ -8,16 +8,18 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.compat.database import version_of
 from airflow_oauth_provider.exceptions import OAuth2Error, StaleVersion, StoreNotWritable, StoreUnavailable
 from airflow_oauth_provider.stores.allowed_places import Permit
-from airflow_oauth_provider.stores.backend import Backend, Fetched, PlainBackend
+from airflow_oauth_provider.stores.backend import Backend, Fetched, Place, PlainBackend
 from airflow_oauth_provider.tokens.record import Record, StoredRecord
 
 log = logging.getLogger(__name__)
+
+P = TypeVar("P", bound=Place)
 
 #: How many times a write is tried when others keep changing what stands beside the record.
 ATTEMPTS = 20
@@ -100,21 +102,19 @@ def is_leased(text: str) -> bool:
     return "lease" in json.loads(text)
 
 
-class BaseStore:
-    """What stores with and without compare-and-set have in common: reading, versions, masking."""
+class BaseStore(Generic[P]):
+    """What stores with and without compare-and-set have in common: reading, versions, masking.
 
-    def __init__(
-        self, backend: Backend | PlainBackend, record_format: RecordFormat | None, permit: Permit | None
-    ) -> None:
-        self._place = backend
+    :param backend: the place.
+    :param record_format: how records are written there; None: in clear.
+    :param permit: whether the connection may use the place; None: it may, the place is its own.
+    """
+
+    def __init__(self, backend: P, record_format: RecordFormat | None = None, permit: Permit | None = None) -> None:
+        self._backend = backend
         self._format = record_format or ClearFormat()
         self._permit = permit
-        self.name = backend.name
-
-    @property
-    def where(self) -> str:
-        """What to call the place in a sentence."""
-        return self._place.where
+        self.name, self.where = backend.name, backend.where
 
     @property
     def sealed_with(self) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ class BaseStore:
     def _fetch(self) -> Fetched:
         """Return what the place holds, if the connection may use it."""
         try:
-            fetched = self._place.fetch()
+            fetched = self._backend.fetch()
         except OAuth2Error as failure:
             if self._permit is not None and self._permit.hides(failure):
                 self._permit.check(None)
@@ -142,7 +142,8 @@ class BaseStore:
             if fetched.entered is not None:
                 mask_record(fetched.entered)
             return StoredRecord(fetched.entered, None, fetched.kept, self.where)
-        record = self._format.decode(fetched.text, _capitalize(self._place.record_where))
+        where = self._backend.record_where
+        record = self._format.decode(fetched.text, where[:1].upper() + where[1:])
         mask_record(record)
         return StoredRecord(record, version_of(fetched.text), fetched.kept, self.where)
 
@@ -154,27 +155,15 @@ class BaseStore:
         return StaleVersion(f"The record in {self.where} was changed by another worker.")
 
 
-def _capitalize(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-class RecordStore(BaseStore):
+class RecordStore(BaseStore[Backend]):
     """Keeps records in a place that can compare and set.
 
     The version of a record is the hash of its text. So a change of what stands beside the record makes no version
     stale, and a worker that wrote without getting an answer recognizes its own write.
-
-    :param backend: the place.
-    :param record_format: how records are written there; None: in clear.
-    :param permit: whether the connection may use the place; None: it may, the place is its own.
     """
 
-    def __init__(
-        self, backend: Backend, record_format: RecordFormat | None = None, permit: Permit | None = None
-    ) -> None:
-        super().__init__(backend, record_format, permit)
-        self._backend = backend
-        self._last: Fetched | None = None
+    #: What was read or written last; None: the place has to be asked anew.
+    _last: Fetched | None = None
 
     def read(self) -> StoredRecord:
         """Return the newest record; see :meth:`TokenStore.read`."""
@@ -204,7 +193,7 @@ class RecordStore(BaseStore):
         raise StoreUnavailable(f"{self.where} is being changed all the time; the record was not written.")
 
 
-class TimedLeaseStore(BaseStore):
+class TimedLeaseStore(BaseStore[PlainBackend]):
     """Keeps records in a place that can only be read and written: a lease counts once it has stayed for a while.
 
     A worker that wants the lease reads, compares, writes its lease, waits for ``settle_time`` and reads again. If
@@ -222,9 +211,7 @@ class TimedLeaseStore(BaseStore):
     A record without a lease, or with one that is renewed, is compared and written at once: whoever writes it holds the
     lease, or is a person.
 
-    :param backend: the place.
-    :param record_format: how records are written there; None: in clear.
-    :param permit: whether the connection may use the place; None: it may, the place is its own.
+    :param backend: the place; it, the format and the permit are those of :class:`BaseStore`.
     :param settle_time: seconds for which a lease has to stay in the place before it counts; None: as the deployment
         says (``[oauth2] settle_time``).
     :param sleep: waits so many seconds.
@@ -242,7 +229,6 @@ class TimedLeaseStore(BaseStore):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(backend, record_format, permit)
-        self._backend = backend
         self._settle_time = deployment.settle_time() if settle_time is None else settle_time
         self._sleep = sleep
         self._clock = clock

@@ -73,8 +73,7 @@ class ConnectionKeys:
 class UnsealedRecord:
     """A text and what came out of it.
 
-    :param text: as the store holds it.
-    :param record: the record; without tokens where it could not be opened and is superseded.
+    :param record: without tokens where the text could not be opened and is superseded.
     :param whole: whether it was opened.
     """
 
@@ -89,9 +88,6 @@ class SealedFormat:
     What is sealed again looks different, and versions are hashes of texts. A write that is tried again because its
     answer was lost has to be recognized, and a record that is written back as it is must not look changed. So the text
     last read or written is used again as long as it keeps just this record.
-
-    :param conn_id: the connection.
-    :param keys: what it has to seal its record with.
     """
 
     def __init__(self, conn_id: str, keys: ConnectionKeys) -> None:
@@ -101,13 +97,14 @@ class SealedFormat:
 
     @property
     def sealed_with(self) -> tuple[str, ...]:
-        """The names of the secrets that open what was last read or written; none where that is in clear."""
-        return () if self._last is None else sealed_with(self._last.text)
+        """The names of the secrets that open what was last read or written, each by itself; none: it is in clear."""
+        wrapped = (_envelope(self._last.text) or {}).get("keys") if self._last else None
+        return tuple(wrapped) if isinstance(wrapped, dict) else ()
 
     def encode(self, record: Record) -> str:
         """Return the text for ``record``."""
         last = self._last
-        if last is None or last.record != record or not still_fits(last, self._keys, self._conn_id):
+        if last is None or last.record != record or not _still_fits(last, self._keys, self._conn_id):
             last = self._last = UnsealedRecord(seal(record, self._keys, self._conn_id), record)
         return last.text
 
@@ -121,16 +118,14 @@ class SealedFormat:
 def seal(record: Record, keys: ConnectionKeys, conn_id: str) -> str:
     """Return the text that keeps ``record``: in clear where the connection has no secret to make a key of.
 
-    :param record: what to keep.
-    :param keys: the connection's secrets.
     :param conn_id: the connection; what is sealed for one opens for no other.
     """
     text = record.to_json()
     if not keys.secrets:
         return text
     ciphertext, wrapped = sealing.lock(text, keys.secrets, _purpose(conn_id))
-    clear = {name: value for name, value in json.loads(text).items() if name in _CLEAR}
-    return json.dumps({"format": FORMAT, **clear, "keys": wrapped, "record": ciphertext}, separators=(",", ":"))
+    members = {"format": FORMAT, **_clear(json.loads(text)), "keys": wrapped, "record": ciphertext}
+    return json.dumps(members, separators=(",", ":"))
 
 
 def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> UnsealedRecord:
@@ -145,9 +140,6 @@ def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> Unseale
     itself: then what it has in clear goes on without its tokens. Beside a client secret or a private key that does not
     count: anybody who may edit variables can put a record there that is sealed with whatever they like.
 
-    :param text: what the store holds.
-    :param keys: the connection's secrets.
-    :param conn_id: the connection.
     :param where: the place, for errors.
     :raises StoreNotWritable: it is no record, or the connection has no secret that opens it. It is left as it is.
     :raises StoreUnavailable: it was sealed by workers that know newer secrets than this one.
@@ -179,20 +171,13 @@ def unseal(text: str, keys: ConnectionKeys, conn_id: str, where: str) -> Unseale
     return UnsealedRecord(text, outline, whole=False)
 
 
-def sealed_with(text: str) -> tuple[str, ...]:
-    """Return the names of the secrets that open ``text``, each by itself; none where it is in clear."""
-    wrapped = (_envelope(text) or {}).get("keys")
-    return tuple(wrapped) if isinstance(wrapped, dict) else ()
-
-
-def still_fits(opened: UnsealedRecord, keys: ConnectionKeys, conn_id: str) -> bool:
+def _still_fits(opened: UnsealedRecord, keys: ConnectionKeys, conn_id: str) -> bool:
     """Tell whether ``opened.text`` may stay as it is when its record is written again.
 
-    It may not where the connection's secrets are others by now: each write seals with those of its time. What could
-    not be opened is not to be replaced by the little that is known of it.
+    It may not where the connection has other secrets by now: each write seals with those of its time.
     """
     if not opened.whole:
-        return True
+        return True  # it must not be replaced by the little that is known of it
     members = _envelope(opened.text)
     if members is None or not keys.secrets:
         # What others have sealed stays sealed as long as it stays as it is.
@@ -236,6 +221,7 @@ def _envelope(text: str) -> dict[str, Any] | None:
 
 
 def _clear(members: dict[str, Any]) -> dict[str, Any]:
+    """Return the members that stand in clear beside what is sealed."""
     return {name: value for name, value in members.items() if name in _CLEAR}
 
 

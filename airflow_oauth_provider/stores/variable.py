@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable
 
 from airflow_oauth_provider.compat import database, supervisor, variables
+from airflow_oauth_provider.stores.allowed_places import name_place
 from airflow_oauth_provider.stores.backend import Fetched
 from airflow_oauth_provider.stores.record_store import RecordStore, TimedLeaseStore, is_leased
 from airflow_oauth_provider.stores.sealed_record import ConnectionKeys, SealedFormat
@@ -16,17 +16,14 @@ NAME = "variable"
 #: "token" in the key makes Airflow show the value as ``***``.
 KEY_PREFIX = "oauth2_token_record__"
 _LONGEST = 250  # of a variable's key in Airflow's database
-#: Airflow allows ``#`` and ``/`` in connection ids; in a variable's key they would end up in a URL of the
-#: Execution API, where they mean something else.
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def variable_key(conn_id: str) -> str:
     """Return the key of the variable of ``conn_id``; no other connection has it.
 
-    :param conn_id: the connection.
+    Airflow allows ``#`` and ``/`` in connection ids; in a URL of the Execution API they would mean something else.
     """
-    name = _UNSAFE.sub(lambda found: "".join(f"={byte:02x}" for byte in found[0].encode()), conn_id)
+    name = name_place(conn_id)
     longest = _LONGEST - len(KEY_PREFIX)
     if len(name) > longest:
         name = name[: longest - 17] + "=" + hashlib.sha256(conn_id.encode()).hexdigest()[:16]
@@ -34,19 +31,14 @@ def variable_key(conn_id: str) -> str:
 
 
 class _Variable:
-    """The variable ``oauth2_token_record__<conn_id>``.
-
-    :param conn_id: the connection whose tokens these are.
-    """
+    """The variable ``oauth2_token_record__<conn_id>``."""
 
     name = NAME
 
     def __init__(self, conn_id: str) -> None:
         self._key = variable_key(conn_id)
         self._description = f"OAuth 2.0 tokens of the connection {conn_id}. Written by the provider; do not edit."
-        #: What to call the variable in a sentence.
-        self.where = f"the variable {self._key!r} with the tokens of the connection {conn_id!r}"
-        self.record_where = self.where
+        self.where = self.record_where = f"the variable {self._key!r} with the tokens of the connection {conn_id!r}"
 
     def fetch(self) -> Fetched:
         """Return what the variable holds; see :meth:`Backend.fetch`."""
@@ -90,10 +82,8 @@ def open_store(
     passes the message by (3.0 with LocalExecutor shows it at level INFO too). So the record is sealed; see
     :mod:`airflow_oauth_provider.stores.sealed_record`.
 
-    :param conn_id: the connection.
-    :param keys: what it has to seal its record with.
-    :param settle_time: see :class:`TimedLeaseStore`; None: as the deployment says.
-    :param sleep: waits so many seconds.
+    :param keys: what the connection has to seal its record with.
+    :param settle_time: see :class:`TimedLeaseStore`, as for ``sleep``.
     """
     record_format = SealedFormat(conn_id, keys)
     if supervisor.on_task_sdk():
