@@ -87,16 +87,11 @@ def _on_another_device(prepared: Preparation) -> tuple[TokenResponse, float]:
 
 
 def _show(url: str) -> None:
-    say("Open this address in a browser and sign in:")
-    say()
-    say(url)
-    say()
+    say(f"Open this address in a browser and sign in:\n\n{url}\n")
 
 
 def _read_secretly(prompt: str) -> str:
-    if sys.stdin.isatty():
-        return getpass.getpass(prompt).strip()
-    return sys.stdin.readline().strip()
+    return (getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline()).strip()
 
 
 def _report(conn_id: str, configuration: GrantConfiguration, record: Record, store: str) -> None:

@@ -18,7 +18,7 @@ def own_the_output() -> None:
     os.dup2(2, 1)
 
 
-def say(text: str = "") -> None:
+def say(text: str) -> None:
     """Print a line at once, for somebody who waits for it."""
     output = _output or sys.stdout
     output.write(text + "\n")

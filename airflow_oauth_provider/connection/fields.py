@@ -26,6 +26,7 @@ from airflow_oauth_provider.compat.extra_json import GUARD_MEMBER, KEY_MEMBER, R
 from airflow_oauth_provider.connection.presets import PRESET_LABELS
 from airflow_oauth_provider.oauth2.client import PLACEABLE, STANDARD_CODES
 from airflow_oauth_provider.oauth2.redaction import MASK
+from airflow_oauth_provider.stores.backend import CONN_TYPE as CONN_TYPE
 from airflow_oauth_provider.stores.backend import KINDS as STORE_KINDS
 
 Kind = Literal["string", "password", "boolean", "integer", "number", "object", "list", "pairs"]
@@ -34,7 +35,6 @@ list of ``name=value``, since Airflow would star the value of a name such as ``a
 
 Default = str | int | float | bool | None
 
-CONN_TYPE = "oauth2"
 HOOK_NAME = "OAuth 2.0"
 
 NEEDED = "Needed"

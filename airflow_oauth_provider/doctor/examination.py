@@ -38,10 +38,7 @@ PATIENCE = 4.0
 
 
 def examine(conn_id: str) -> Report:
-    """Return what is right and wrong about a connection; spends no token and changes no record.
-
-    :param conn_id: the connection.
-    """
+    """Return what is right and wrong about a connection; spends no token and changes no record."""
     report = Report(conn_id)
     settings = connection.read_keys(report, connection.look_up(report))
     if settings is None:

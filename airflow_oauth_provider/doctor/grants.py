@@ -27,10 +27,8 @@ _IN_THE_ROW = ("auto", "connection")
 class Grant:
     """One line of the list. Nothing in it is secret.
 
-    :param conn_id: the connection.
     :param vendor: the vendor's name, or the server's; empty where neither is known.
     :param store: the connection's ``store``.
-    :param state: the state of its grant.
     :param scope: what was granted, as the server said; empty where it did not.
     :param history: what has happened, oldest first.
     """
@@ -65,11 +63,8 @@ def list_grants() -> list[Grant]:
 
 def sort_by_urgency(grants: list[Grant]) -> list[Grant]:
     """Return ``grants``, the most urgent first; within a state those that end first."""
-
-    def key(grant: Grant) -> tuple[int, float, str]:
-        return grant.state.state.urgency, grant.state.refresh_token_until or float("inf"), grant.conn_id
-
-    return sorted(grants, key=key)
+    forever = float("inf")
+    return sorted(grants, key=lambda g: (g.state.state.urgency, g.state.refresh_token_until or forever, g.conn_id))
 
 
 def report_dead_grants(grants: list[Grant]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import secrets
 import time
 from dataclasses import replace
@@ -27,6 +26,7 @@ from airflow_oauth_provider.oauth2.token_endpoint import request_token
 from airflow_oauth_provider.oauth2.transport import HttpResponse, exchange
 from airflow_oauth_provider.tokens import messages, precedence
 from airflow_oauth_provider.tokens.configuration import GrantConfiguration, Snapshot
+from airflow_oauth_provider.tokens.json_members import parse_object
 
 DISCOVERY = "discovery"
 BINDING = "DPoP"
@@ -135,11 +135,7 @@ def _judge(report: Report, configuration: GrantConfiguration, url: str, answer: 
 
 def _names_error(answer: HttpResponse) -> bool:
     """Tell whether it has the member ``error`` of RFC 6749 section 5.2; some vendors send it with status 200."""
-    try:
-        members = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(members, dict) and "error" in members
+    return "error" in (parse_object(answer.body) or {})
 
 
 def _check_clock(report: Report, answer: HttpResponse) -> None:

@@ -46,7 +46,6 @@ class AnothersPlace(ConfigurationError):
 class Permit:
     """Whether a connection may use one place.
 
-    :param conn_id: the connection.
     :param refusal: what to raise unless the place itself names the connection; None: it may use the place, unless that
         names others.
     :param is_local: whether the place is on this machine, where even a passing failure would tell what is there.
@@ -59,23 +58,22 @@ class Permit:
     def hides(self, failure: OAuth2Error) -> bool:
         """Tell whether a failed read has to look like a refusal: whether there is anything is nobody's business.
 
-        :param failure: of the read. A remote store that is away for now may be said to be away.
+        A remote store that is away for now may be said to be away.
         """
         return self.refusal is not None and (self.is_local or isinstance(failure, StoreNotWritable))
 
     def check(self, named: Sequence[str] | None) -> None:
-        """Raise unless the connection may use the place.
+        """Raise ConfigurationError unless the connection may use the place.
 
         :param named: the connections that the place names; None where it names none.
-        :raises ConfigurationError: it may not.
         """
         if named is None:
             if self.refusal is not None:
                 raise self.refusal
         elif self.conn_id not in named:
             raise self.refusal or ConfigurationError(
-                f"the place that it keeps its tokens in is for other connections, as its "
-                f"member {MEMBER!r} says. Whoever writes to that place can add this one.",
+                f"the place that it keeps its tokens in is for other connections, as its member {MEMBER!r} says. "
+                "Whoever writes to that place can add this one.",
                 conn_id=self.conn_id,
             )
 

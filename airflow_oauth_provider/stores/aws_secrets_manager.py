@@ -14,6 +14,7 @@ from airflow_oauth_provider.stores.backend import Fetched, StoreOptions
 from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
 from airflow_oauth_provider.stores.record_store import RecordStore
+from airflow_oauth_provider.tokens.json_members import parse_object
 
 #: The label of the version that everybody reads.
 CURRENT = "AWSCURRENT"
@@ -43,7 +44,6 @@ class AwsBackend:
     label, and ``UpdateSecretVersionStage`` moves AWSCURRENT to it *from the version that was read*, which AWS
     refuses when the label is somewhere else by then. A reader sees the old version or the new one.
 
-    :param conn_id: the connection whose tokens these are.
     :param name: name or ARN of the secret. It must exist: "there is none" is also what a wrong region looks like.
     :param layout: where things stand in it.
     :param region: the region; None for what the Airflow connection or the environment says.
@@ -81,11 +81,8 @@ class AwsBackend:
                 "Enter the whole ARN, or the secret's name.",
                 conn_id=self._conn_id,
             )
-        try:
-            document = json.loads(answer["SecretString"])
-        except (KeyError, ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
+        document = parse_object(answer.get("SecretString"))
+        if document is None:
             raise StoreNotWritable(f"{self.where} is not a JSON object. Make it one, if only {{}}.")
         return self._document.to_fetched(document, (answer["VersionId"], document))
 

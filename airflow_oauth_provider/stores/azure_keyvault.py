@@ -17,6 +17,7 @@ from airflow_oauth_provider.stores.backend import Fetched, StoreOptions
 from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.json_document import PlainTokens
 from airflow_oauth_provider.stores.record_store import TimedLeaseStore
+from airflow_oauth_provider.tokens.json_members import parse_object
 from airflow_oauth_provider.tokens.record import Record, fingerprint
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,6 @@ class KeyVaultBackend:
     The record is written first, and is what counts. A crash before the other secrets are written leaves them
     old; the marks that the record carries tell such a left-over from a refresh token that a person has entered.
 
-    :param conn_id: the connection whose tokens these are.
     :param url: the vault.
     :param names: names of secrets, by :data:`NAMES` and :data:`KEYS`.
     :param permits: whether the connection may use each of them.
@@ -191,11 +191,8 @@ def _new_client(url: str, credential: Any) -> Any:
 
 def _split(secret: str | None) -> tuple[str | None, tuple[str, ...]]:
     """Return the record's text and the marks in its secret."""
-    try:
-        members = json.loads(secret or "null")
-    except (ValueError, RecursionError):
-        members = None
-    if not isinstance(members, dict):
+    members = parse_object(secret)
+    if members is None:
         return secret, ()
     marks = members.pop(_OURS, None)
     text = json.dumps(members, separators=(",", ":"))
@@ -243,10 +240,7 @@ def _read_names(conn_id: str, options: StoreOptions) -> dict[str, str]:
 
 
 def find_permit(conn_id: str, options: StoreOptions) -> Permit:
-    """Return whether the connection may use the secrets that it names; nothing is sent.
-
-    :return: the first refusal, if any.
-    """
+    """Return whether the connection may use the secrets that it names, or the first refusal; nothing is sent."""
     permits = [_permit(conn_id, name) for name in options.keyvault_names.values() if name]
     return next((permit for permit in permits if permit.refusal is not None), Permit(conn_id))
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 if TYPE_CHECKING:
     from airflow_oauth_provider.tokens.record import Record
 
+#: The type of the connections whose rows keep records.
+CONN_TYPE = "oauth2"
 StoreKind = Literal[
     "auto", "connection", "variable", "vault", "file", "aws_secrets_manager", "azure_keyvault", "gcp_secret_manager"
 ]
@@ -68,17 +70,12 @@ class Fetched:
 class Place(Protocol):
     """Where one connection's record can be kept."""
 
-    @property
-    def name(self) -> str:
-        """The value of the connection's ``store`` that chooses this place."""
-
-    @property
-    def where(self) -> str:
-        """What to call the place in a sentence, such as ``the file '/opt/airflow/xero.json'``."""
-
-    @property
-    def record_where(self) -> str:
-        """What to call what holds the record, where the place holds more, such as ``the member 'x' of the file …``."""
+    #: The value of the connection's ``store`` that chooses this place.
+    name: str
+    #: What to call the place in a sentence, such as ``the file '/opt/airflow/xero.json'``.
+    where: str
+    #: What to call what holds the record, where the place holds more, such as ``the member 'x' of the file …``.
+    record_where: str
 
     def fetch(self) -> Fetched:
         """Return what the place holds now.
@@ -95,7 +92,6 @@ class Backend(Place, Protocol):
         """Put ``text`` in the place of ``fetched``, or change nothing.
 
         :param fetched: what :meth:`fetch`, or an earlier :meth:`replace`, returned.
-        :param text: the record's new text.
         :return: what the place holds now; None where somebody else has written since ``fetched`` was read.
         :raises StoreUnavailable: the text was not taken, or the answer was lost and it may have been.
         :raises StoreNotWritable: this text can never be written here.
@@ -109,7 +105,6 @@ class PlainBackend(Place, Protocol):
         """Write ``text``, whatever the place holds by now.
 
         :param fetched: what :meth:`fetch` returned last.
-        :param text: the record's new text.
         :raises StoreUnavailable: the text was not taken, or the answer was lost and it may have been.
         :raises StoreNotWritable: this text can never be written here.
         """

@@ -11,15 +11,12 @@ from airflow_oauth_provider.compat.connections import FoundConnection
 from airflow_oauth_provider.exceptions import ConfigurationError, StoreNotWritable
 from airflow_oauth_provider.stores import variable
 from airflow_oauth_provider.stores.allowed_places import Permit
-from airflow_oauth_provider.stores.backend import IN_AIRFLOW, KINDS, StoreKind, StoreOptions
+from airflow_oauth_provider.stores.backend import CONN_TYPE, IN_AIRFLOW, KINDS, StoreKind, StoreOptions
 from airflow_oauth_provider.stores.connection import RouteBackend, RowBackend, key_in_extra, not_a_row
 from airflow_oauth_provider.stores.record_route import RecordRoute
 from airflow_oauth_provider.stores.record_store import RecordStore
 from airflow_oauth_provider.stores.sealed_record import FERNET_KEY, ConnectionKeys
 from airflow_oauth_provider.tokens.record import TokenStore
-
-#: The type of the connections whose rows keep records.
-CONN_TYPE = "oauth2"
 
 
 def open_store(
@@ -65,15 +62,15 @@ def _import_store(conn_id: str, kind: StoreKind) -> Any:
 
 
 def _variable_store(conn_id: str, keys: ConnectionKeys | None) -> TokenStore:
-    all_keys = keys or ConnectionKeys()
-    airflows = deployment.fernet_keys()
-    if all_keys.secrets or supervisor.on_task_sdk():
+    keys = keys or ConnectionKeys()
+    airflows = tuple((FERNET_KEY, key) for key in deployment.fernet_keys())
+    if keys.secrets or supervisor.on_task_sdk():
         # Airflow's own key too, where this process has it: it outlives any change of the connection.
-        all_keys = all_keys.with_more(FERNET_KEY, airflows)
+        keys = replace(keys, secrets=keys.secrets + airflows)
     else:
         # Not as the only one: the command line has it, and tasks may not. What it writes appears in no log.
-        all_keys = replace(all_keys, opening=tuple((FERNET_KEY, key) for key in airflows))
-    return variable.open_store(conn_id, all_keys)
+        keys = replace(keys, opening=airflows)
+    return variable.open_store(conn_id, keys)
 
 
 def _settle(conn_id: str, kind: StoreKind, found: FoundConnection) -> tuple[StoreKind, FoundConnection]:

@@ -12,7 +12,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,22 +86,19 @@ class FileBackend:
     All workers must see the same file and the same locks: one machine, or a shared file system with locks (NFS
     4; not an object store that is mounted as one).
 
-    :param conn_id: the connection whose tokens these are.
     :param path: the file. It must exist: a folder without it may be one that is not mounted, and taking that
         for "no tokens yet" would spend a refresh token that is long rotated.
     :param layout: where things stand in it.
-    :param sleep: waits so many seconds.
     """
 
     name = "file"
 
-    def __init__(self, conn_id: str, path: str, layout: Layout, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, conn_id: str, path: str, layout: Layout) -> None:
         self._conn_id = conn_id
         # A symbolic link stays one: what it points to is replaced.
         self._path = Path(os.path.realpath(path))
         self._document = JsonDocument(layout, f"the file {str(self._path)!r}")
         self.where, self.record_where = self._document.where, self._document.record_where
-        self._sleep = sleep
 
     def fetch(self) -> Fetched:
         """Return what the file holds; see :meth:`Backend.fetch`."""
@@ -153,7 +150,7 @@ class FileBackend:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise StoreUnavailable(f"{self.where} stayed locked for {LOCK_PATIENCE:g} s.") from None
-                self._sleep(0.02)
+                time.sleep(0.02)
             yield
         finally:
             os.close(descriptor)  # which unlocks it

@@ -23,6 +23,7 @@ from airflow_oauth_provider.stores.backend import Fetched, StoreOptions
 from airflow_oauth_provider.stores.cloud_identity import CloudIdentity, check_packages, find_identity
 from airflow_oauth_provider.stores.json_document import JsonDocument, Layout, read_layout
 from airflow_oauth_provider.stores.record_store import RecordStore, is_leased
+from airflow_oauth_provider.tokens.json_members import parse_object
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Version:
 
 
 class GcpSecret:
-    """Reads, adds and destroys versions.
+    """Reads, adds and destroys versions; each method raises StoreUnavailable where Google cannot be had.
 
     :param name: ``projects/…/secrets/…`` or ``projects/…/locations/…/secrets/…``.
     :param endpoint: host of the service; None for the secret's own.
@@ -86,7 +87,6 @@ class GcpSecret:
         """Return the version that Google takes for the newest one; it may lag behind.
 
         :raises StoreNotWritable: there is no such secret, or it has no version.
-        :raises StoreUnavailable: it could not be read.
         """
         found = self._access("latest")
         if found is None:
@@ -97,10 +97,7 @@ class GcpSecret:
         return found
 
     def version(self, number: int) -> Version | None:
-        """Return a version, None where there is none of that number. Google promises that this does not lag.
-
-        :raises StoreUnavailable: it could not be read.
-        """
+        """Return a version, None where there is none of that number. Google promises that this does not lag."""
         return self._access(str(number))
 
     def add(self, data: bytes) -> int | None:
@@ -122,25 +119,19 @@ class GcpSecret:
                 "written", "add_secret_version", request, repeat=False, expected=("ABORTED", "NOT_FOUND")
             )
         except _Refused as refused:
-            if refused.status == "ABORTED":
+            if str(refused) == "ABORTED":
                 return None
             raise StoreNotWritable(f"{self._where} could not be written: NOT_FOUND. Has it been deleted?") from None
         return _number(answer.name)
 
     def readable(self, most: int) -> list[int]:
-        """Return the numbers of the newest ``most`` versions that are neither disabled nor destroyed.
-
-        :raises StoreUnavailable: they could not be had.
-        """
+        """Return the numbers of the newest ``most`` versions that are neither disabled nor destroyed."""
         request = {"parent": self._name, "filter": "state:ENABLED", "page_size": most}
         pages = self._call("listed", "list_secret_versions", request).pages
         return [_number(version.name) for version in next(iter(pages)).versions]
 
     def destroy(self, number: int) -> None:
-        """Destroy a version: it costs nothing any more, and nobody can read it.
-
-        :raises StoreUnavailable: that failed.
-        """
+        """Destroy a version: it costs nothing any more, and nobody can read it."""
         with contextlib.suppress(_Refused):  # somebody else has destroyed it
             request = {"name": self._at(str(number))}
             self._call("tidied", "destroy_secret_version", request, repeat=False, expected=("FAILED_PRECONDITION",))
@@ -155,7 +146,7 @@ class GcpSecret:
         try:
             answer = self._call("read", "access_secret_version", request, expected=("FAILED_PRECONDITION", "NOT_FOUND"))
         except _Refused as refused:
-            if refused.status == "NOT_FOUND":
+            if str(refused) == "NOT_FOUND":
                 return None
             if version == "latest":  # what is known of a version can be had when the version itself cannot
                 version = self._call("read", "get_secret_version", request).name
@@ -202,14 +193,7 @@ class GcpSecret:
 
 
 class _Refused(Exception):
-    """Google has answered with an error.
-
-    :param status: its name (google.rpc.Code).
-    """
-
-    def __init__(self, status: str) -> None:
-        super().__init__(status)
-        self.status = status
+    """Google has answered with an error; as text, it is the name of its status (google.rpc.Code)."""
 
 
 def _status_of(error: Any) -> str:
@@ -288,7 +272,6 @@ class GcpBackend:
     and the secret itself, whose etag would be the other way to compare and set, may lag for minutes. (Moving an alias
     under that etag would also need the right to change the secret, and overlook what people add.)
 
-    :param conn_id: the connection whose tokens these are.
     :param name: ``projects/…/secrets/…``. It must exist, with a version: we may not even have the right to create it.
     :param layout: where things stand in it.
     :param endpoint: host of the service; None for the secret's own.
@@ -358,7 +341,7 @@ class GcpBackend:
         return heads[counts]
 
     def _document_of(self, version: Version) -> dict[str, Any]:
-        document = _document_in(version)
+        document = parse_object(version.data)
         if document is None:
             raise StoreNotWritable(
                 f"Version {version.number} of {self.where} is not a JSON object. Add one that is, if only {{}}."
@@ -386,19 +369,11 @@ class GcpBackend:
         try:
             for number in self._secret.readable(_TIDIED):
                 version = self._secret.version(number) if number < current else None
-                document = _document_in(version) if version else None
+                document = parse_object(version.data) if version else None
                 if document and _stamp_of(document):
                     self._secret.destroy(number)
         except StoreUnavailable as failure:
             log.warning("Connection %r: the record is written, but older versions stay: %s", self._conn_id, failure)
-
-
-def _document_in(version: Version) -> dict[str, Any] | None:
-    try:
-        document = json.loads(version.data or b"")
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
 
 
 def _digest(document: dict[str, Any], stamp: _Stamp) -> str:

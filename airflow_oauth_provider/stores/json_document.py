@@ -72,6 +72,13 @@ def set_at(document: Any, steps: tuple[str | int, ...], value: Any) -> None:
             raise BadPath(f"there is no place for the step {step!r} of a path")
 
 
+def to_text(value: Any) -> str | None:
+    """Return the text of a record that stands somewhere as text, or as the object that the text spells; None: none."""
+    if value is None or value == "":
+        return None
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
 def format_expiry(seconds: float, like: Any) -> Any:
     """Return a date in the form in which ``like`` gives one, so that whoever reads the document still can."""
     if isinstance(like, str):
@@ -87,10 +94,7 @@ def format_expiry(seconds: float, like: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things stand in a document.
-
-    :param places: path by name, of :data:`NAMES`.
-    """
+    """Where things stand in a document: paths by name, of :data:`NAMES`."""
 
     places: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
 
@@ -135,9 +139,7 @@ class PlainTokens:
 
     So a rotation writes both, and a refresh token that a person enters there is found.
 
-    :param refresh_token: None where there is none.
-    :param access_token: None where there is none.
-    :param expires_at: seconds since the epoch at which the access token ends, None where it does not say.
+    :param expires_at: seconds since the epoch at which the access token ends; None: not said.
     """
 
     refresh_token: str | None = field(default=None, repr=False)
@@ -156,11 +158,10 @@ class PlainTokens:
         )
 
     def is_replaced_by(self, new: Record, *ours: str | None) -> bool:
-        """Tell whether the refresh token is one that ``new`` replaces.
+        """Tell whether the refresh token is one that the record ``new``, about to be written, replaces.
 
         One that a person has entered meanwhile stays: the next refresh begins with it.
 
-        :param new: the record that is about to be written.
         :param ours: fingerprints of refresh tokens that this package has written there.
         """
         if not self.refresh_token:
@@ -171,11 +172,7 @@ class PlainTokens:
 
 @dataclass(frozen=True, slots=True)
 class JsonDocument:
-    """Reads and changes such documents.
-
-    :param layout: where things stand.
-    :param where: what the document is called in errors.
-    """
+    """Reads and changes such documents; ``where`` is what one is called in errors."""
 
     layout: Layout
     where: str
@@ -187,10 +184,7 @@ class JsonDocument:
 
     def record_text(self, document: dict[str, Any]) -> str | None:
         """Return the text of the record in ``document``, None where it has none."""
-        value = self.layout.get(document, "record")
-        if value is None or value == "":
-            return None
-        return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        return to_text(self.layout.get(document, "record"))
 
     def to_fetched(self, document: dict[str, Any], token: Any = None) -> Fetched:
         """Return what a store learns from ``document``, as read or written just now.

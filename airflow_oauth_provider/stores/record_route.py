@@ -27,6 +27,7 @@ from airflow_oauth_provider.oauth2.client import is_secure
 from airflow_oauth_provider.oauth2.times import read_server_time
 from airflow_oauth_provider.stores import record_key
 from airflow_oauth_provider.stores.record_key import KEY_ROUTE, RECORD_ROUTE, URL_PREFIX
+from airflow_oauth_provider.tokens.json_members import parse_object
 
 #: Seconds for one request, from looking up the name to the last byte of the answer.
 TIMEOUT = 15.0
@@ -112,18 +113,11 @@ class _Answer:
 
     @property
     def members(self) -> dict[str, Any]:
-        try:
-            found = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return parse_object(self.body) or {}
 
 
 class RecordRoute:
-    """The route of one API server.
-
-    :param address: where that is; None: what Airflow's configuration says.
-    """
+    """The route of one API server; without an address, of the one that Airflow's configuration names."""
 
     def __init__(self, address: ServerAddress | None = None) -> None:
         self.address = address or find_address(*deployment.server_urls())

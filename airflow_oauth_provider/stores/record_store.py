@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from airflow_oauth_provider.compat import deployment, masking
 from airflow_oauth_provider.compat.database import version_of
@@ -32,43 +32,29 @@ LOOKS = 3
 JITTER = 0.25
 
 
-class RecordFormat(Protocol):
-    """How a record is turned into the text that a place holds, and back."""
+class RecordFormat:
+    """How a record is turned into the text that a place holds, and back: JSON in clear, unless a subclass seals it."""
 
     @property
     def sealed_with(self) -> tuple[str, ...]:
-        """Names of the secrets that open the text last read or written; none where it is in clear."""
+        """Names of the secrets each of which opens the text last read or written; none where it is in clear."""
+        return ()
 
     def encode(self, record: Record) -> str:
         """Return the text for ``record``: twice the same one for the same record."""
-
-    def decode(self, text: str, where: str) -> Record:
-        """Return the record in ``text``.
-
-        :param where: the place, for the error.
-        :raises StoreNotWritable: it is no record.
-        """
-
-
-class ClearFormat:
-    """JSON in clear."""
-
-    sealed_with = ()
-
-    def encode(self, record: Record) -> str:
-        """See :meth:`RecordFormat.encode`."""
         return record.to_json()
 
     def decode(self, text: str, where: str) -> Record:
-        """See :meth:`RecordFormat.decode`."""
+        """Return the record in ``text``; ``where`` is the place, for the error.
+
+        :raises StoreNotWritable: it is no record.
+        """
         return parse_record(text, where)
 
 
 def parse_record(text: str, where: str) -> Record:
-    """Return the record that ``text`` holds.
+    """Return the record that ``text`` holds; ``where`` is the place, for the error.
 
-    :param text: what the store holds.
-    :param where: the place, for the error.
     :raises StoreNotWritable: it is no record. Nobody but a person can tell what else to do with it.
     """
     try:
@@ -80,11 +66,7 @@ def parse_record(text: str, where: str) -> Record:
 
 
 def not_a_record(where: str, error: ValueError) -> StoreNotWritable:
-    """Return the error for a place whose text is no record.
-
-    :param where: the place.
-    :param error: what is wrong with the text, without quoting it.
-    """
+    """Return the error for a place whose text is no record; ``error`` says what is wrong without quoting it."""
     return StoreNotWritable(
         f"{where} does not hold a token record of this version ({error}). If nothing else uses it, "
         "remove it and enter a new refresh token in the connection."
@@ -112,7 +94,7 @@ class BaseStore(Generic[P]):
 
     def __init__(self, backend: P, record_format: RecordFormat | None = None, permit: Permit | None = None) -> None:
         self._backend = backend
-        self._format = record_format or ClearFormat()
+        self._format = record_format or RecordFormat()
         self._permit = permit
         self.name, self.where = backend.name, backend.where
 

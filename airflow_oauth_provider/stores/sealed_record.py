@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from airflow_oauth_provider.exceptions import StoreNotWritable, StoreUnavailable
-from airflow_oauth_provider.stores.record_store import not_a_record, parse_record
+from airflow_oauth_provider.stores.record_store import RecordFormat, not_a_record, parse_record
 from airflow_oauth_provider.tokens import sealing
+from airflow_oauth_provider.tokens.json_members import parse_object
 from airflow_oauth_provider.tokens.record import RECORD_FORMAT, Record, fingerprint
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,6 @@ class ConnectionKeys:
         """The fingerprint of the refresh token that a person entered; None where there is none."""
         return fingerprint(dict(self.secrets).get("refresh_token"))
 
-    def with_more(self, name: str, secrets: list[str]) -> ConnectionKeys:
-        """Return a copy that has further secrets under ``name``."""
-        return replace(self, secrets=(*self.secrets, *((name, secret) for secret in secrets)))
-
 
 @dataclass(frozen=True, slots=True)
 class UnsealedRecord:
@@ -82,8 +79,8 @@ class UnsealedRecord:
     whole: bool = True
 
 
-class SealedFormat:
-    """Records as a variable keeps them; see :class:`airflow_oauth_provider.stores.record_store.RecordFormat`.
+class SealedFormat(RecordFormat):
+    """Records as a variable keeps them.
 
     What is sealed again looks different, and versions are hashes of texts. A write that is tried again because its
     answer was lost has to be recognized, and a record that is written back as it is must not look changed. So the text
@@ -97,12 +94,12 @@ class SealedFormat:
 
     @property
     def sealed_with(self) -> tuple[str, ...]:
-        """The names of the secrets that open what was last read or written, each by itself; none: it is in clear."""
+        """See :attr:`RecordFormat.sealed_with`."""
         wrapped = (_envelope(self._last.text) or {}).get("keys") if self._last else None
         return tuple(wrapped) if isinstance(wrapped, dict) else ()
 
     def encode(self, record: Record) -> str:
-        """Return the text for ``record``."""
+        """See :meth:`RecordFormat.encode`."""
         last = self._last
         if last is None or last.record != record or not _still_fits(last, self._keys, self._conn_id):
             last = self._last = UnsealedRecord(seal(record, self._keys, self._conn_id), record)
@@ -213,11 +210,8 @@ def _purpose(conn_id: str) -> bytes:
 
 
 def _envelope(text: str) -> dict[str, Any] | None:
-    try:
-        members = json.loads(text)
-    except ValueError:
-        return None
-    return members if isinstance(members, dict) and members.get("format") == FORMAT else None
+    members = parse_object(text)
+    return members if members and members.get("format") == FORMAT else None
 
 
 def _clear(members: dict[str, Any]) -> dict[str, Any]:

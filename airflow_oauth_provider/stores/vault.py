@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from airflow_oauth_provider.stores.allowed_places import (
     secret_permit,
 )
 from airflow_oauth_provider.stores.backend import Fetched, StoreOptions
+from airflow_oauth_provider.stores.json_document import to_text
 from airflow_oauth_provider.stores.record_store import RecordStore, TimedLeaseStore
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ class NotFound:
 class VaultClient:
     """Sends requests about one secret.
 
-    :param conn_id: the connection whose tokens these are.
     :param vault_conn_id: the Airflow connection to Vault.
     :param path: the secret's path below the mount point.
     :param mount_point: where the secrets engine is mounted; None for what the Vault connection says.
@@ -253,15 +252,11 @@ def _to_fetched(data: Mapping[str, Any], number: int = 0) -> Fetched:
     :param data: its keys.
     :param number: of its current version on KV v2, deleted or not; 0 where it never existed.
     """
-    text = data.get(RECORD_KEY)
-    if text is not None and not isinstance(text, str):
-        # A person who copies a secret by hand may turn the string into the object that it spells.
-        text = json.dumps(text, separators=(",", ":"))
     kept = {name: value for name, value in data.items() if name not in (RECORD_KEY, MEMBER)}
     for name, value in kept.items():
         if isinstance(value, str) and name != "client_id":
             masking.mask_secret(value)
-    return Fetched(text or None, (data, number), kept, connections=read_named(data.get(MEMBER)))
+    return Fetched(to_text(data.get(RECORD_KEY)), (data, number), kept, connections=read_named(data.get(MEMBER)))
 
 
 class _VaultPlace:

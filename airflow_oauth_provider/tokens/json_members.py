@@ -35,6 +35,15 @@ def parse(text: str) -> object:
         raise WrongMember("is not JSON, or too deeply nested") from None
 
 
+def parse_object(text: str | bytes | None) -> dict[str, Any] | None:
+    """Return the JSON object in ``text``; None where that is no JSON, or something else."""
+    try:
+        value = json.loads(text or b"")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def is_storable(value: object) -> bool:
     """Tell whether all numbers in ``value`` are finite and nothing is nested too deeply; looks without recursion."""
     level = [value]

@@ -132,8 +132,8 @@ def test_the_next_write_seals_for_the_secrets_of_then(supervisor, name):
 
 def test_of_several_secrets_of_a_name_the_first_seals_and_all_open(supervisor):
     old, new = (
-        ConnectionKeys().with_more("fernet_key", ["old"]),
-        ConnectionKeys().with_more("fernet_key", ["new", "old"]),
+        ConnectionKeys((("fernet_key", "old"),)),
+        ConnectionKeys((("fernet_key", "new"), ("fernet_key", "old"))),
     )
     write(grown(3), variable.open_store("xero", old, sleep=lambda _: None))
     write(grown(4), variable.open_store("xero", new, sleep=lambda _: None))
@@ -477,9 +477,7 @@ def test_the_command_line_does_not_seal_with_airflows_key_alone(tmp_path, monkey
         text = variables.read_variable(NAME)
         assert sealed_record.unseal(text, ConnectionKeys(), "xero", "here").record == grown(3)
 
-        sealed_by_a_task = sealed_record.seal(
-            grown(4), ConnectionKeys().with_more("fernet_key", [KEY.decode()]), "xero"
-        )
+        sealed_by_a_task = sealed_record.seal(grown(4), ConnectionKeys((("fernet_key", KEY.decode()),)), "xero")
         variables.write_variable(NAME, sealed_by_a_task, "as a task leaves it")
         found = signed_in.read()
         assert found.record == grown(4)
