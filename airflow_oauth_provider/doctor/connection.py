@@ -120,11 +120,8 @@ def read_keys(report: Report, connection: Any | None) -> Settings | None:
         report.refuse(KEYS, error)
         return None
     if settings.transport.verify is False:
-        report.warn(
-            KEYS,
-            "verify is false: anybody on the way can read and change what is sent, tokens included",
-            "Set verify to true, or to the path of your CA's certificates.",
-        )
+        text = "verify is false: anybody on the way can read and change what is sent, tokens included"
+        report.warn(KEYS, text, "Set verify to true, or to the path of your CA's certificates.")
     if not settings.base_url:
         report.warn(KEYS, "there is no host: operators need the whole URL of each call", "Enter the API's base URL.")
     return settings
@@ -234,11 +231,8 @@ def check_fallback(report: Report, snapshot: Snapshot) -> None:
     if waiting is None:
         report.ok(FALLBACK, "no tokens wait there")
     else:
-        report.warn(
-            FALLBACK,
-            f"tokens of generation {following} wait there, since the store could not be written",
-            "The next refresh brings them back; do not enter an older refresh token meanwhile.",
-        )
+        text = f"tokens of generation {following} wait there, since the store could not be written"
+        report.warn(FALLBACK, text, "The next refresh brings them back; do not enter an older refresh token meanwhile.")
 
 
 def check_tokens(report: Report, snapshot: Snapshot) -> None:
@@ -256,11 +250,8 @@ def check_entered_token(report: Report, configuration: GrantConfiguration) -> No
         return
     entered = configuration.entered.refresh_token
     there = f"the refresh token {fingerprint(entered)} is" if entered else "no refresh token is"
-    report.warn(
-        GRANT,
-        f"{there} entered in the connection; whether the store has a newer one is not known",
-        "Mend the store, and look again. Sign in again only if the store has none either.",
-    )
+    text = f"{there} entered in the connection; whether the store has a newer one is not known"
+    report.warn(GRANT, text, "Mend the store, and look again. Sign in again only if the store has none either.")
 
 
 def _check_grant(report: Report, configuration: GrantConfiguration, record: Record, stored: Record | None) -> bool:
@@ -335,11 +326,9 @@ def _check_refresh(report: Report, record: Record) -> None:
         if held <= lease.seconds:
             report.ok(REFRESH, f"a worker has been refreshing for {held:.0f} seconds")
         else:
-            report.warn(
-                REFRESH,
-                f"a worker began at {show_time(lease.taken_at)} and never came back",
-                "Nothing: the next task takes over. If it then says invalid_grant, sign in again.",
-            )
+            text = f"a worker began at {show_time(lease.taken_at)} and never came back"
+            change = "Nothing: the next task takes over. If it then says invalid_grant, sign in again."
+            report.warn(REFRESH, text, change)
     if record.interrupted:
         report.warn(REFRESH, record.interrupted, "If the next refresh is refused, sign in again.")
     if record.not_before is not None and record.not_before > time.time():

@@ -78,7 +78,9 @@ def try_connection(conn_id: str) -> tuple[bool, str]:
     report = Report(conn_id, knows_id=False)
     with deadline.look_up_once():
         _try(report)
-    return not report.failed, _without_name(_verdict(report), conn_id)
+    # A test has a random name, which nobody would recognize.
+    verdict = _verdict(report).replace(name_connection(conn_id, ""), "").replace(repr(conn_id), "this connection")
+    return not report.failed, verdict
 
 
 def _verdict(report: Report) -> str:
@@ -95,11 +97,6 @@ def _verdict(report: Report) -> str:
 
 def _sentences(findings: list[Finding]) -> list[str]:
     return [text for found in findings for text in (f"{found.check}: {found.text.rstrip('.')}.", found.change) if text]
-
-
-def _without_name(text: str, conn_id: str) -> str:
-    """Take the connection's name out: a test has a random one, which nobody would recognize."""
-    return text.replace(name_connection(conn_id, ""), "").replace(repr(conn_id), "this connection")
 
 
 def _try(report: Report) -> None:

@@ -42,9 +42,8 @@ class Grant:
 
     def as_json(self) -> dict[str, Any]:
         """Return the line for programs; times in seconds since the epoch."""
-        state = asdict(self.state)
-        state["state"] = self.state.state.value
-        state["needs_person"] = self.state.state.needs_person
+        named = self.state.state
+        state = asdict(self.state) | {"state": named.value, "needs_person": named.needs_person}
         return {"connection": self.conn_id, "vendor": self.vendor, "store": self.store, "scope": self.scope, **state}
 
 

@@ -217,7 +217,7 @@ def check_host(
     transport = settings.transport
     timeout = transport.timeout if patience is None else min(transport.timeout, patience)
     with OAuth2Session(timeout) as session:
-        session.auth = _leave_alone  # or requests would look into .netrc
+        session.auth = lambda request: request  # or requests would look into .netrc
         session.verify, session.cert, session.trust_env = transport.verify, transport.cert, transport.trust_env
         session.proxies = dict(transport.proxies)
         for scheme in ("https://", "http://"):
@@ -245,10 +245,6 @@ def _base_url(report: Report, settings: Settings, snapshot: Snapshot | None) -> 
     except ConfigurationError as error:
         report.fail(HOST, str(error), "Check the name in braces.")
         return ""
-
-
-def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def has_private_address(url: str) -> bool:

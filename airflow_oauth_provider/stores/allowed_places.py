@@ -168,9 +168,7 @@ def check_file(conn_id: str, key: str, path: str, folders: Sequence[str]) -> Non
 
     :param folders: those of ``[oauth2] allowed_folders``, and what else is allowed for this key.
     """
-    refusal = file_permit(conn_id, key, path, folders).refusal
-    if refusal is not None:
-        raise refusal
+    file_permit(conn_id, key, path, folders).check(None)
 
 
 def file_permit(conn_id: str, key: str, path: str, folders: Sequence[str]) -> Permit:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_oauth_provider.compat import database
-from airflow_oauth_provider.compat.connections import FoundConnection, find_connection
+from airflow_oauth_provider.compat import connections, database
 from airflow_oauth_provider.compat.database import record_in_extra, version_of
 from airflow_oauth_provider.compat.extra_json import NotAnObjectError, get_key
 from airflow_oauth_provider.compat.masking import mask_secret
@@ -15,20 +14,19 @@ from airflow_oauth_provider.stores.record_route import RecordRoute
 class _ConnectionPlace:
     """The member ``token_record`` of a connection's ``extra``.
 
-    :param conn_id: the connection.
     :param found: the connection as just read; None where it has not been read. The first fetch takes the record from
         it, which makes a fresh token cost one look-up and not two.
     """
 
     name = "connection"
 
-    def __init__(self, conn_id: str, found: FoundConnection | None = None) -> None:
+    def __init__(self, conn_id: str, found: connections.FoundConnection | None = None) -> None:
         self.where = self.record_where = f"the connection {conn_id!r}"
         self._conn_id = conn_id
         self._place = None if found is None else found.place
         self._first = found
 
-    def _take_first(self) -> FoundConnection | None:
+    def _take_first(self) -> connections.FoundConnection | None:
         first, self._first = self._first, None
         return first
 
@@ -76,7 +74,7 @@ class RouteBackend(_ConnectionPlace):
 
     def fetch(self) -> Fetched:
         """See :meth:`Backend.fetch`."""
-        found = self._take_first() or find_connection(self._conn_id)
+        found = self._take_first() or connections.find_connection(self._conn_id)
         self._place = found.place
         extra = found.connection.extra
         return Fetched(record_in_extra(extra, self._conn_id), token=key_in_extra(extra))
@@ -102,10 +100,7 @@ def key_in_extra(extra: str | None) -> str | None:
 
 
 def not_a_row(conn_id: str, place: str) -> StoreNotWritable:
-    """Return the error for a connection that is not taken from the metadata database.
-
-    :param place: where it is taken from.
-    """
+    """Return the error for a connection that is taken from ``place``, not from the metadata database."""
     return StoreNotWritable(
         f"it comes from {place}, not from Airflow's metadata database, so rotated tokens cannot be written into it. "
         "Set 'store' in its extra to 'variable' or 'vault', or define the connection in the database.",

@@ -20,11 +20,7 @@ from airflow_oauth_provider.tokens.record import TokenStore
 
 
 def open_store(
-    conn_id: str,
-    options: StoreOptions,
-    *,
-    found: FoundConnection | None = None,
-    keys: ConnectionKeys | None = None,
+    conn_id: str, options: StoreOptions, *, found: FoundConnection | None = None, keys: ConnectionKeys | None = None
 ) -> TokenStore:
     """Return the store of the tokens of ``conn_id``.
 

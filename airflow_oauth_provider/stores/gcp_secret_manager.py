@@ -319,7 +319,11 @@ class GcpBackend:
             if version.data is None:
                 gone = True
             else:
-                document = self._document_of(version)
+                document = parse_object(version.data)
+                if document is None:
+                    raise StoreNotWritable(
+                        f"Version {number} of {self.where} is not a JSON object. Add one that is, if only {{}}."
+                    )
                 head, stamp = _Head(newest.number, number, document), _stamp_of(document)
                 if stamp is None:
                     heads.setdefault(number, head)
@@ -339,14 +343,6 @@ class GcpBackend:
         if gone and self._secret.version(newest.number + 1) is not None:
             return None
         return heads[counts]
-
-    def _document_of(self, version: Version) -> dict[str, Any]:
-        document = parse_object(version.data)
-        if document is None:
-            raise StoreNotWritable(
-                f"Version {version.number} of {self.where} is not a JSON object. Add one that is, if only {{}}."
-            )
-        return document
 
     def replace(self, fetched: Fetched, text: str) -> Fetched | None:
         """Add a version, which counts unless others were added meanwhile; see :meth:`Backend.replace`."""

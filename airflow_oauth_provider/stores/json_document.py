@@ -208,7 +208,9 @@ class JsonDocument:
         document, new, plain = copy.deepcopy(document), Record.from_json(text), self._plain(document)
         old = _refresh_token_in(self.record_text(document) or "")
         try:
-            self._check_places(document, new)
+            trial = copy.deepcopy(document)  # all that this record, or what follows it, brings
+            for name in ("access_token", "expires_at", *(["refresh_token"] if new.refresh_token else [])):
+                self.layout.set(trial, name, "")
             # As an object, which people can read; from text, so that what is read again is what was written.
             self.layout.set(document, "record", json.loads(text))
             if new.refresh_token and plain.is_replaced_by(new, fingerprint(old)):
@@ -221,12 +223,6 @@ class JsonDocument:
         except BadPath as error:
             raise StoreNotWritable(f"{self.where} does not fit file_map: {error}.") from None
         return document
-
-    def _check_places(self, document: dict[str, Any], new: Record) -> None:
-        """Raise BadPath where a token could not be written that ``new``, or what follows it, brings."""
-        trial = copy.deepcopy(document)
-        for name in ("access_token", "expires_at", *(["refresh_token"] if new.refresh_token else [])):
-            self.layout.set(trial, name, "")
 
     def _plain(self, document: dict[str, Any]) -> PlainTokens:
         return PlainTokens(

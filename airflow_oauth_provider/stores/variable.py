@@ -76,14 +76,13 @@ def open_store(
     settle_time: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RecordStore | TimedLeaseStore:
-    """Return the store of a connection whose tokens are in a variable.
+    """Return the store of a connection whose tokens are in a variable; for the times see :class:`TimedLeaseStore`.
 
     The supervisor of every Airflow 3 logs at DEBUG, unmasked, whatever value a task gives to a variable: its masker
     passes the message by (3.0 with LocalExecutor shows it at level INFO too). So the record is sealed; see
     :mod:`airflow_oauth_provider.stores.sealed_record`.
 
     :param keys: what the connection has to seal its record with.
-    :param settle_time: see :class:`TimedLeaseStore`, as for ``sleep``.
     """
     record_format = SealedFormat(conn_id, keys)
     if supervisor.on_task_sdk():
