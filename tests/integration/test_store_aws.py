@@ -133,10 +133,10 @@ def test_a_write_between_compare_and_set_is_seen_by_aws(aws, before_the_move):
     two.read()
     move = two._backend._call
 
-    def late(what, operation, *, elsewhere=False):
+    def late(what, method, request, *, elsewhere=False):
         if elsewhere is before_the_move and what == "written":
             one.write(grown(first, "second"), if_version=None)
-        return move(what, operation, elsewhere=elsewhere)
+        return move(what, method, request, elsewhere=elsewhere)
 
     two._backend._call = late
     with pytest.raises(StaleVersion):
