@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -100,7 +101,5 @@ def _as_answer(path: str, returned: object) -> HttpResponse:
 
 def _where(error: Exception) -> str:
     """Return the line at which ``error`` arose, for whoever wrote the callback; its text is not shown."""
-    trace, last = error.__traceback__, None
-    while trace is not None:
-        trace, last = trace.tb_next, trace
-    return f" in {last.tb_frame.f_code.co_name}, line {last.tb_lineno}" if last else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""

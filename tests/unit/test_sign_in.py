@@ -52,3 +52,23 @@ def test_what_is_no_text_is_not_published(monkeypatch, value):
 def test_a_browser_is_sent_to_https_only(monkeypatch, name, url):
     with pytest.raises(ConfigurationError, match=f"'acme': .*{name}"):
         find(monkeypatch, {name: url})
+
+
+@pytest.mark.parametrize(
+    ("token_url", "issuer", "says"),
+    [
+        ("https://other.example/token", ISSUER, f"its issuer {ISSUER} publishes none"),
+        ("https://identity.xero.com/connect/token", "", "set its 'provider' to 'xero'"),
+        (f"{ISSUER}/token", "", f"set its 'issuer' to '{ISSUER}'"),
+        (f"{ISSUER}/elsewhere", "", "it has no issuer to ask. Enter the address from the vendor's documentation. Or"),
+    ],
+)
+@pytest.mark.parametrize("key", ["authorize_url", "device_authorize_url"])
+def test_a_missing_endpoint_is_named_with_what_could_replace_it(monkeypatch, key, token_url, issuer, says):
+    monkeypatch.setattr(sign_in, "discover", lambda issuer, transport: Metadata(ISSUER, f"{ISSUER}/token", {}))
+    configuration = GrantConfiguration("acme", Client("client", token_url, issuer=issuer))
+    prepared = sign_in.Preparation(None, configuration, SignIn(), sign_in.Endpoints("", ""))
+    with pytest.raises(ConfigurationError) as caught:
+        sign_in.begin_device(prepared) if "device" in key else sign_in.begin(prepared, "http://127.0.0.1/callback")
+    assert f"Connection 'acme': there is no {key!r} in its extra" in str(caught.value)
+    assert says in str(caught.value)
