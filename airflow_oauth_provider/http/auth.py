@@ -226,7 +226,9 @@ class OAuth2Auth(AuthBase):
         log.warning(
             "Connection %r: %s answers %d to a brand-new token as well: the token lacks a permission, or the API "
             "wants another one%s",
-            *(self.conn_id, show_url(response.url), response.status_code),
+            self.conn_id,
+            show_url(response.url),
+            response.status_code,
             ", or does not like the proof (a clock is wrong, or an address)" if is_bound else "",
         )
 

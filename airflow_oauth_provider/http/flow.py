@@ -45,24 +45,11 @@ Step = Send | RefreshToken | Sleep
 Flow = Generator[Step, Any, Outcome]
 
 
-def drive(flow: Flow[Outcome], perform: Callable[[Step], Any]) -> Outcome:
-    """Carry out ``flow`` in this thread, and return its outcome; what ``perform`` raises arises in the flow."""
-    try:
-        step = next(flow)
-        while True:
-            try:
-                done = perform(step)
-            except Exception as error:  # noqa: BLE001 - the flow decides what it means
-                step = flow.throw(error)
-            else:
-                step = flow.send(done)
-    except StopIteration as end:
-        outcome: Outcome = end.value
-        return outcome
-
-
 async def drive_async(flow: Flow[Outcome], perform: Callable[[Step], Awaitable[Any]]) -> Outcome:
-    """Carry out ``flow`` on the event loop; see :func:`drive`."""
+    """Carry out ``flow`` on the event loop, and return its outcome.
+
+    :param perform: does one step; what it raises arises in the flow.
+    """
     try:
         step = next(flow)
         while True:
@@ -75,3 +62,17 @@ async def drive_async(flow: Flow[Outcome], perform: Callable[[Step], Awaitable[A
     except StopIteration as end:
         outcome: Outcome = end.value
         return outcome
+
+
+def drive(flow: Flow[Outcome], perform: Callable[[Step], Any]) -> Outcome:
+    """Carry out ``flow`` in this thread; see :func:`drive_async`."""
+
+    async def perform_at_once(step: Step) -> Any:
+        return perform(step)
+
+    try:
+        drive_async(flow, perform_at_once).send(None)
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+    raise AssertionError("nothing in there waits for an event loop")
