@@ -162,14 +162,18 @@ class TestStoreAway:
         assert world.server.is_good(world.worker()[0].access_token())
         assert (world.server.refreshes, world.server.reuses) == (1, 0)
 
-    @pytest.mark.parametrize("failure", ["fail", RuntimeError("a bug")])
-    def test_a_copy_that_the_fallback_does_not_take_holds_nothing_up(self, failure):
+    @pytest.mark.parametrize(
+        ("failure", "reason"),
+        [("fail", "fallback.save: out of order"), (RuntimeError("quotes a token"), "RuntimeError")],
+    )
+    def test_a_copy_that_the_fallback_does_not_take_holds_nothing_up(self, failure, reason, caplog):
         world = World()
         seam = Faults(store_write=[None, "fail", "fail"])
         seam.always["fallback.save"] = failure
         before = world.time.now
         assert world.worker(seam)[0].obtain(TokenRequirements()).store == "memory"
         assert world.time.now - before < 1.0
+        assert f"no copy in the fallback store: {reason}\n" in caplog.text
 
     def test_a_latecomer_of_an_older_sign_in_does_not_overwrite_the_copy_of_the_newer_one(self):
         """Both are the first refresh of their sign-in, and so of the same generation."""

@@ -11,9 +11,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from airflow_oauth_provider.oauth2.times import LONGEST, is_rate_limit, parse_date, read_exhaustion, read_wait
+from airflow_oauth_provider.oauth2.times import (
+    LONGEST,
+    is_rate_limit,
+    parse_date,
+    parse_lifetime,
+    read_exhaustion,
+    read_wait,
+)
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "milliseconds", "seconds"),
+    [
+        (3600, False, 3600),
+        ("3600", False, 3600),
+        (0.5, False, 0.5),
+        (3_600_000, True, 3600),
+        ("1500", True, 1.5),
+        (LONGEST + 1, False, LONGEST),
+        (LONGEST + 1, True, LONGEST / 1000 + 0.001),
+        (10 * LONGEST * 1000, True, LONGEST),
+        (0, False, None),
+        (-1, True, None),
+        (10**400, False, None),
+        ("nan", False, None),
+        ("inf", False, None),
+        ("soon", False, None),
+        (True, False, None),
+        (None, False, None),
+    ],
+)
+def test_lifetimes(value, milliseconds, seconds):
+    found = parse_lifetime(value, milliseconds=milliseconds)
+    assert found == (None if seconds is None else pytest.approx(seconds))
 
 
 @pytest.mark.parametrize(
