@@ -16,6 +16,7 @@ from airflow_oauth_provider.oauth2.times import (
     is_rate_limit,
     parse_date,
     parse_lifetime,
+    parse_time,
     read_exhaustion,
     read_wait,
 )
@@ -73,6 +74,20 @@ def test_dates(value, seconds):
         assert found == LONGEST
     else:
         assert found == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (1_700_000_000, 1_700_000_000),
+        ("1700000000.5", 1_700_000_000.5),
+        (1_700_000_000_500, 1_700_000_000.5),
+        (1e11, 1e8),
+        ("2023-11-14T22:13:20.5Z", 1_700_000_000.5),
+    ],
+)
+def test_moments(value, seconds):
+    assert parse_time(value) == seconds
 
 
 @pytest.mark.parametrize(
