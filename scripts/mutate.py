@@ -10,6 +10,7 @@ run in a fork of a process that has imported it. What survives and may survive s
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import random
 import shutil
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from scripts import environments as env
@@ -145,15 +147,31 @@ def choose(sample: int | None, seed: int) -> int:
     """Keep `sample` mutants of the session and return how many there were."""
     with sqlite3.connect(SESSION) as session:
         rows = session.execute(
-            "select job_id, operator_name from mutation_specs order by module_path, operator_name, occurrence"
+            "select job_id, operator_name, module_path, start_pos_row from mutation_specs "
+            "order by module_path, operator_name, occurrence"
         ).fetchall()
-        worth = [job for job, operator in rows if not operator.startswith(JUNK)]
+        worth = [
+            job
+            for job, operator, path, row in rows
+            if not operator.startswith(JUNK) and row not in find_protocol_lines(path)
+        ]
         kept = set(worth if sample is None else random.Random(seed).sample(worth, min(sample, len(worth))))
-        for job, _ in rows:
+        for job, *_ in rows:
             if job not in kept:
                 session.execute("delete from mutation_specs where job_id = ?", [job])
                 session.execute("delete from work_items where job_id = ?", [job])
     return len(worth)
+
+
+@cache
+def find_protocol_lines(path: str) -> frozenset[int]:
+    """Return the lines of a module that belong to protocols: nobody runs them, and mypy holds the classes to them."""
+    return frozenset(
+        line
+        for node in ast.walk(ast.parse((env.ROOT / path).read_text()))
+        if isinstance(node, ast.ClassDef) and "Protocol" in map(ast.unparse, node.bases)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    )
 
 
 def report(total: int) -> int:

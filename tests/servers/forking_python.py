@@ -1,7 +1,7 @@
 """The program behind `prepared_python`. Standard library only, since the Python of any Airflow runs it.
 
-The server imports modules and waits. For each command it forks; the command gets the standard streams and the
-arguments of the program that asked, and that the command's exit code.
+The server imports modules and waits. For each command it forks. The command gets the standard streams and the arguments
+of the program that asked; that program ends with the command's exit code.
 """
 
 from __future__ import annotations
